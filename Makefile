@@ -1,0 +1,61 @@
+# What the recipes need stands in tools/setup.py; every target sets it up first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export RUSTUP_AUTO_INSTALL := 0
+PYTHON := .venv/bin/python
+CRASH_ROUNDS ?= 200
+
+.PHONY: help setup build demo test test-rust test-python check crash bench-kv bench-floors peers clean
+
+help:
+	@echo "make demo          set up and run the main job on the shipped data"
+	@echo "make test          set up and run the tests, Rust and Python"
+	@echo "make check         formatting, lints, types, documentation"
+	@echo "make crash         kill a writing process CRASH_ROUNDS times (200)"
+	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
+	@echo "make bench-floors  the speed floors, measured and compared"
+	@echo "make build         set up and build the extension"
+	@echo "make clean         remove everything that the other targets made"
+
+setup build:
+	@python3 tools/setup.py
+
+peers:
+	@python3 tools/setup.py --peers
+
+demo: setup
+	$(PYTHON) -m synadb.demo --data data/demo
+
+test: test-rust test-python
+
+# The extension module is linked by maturin and tested from Python.
+test-rust:
+	@python3 tools/setup.py --no-build
+	cargo test --workspace --exclude synadb-python --locked
+
+test-python: setup
+	$(PYTHON) -m pytest -q -n0
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy --strict synadb
+	$(PYTHON) -m mypy.stubtest synadb._native
+
+crash: setup
+	SYNADB_CRASH_ROUNDS=$(CRASH_ROUNDS) $(PYTHON) -m pytest -q -n0 tests/crash
+
+bench-kv: peers
+	$(PYTHON) benchmarks/python/kv.py
+
+bench-floors: peers
+	$(PYTHON) benchmarks/python/speed_floors.py
+
+clean:
+	rm -rf target .venv .tools .bench synadb/_native*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

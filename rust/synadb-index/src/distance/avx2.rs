@@ -1,0 +1,166 @@
+//! Kernels for AVX2 and FMA.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch,
+    _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_setzero_ps, _mm256_sub_ps,
+};
+
+use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
+
+/// Floats in a register.
+const LANES: usize = 8;
+/// Rows that share each load of the query.
+const GROUP: usize = 4;
+/// Sums of each row in a group: with four rows they cover the latency of the multiply-add.
+const SUMS: usize = 2;
+/// Sums of a lone pair, for the same reason.
+const PAIR_SUMS: usize = 4;
+/// Cache lines of a lone vector to prefetch; the processor follows the rest by itself.
+const VECTOR_LINES: usize = 8;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    level: SimdLevel::Avx2,
+    dot: pair::<false>,
+    squared_euclidean: pair::<true>,
+    dot_rows: rows::<false>,
+    squared_euclidean_rows: rows::<true>,
+};
+
+fn pair<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f32 {
+    assert_pair(a, b);
+    // SAFETY: this function is reachable only through `KERNELS`, which `Kernels::for_level` hands
+    // out only after it has found AVX2 and FMA.
+    unsafe { group::<SQUARED, false, 1, PAIR_SUMS>(a, [b], &[])[0] }
+}
+
+fn rows<const SQUARED: bool>(
+    query: &[f32],
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    out: &mut [f32],
+) {
+    assert_rows(query, rows, stride, count, out);
+    // SAFETY: as in `pair`, AVX2 and FMA were found before `KERNELS` was handed out.
+    unsafe { rows_inner::<SQUARED>(query, rows, stride, &mut out[..count]) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn rows_inner<const SQUARED: bool>(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    let row = |index: usize| &rows[index * stride..][..query.len()];
+    let (groups, rest) = out.as_chunks_mut::<GROUP>();
+    let grouped = groups.len() * GROUP;
+    // A group reads its rows side by side, so all of the next one has to be on its way.
+    let distance = AHEAD_FLOATS.max(GROUP * stride);
+    for (index, results) in groups.iter_mut().enumerate() {
+        let first = index * GROUP;
+        let members = [row(first), row(first + 1), row(first + 2), row(first + 3)];
+        let ahead = rows.get(first * stride + distance..).unwrap_or_default();
+        *results = if ahead.len() >= GROUP * query.len() {
+            group::<SQUARED, true, GROUP, SUMS>(query, members, ahead)
+        } else {
+            group::<SQUARED, false, GROUP, SUMS>(query, members, &[])
+        };
+    }
+    for (index, result) in rest.iter_mut().enumerate() {
+        *result = group::<SQUARED, false, 1, SUMS>(query, [row(grouped + index)], &[])[0];
+    }
+}
+
+/// The sums of `N` rows. With `PREFETCH` it asks for as many floats of `ahead` as it reads.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn group<const SQUARED: bool, const PREFETCH: bool, const N: usize, const S: usize>(
+    query: &[f32],
+    rows: [&[f32]; N],
+    ahead: &[f32],
+) -> [f32; N] {
+    let len = query.len();
+    assert!(rows.iter().all(|row| row.len() == len));
+    let mut sums = [[_mm256_setzero_ps(); S]; N];
+    let mut at = 0;
+    while at + S * LANES <= len {
+        if PREFETCH {
+            for line in 0..N * S * LANES / LINE_FLOATS {
+                prefetch_line(ahead.as_ptr().wrapping_add(at * N + line * LINE_FLOATS));
+            }
+        }
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let from = at + lane * LANES;
+                // SAFETY: `from + LANES <= at + S * LANES <= len`, the length of both slices.
+                let (x, y) = unsafe { (load(query, from), load(row, from)) };
+                *sum = step::<SQUARED>(*sum, x, y);
+            }
+        }
+        at += S * LANES;
+    }
+    while at + LANES <= len {
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            // SAFETY: `at + LANES <= len`, the length of both slices.
+            let (x, y) = unsafe { (load(query, at), load(row, at)) };
+            sums[0] = step::<SQUARED>(sums[0], x, y);
+        }
+        at += LANES;
+    }
+    let mut results = [0.0; N];
+    for ((result, row), sums) in results.iter_mut().zip(&rows).zip(&sums) {
+        *result = reduce(sums) + tail::<SQUARED>(&query[at..], &row[at..]);
+    }
+    results
+}
+
+/// # Safety
+///
+/// `from + LANES` is at most the length of the slice.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn load(values: &[f32], from: usize) -> __m256 {
+    // SAFETY: the caller keeps the eight floats inside the slice; the load needs no alignment.
+    unsafe { _mm256_loadu_ps(values.as_ptr().add(from)) }
+}
+
+/// Prefetches one cache line, wherever the address leads.
+#[inline]
+pub(super) fn prefetch_line(address: *const f32) {
+    // SAFETY: a prefetch reads nothing and cannot fault; SSE belongs to every x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+}
+
+/// Prefetches the first lines of a vector.
+pub(super) fn prefetch_vector(vector: &[f32]) {
+    for line in vector.chunks(LINE_FLOATS).take(VECTOR_LINES) {
+        prefetch_line(line.as_ptr());
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn step<const SQUARED: bool>(sum: __m256, x: __m256, y: __m256) -> __m256 {
+    if SQUARED {
+        let difference = _mm256_sub_ps(x, y);
+        _mm256_fmadd_ps(difference, difference, sum)
+    } else {
+        _mm256_fmadd_ps(x, y, sum)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn reduce(sums: &[__m256]) -> f32 {
+    let mut all = sums[0];
+    for &sum in &sums[1..] {
+        all = _mm256_add_ps(all, sum);
+    }
+    let four = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+#[inline]
+fn tail<const SQUARED: bool>(query: &[f32], row: &[f32]) -> f32 {
+    let term = |(&x, &y): (&f32, &f32)| if SQUARED { (x - y) * (x - y) } else { x * y };
+    query.iter().zip(row).map(term).sum()
+}

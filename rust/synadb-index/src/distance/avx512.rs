@@ -1,0 +1,164 @@
+//! Kernels for AVX-512F.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
+    _mm512_reduce_add_ps, _mm512_setzero_ps, _mm512_sub_ps,
+};
+
+use super::avx2::prefetch_line;
+use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
+
+/// Floats in a register.
+const LANES: usize = 16;
+/// Rows that share each load of the query.
+const GROUP: usize = 4;
+/// Sums of each row in a group: with four rows they cover the latency of the multiply-add.
+const SUMS: usize = 2;
+/// Sums of a lone pair, for the same reason.
+const PAIR_SUMS: usize = 4;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    level: SimdLevel::Avx512,
+    dot: pair::<false>,
+    squared_euclidean: pair::<true>,
+    dot_rows: rows::<false>,
+    squared_euclidean_rows: rows::<true>,
+};
+
+fn pair<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f32 {
+    assert_pair(a, b);
+    // SAFETY: this function is reachable only through `KERNELS`, which `Kernels::for_level` hands
+    // out only after it has found AVX-512F.
+    unsafe { group::<SQUARED, false, 1, PAIR_SUMS>(a, [b], &[])[0] }
+}
+
+fn rows<const SQUARED: bool>(
+    query: &[f32],
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    out: &mut [f32],
+) {
+    assert_rows(query, rows, stride, count, out);
+    // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
+    unsafe { rows_inner::<SQUARED>(query, rows, stride, &mut out[..count]) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn rows_inner<const SQUARED: bool>(query: &[f32], rows: &[f32], stride: usize, out: &mut [f32]) {
+    let row = |index: usize| &rows[index * stride..][..query.len()];
+    let (groups, rest) = out.as_chunks_mut::<GROUP>();
+    let grouped = groups.len() * GROUP;
+    // A group reads its rows side by side, so all of the next one has to be on its way.
+    let distance = AHEAD_FLOATS.max(GROUP * stride);
+    for (index, results) in groups.iter_mut().enumerate() {
+        let first = index * GROUP;
+        let members = [row(first), row(first + 1), row(first + 2), row(first + 3)];
+        let ahead = rows.get(first * stride + distance..).unwrap_or_default();
+        *results = if ahead.len() >= GROUP * query.len() {
+            group::<SQUARED, true, GROUP, SUMS>(query, members, ahead)
+        } else {
+            group::<SQUARED, false, GROUP, SUMS>(query, members, &[])
+        };
+    }
+    for (index, result) in rest.iter_mut().enumerate() {
+        *result = group::<SQUARED, false, 1, SUMS>(query, [row(grouped + index)], &[])[0];
+    }
+}
+
+/// The sums of `N` rows. With `PREFETCH` it asks for as many floats of `ahead` as it reads.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn group<const SQUARED: bool, const PREFETCH: bool, const N: usize, const S: usize>(
+    query: &[f32],
+    rows: [&[f32]; N],
+    ahead: &[f32],
+) -> [f32; N] {
+    let len = query.len();
+    assert!(rows.iter().all(|row| row.len() == len));
+    let mut sums = [[_mm512_setzero_ps(); S]; N];
+    let mut at = 0;
+    while at + S * LANES <= len {
+        if PREFETCH {
+            for line in 0..N * S * LANES / LINE_FLOATS {
+                prefetch_line(ahead.as_ptr().wrapping_add(at * N + line * LINE_FLOATS));
+            }
+        }
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let from = at + lane * LANES;
+                // SAFETY: `from + LANES <= at + S * LANES <= len`, the length of both slices.
+                let (x, y) = unsafe { (load(query, from), load(row, from)) };
+                *sum = step::<SQUARED>(*sum, x, y);
+            }
+        }
+        at += S * LANES;
+    }
+    while at < len {
+        let mask = mask_of(len - at);
+        for (row, sums) in rows.iter().zip(&mut sums) {
+            // SAFETY: the mask selects at most `len - at` floats from `at` on in both slices.
+            let (x, y) = unsafe { (load_masked(query, at, mask), load_masked(row, at, mask)) };
+            sums[0] = step::<SQUARED>(sums[0], x, y);
+        }
+        at += LANES;
+    }
+    let mut results = [0.0; N];
+    for (result, sums) in results.iter_mut().zip(&sums) {
+        *result = reduce(sums);
+    }
+    results
+}
+
+/// The mask of the first `count` lanes, all of them when there are that many.
+#[inline]
+fn mask_of(count: usize) -> __mmask16 {
+    if count >= LANES {
+        __mmask16::MAX
+    } else {
+        (1 << count) - 1
+    }
+}
+
+/// # Safety
+///
+/// `from + LANES` is at most the length of the slice.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load(values: &[f32], from: usize) -> __m512 {
+    // SAFETY: the caller keeps the sixteen floats inside the slice; the load needs no alignment.
+    unsafe { _mm512_loadu_ps(values.as_ptr().add(from)) }
+}
+
+/// # Safety
+///
+/// `from` plus the number of lanes that the mask selects is at most the length of the slice.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_masked(values: &[f32], from: usize, mask: __mmask16) -> __m512 {
+    // SAFETY: the caller keeps the selected floats inside the slice; lanes that the mask leaves
+    // out are neither read nor able to fault.
+    unsafe { _mm512_maskz_loadu_ps(mask, values.as_ptr().add(from)) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn step<const SQUARED: bool>(sum: __m512, x: __m512, y: __m512) -> __m512 {
+    if SQUARED {
+        let difference = _mm512_sub_ps(x, y);
+        _mm512_fmadd_ps(difference, difference, sum)
+    } else {
+        _mm512_fmadd_ps(x, y, sum)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn reduce(sums: &[__m512]) -> f32 {
+    let mut all = sums[0];
+    for &sum in &sums[1..] {
+        all = _mm512_add_ps(all, sum);
+    }
+    _mm512_reduce_add_ps(all)
+}

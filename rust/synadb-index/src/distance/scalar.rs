@@ -1,0 +1,87 @@
+//! The reference kernels in plain Rust, and the exact ones in double precision.
+
+use super::{Kernels, SimdLevel, assert_pair, assert_rows};
+
+/// Independent sums: enough for the compiler to use the baseline's vector registers.
+const LANES: usize = 16;
+/// Independent sums in double precision.
+const EXACT_LANES: usize = 8;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    level: SimdLevel::Scalar,
+    dot,
+    squared_euclidean,
+    dot_rows,
+    squared_euclidean_rows,
+};
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_pair(a, b);
+    sum_over(a, b, |x, y| x * y)
+}
+
+fn squared_euclidean(a: &[f32], b: &[f32]) -> f32 {
+    assert_pair(a, b);
+    sum_over(a, b, |x, y| (x - y) * (x - y))
+}
+
+fn dot_rows(query: &[f32], rows: &[f32], stride: usize, count: usize, out: &mut [f32]) {
+    assert_rows(query, rows, stride, count, out);
+    for (index, result) in out[..count].iter_mut().enumerate() {
+        *result = dot(query, &rows[index * stride..][..query.len()]);
+    }
+}
+
+fn squared_euclidean_rows(
+    query: &[f32],
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    out: &mut [f32],
+) {
+    assert_rows(query, rows, stride, count, out);
+    for (index, result) in out[..count].iter_mut().enumerate() {
+        *result = squared_euclidean(query, &rows[index * stride..][..query.len()]);
+    }
+}
+
+#[inline(always)]
+fn sum_over(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0_f32; LANES];
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
+        for lane in 0..LANES {
+            sums[lane] += term(x[lane], y[lane]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(x, y)).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// Inner product in double precision; the products of two `f32` are exact there.
+pub(crate) fn exact_dot(a: &[f32], b: &[f32]) -> f64 {
+    assert_pair(a, b);
+    exact_sum_over(a, b, |x, y| x * y)
+}
+
+/// Squared length of the difference in double precision.
+pub(crate) fn exact_squared_euclidean(a: &[f32], b: &[f32]) -> f64 {
+    assert_pair(a, b);
+    exact_sum_over(a, b, |x, y| (x - y) * (x - y))
+}
+
+#[inline(always)]
+fn exact_sum_over(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let (a_lanes, a_rest) = a.as_chunks::<EXACT_LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<EXACT_LANES>();
+    let mut sums = [0.0_f64; EXACT_LANES];
+    for (x, y) in a_lanes.iter().zip(b_lanes) {
+        for lane in 0..EXACT_LANES {
+            sums[lane] += term(f64::from(x[lane]), f64::from(y[lane]));
+        }
+    }
+    let pairs = a_rest.iter().zip(b_rest);
+    let rest: f64 = pairs.map(|(&x, &y)| term(f64::from(x), f64::from(y))).sum();
+    sums.iter().sum::<f64>() + rest
+}

@@ -1,0 +1,64 @@
+//! What can go wrong in a search.
+
+use std::fmt;
+
+/// An error of this crate.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexError {
+    /// `SYNADB_SIMD` names no level.
+    UnknownSimdLevel {
+        /// What was asked for.
+        name: String,
+    },
+    /// The processor lacks the instructions of the level asked for.
+    UnsupportedSimdLevel {
+        /// Name of the level.
+        name: &'static str,
+    },
+    /// The query has another number of dimensions than the vectors.
+    Dimensions {
+        /// Dimensions of the query.
+        query: usize,
+        /// Dimensions of the vectors.
+        source: usize,
+    },
+    /// The query holds a NaN or an infinity.
+    NonFinite {
+        /// Position of the first such component.
+        position: usize,
+    },
+}
+
+impl fmt::Display for IndexError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownSimdLevel { name } => {
+                write!(
+                    formatter,
+                    "SYNADB_SIMD is '{name}', expected scalar, avx2 or avx512"
+                )
+            }
+            Self::UnsupportedSimdLevel { name } => {
+                write!(
+                    formatter,
+                    "SYNADB_SIMD asks for {name}, which this processor lacks"
+                )
+            }
+            Self::Dimensions { query, source } => {
+                write!(
+                    formatter,
+                    "query has {query} dimensions, the vectors have {source}"
+                )
+            }
+            Self::NonFinite { position } => {
+                write!(
+                    formatter,
+                    "query component {position} is not a finite number"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for IndexError {}

@@ -1,0 +1,24 @@
+//! Distance kernels and search structures of synadb: rows and floats, no keys and no files.
+//!
+//! An index is a few immutable parts and one tail. A [`Part`] finds the rows nearest to a
+//! [`Query`] among its own and offers them to a [`TopK`]; [`search_tail`] does so by exact scan
+//! for the rows that no part holds yet; [`TopK::finish`] re-scores what was kept in double
+//! precision.
+
+mod distance;
+mod error;
+mod flat;
+mod part;
+mod query;
+mod scratch;
+mod source;
+mod topk;
+
+pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
+pub use error::IndexError;
+pub use flat::{FlatIndex, search_batch, search_tail};
+pub use part::{Filter, Part};
+pub use query::{Query, first_non_finite, inverse_norm};
+pub use scratch::Scratch;
+pub use source::{Block, VectorSource};
+pub use topk::{Hit, TopK};

@@ -1,0 +1,22 @@
+//! Memory that searches reuse.
+
+use std::ops::Range;
+
+/// Memory that searches reuse, so that a warm search allocates nothing. One for each thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Fast keys of one block of rows.
+    pub(crate) keys: Vec<f32>,
+    /// Inverse norms of one block of rows.
+    pub(crate) inverse_norms: Vec<f32>,
+    /// Runs of rows that were prefetched together.
+    pub(crate) runs: Vec<Range<u32>>,
+}
+
+impl Scratch {
+    /// Makes an empty scratch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}

@@ -1,0 +1,164 @@
+//! The nearest rows found so far.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use synadb_types::RowId;
+
+use crate::{Query, VectorSource};
+
+/// A row found, with its public score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// The row.
+    pub row: RowId,
+    /// Its distance from the query; smaller is nearer.
+    pub score: f32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    key: f64,
+    row: RowId,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key
+            .total_cmp(&other.key)
+            .then(self.row.cmp(&other.row))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
+
+/// Bounded collection of the nearest rows; among equals the smaller row is the nearer.
+///
+/// It keeps some rows more than it returns, since they are chosen by fast keys: two rows whose
+/// fast keys differ by rounding alone are put in order when [`TopK::finish`] re-scores them.
+#[derive(Debug, Default)]
+pub struct TopK {
+    k: usize,
+    keep: usize,
+    /// The farthest on top.
+    heap: BinaryHeap<Candidate>,
+    exact: Vec<Candidate>,
+}
+
+impl TopK {
+    /// Collects the `k` nearest rows.
+    #[must_use]
+    pub fn new(k: usize) -> Self {
+        let mut top = Self::default();
+        top.reset(k);
+        top
+    }
+
+    /// Forgets all rows and collects the `k` nearest from now on; the memory stays.
+    pub fn reset(&mut self, k: usize) {
+        self.k = k;
+        self.keep = if k == 0 {
+            0
+        } else {
+            k.saturating_add(k / 4 + 8)
+        };
+        self.heap.clear();
+    }
+
+    /// Number of rows that [`TopK::finish`] returns at most.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Key above which a row is refused: infinite while there is room.
+    #[must_use]
+    pub fn worst(&self) -> f64 {
+        if self.heap.len() < self.keep {
+            return f64::INFINITY;
+        }
+        self.heap
+            .peek()
+            .map_or(f64::NEG_INFINITY, |candidate| candidate.key)
+    }
+
+    /// Offers a row with its key; true when it was kept. A row is offered once.
+    pub fn offer(&mut self, row: RowId, key: f64) -> bool {
+        // Adding zero makes a negative zero positive, so that the two tie.
+        let key = if key.is_nan() {
+            f64::INFINITY
+        } else {
+            key + 0.0
+        };
+        let candidate = Candidate { key, row };
+        if self.heap.len() < self.keep {
+            self.heap.push(candidate);
+            return true;
+        }
+        match self.heap.peek_mut() {
+            Some(mut farthest) if candidate < *farthest => {
+                *farthest = candidate;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Re-scores the rows in double precision and appends the nearest to `hits`, nearest first.
+    /// The collection is empty afterwards.
+    pub fn finish(&mut self, query: &Query, source: &dyn VectorSource, hits: &mut Vec<Hit>) {
+        self.exact.clear();
+        self.exact.extend(self.heap.drain().filter_map(|candidate| {
+            let vector = source.vector(candidate.row)?;
+            Some(Candidate {
+                key: query.exact_key(vector) + 0.0,
+                row: candidate.row,
+            })
+        }));
+        self.exact.sort_unstable();
+        let nearest = self.exact.iter().take(self.k);
+        hits.extend(nearest.map(|found| Hit {
+            row: found.row,
+            score: query.score(found.key),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_smallest_keys_and_rows() {
+        let mut top = TopK::new(1);
+        assert_eq!(top.worst(), f64::INFINITY);
+        for row in (0..100).rev() {
+            top.offer(RowId(row), f64::from(row / 50));
+        }
+        let mut kept: Vec<u32> = top.heap.iter().map(|candidate| candidate.row.0).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, (0..9).collect::<Vec<_>>());
+        assert_eq!(top.worst(), 0.0);
+        assert!(!top.offer(RowId(200), 0.0));
+        assert!(!top.offer(RowId(200), f64::NAN));
+    }
+
+    #[test]
+    fn keeps_nothing_for_k_zero() {
+        let mut top = TopK::new(0);
+        assert!(!top.offer(RowId(0), 0.0));
+        assert_eq!(top.worst(), f64::NEG_INFINITY);
+    }
+}

@@ -1,0 +1,184 @@
+//! Many values in one call, in pieces between which Ctrl-C is heard.
+
+use numpy::{PyArrayDescrMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyDict, PyList, PyString};
+use synadb::{SynaDB, ValueRef, WriteBatch};
+
+use crate::convert::{Held, answered, held_keys, held_str, to_object};
+use crate::errors::{dimension, invalid_argument};
+use crate::numpy::float_array;
+
+/// Values of one commit of `append_many`.
+const FLOATS_PER_COMMIT: usize = 1 << 20;
+/// Values of one commit of `put_many`.
+const VALUES_PER_COMMIT: usize = 1 << 16;
+/// Values read between two looks at the signals.
+const READS_PER_LOOK: usize = 1 << 12;
+
+/// The array, refused unless it has one dimension.
+///
+/// # Errors
+/// `DimensionError` with the shape.
+pub fn one_dimensional<T: numpy::Element>(
+    array: PyReadonlyArrayDyn<'_, T>,
+) -> PyResult<PyReadonlyArrayDyn<'_, T>> {
+    if array.ndim() == 1 {
+        return Ok(array);
+    }
+    Err(dimension(format!("expected a 1-D array, got shape {:?}", array.shape())))
+}
+
+/// Appends every number of a 1-D array to the history of one key.
+///
+/// # Errors
+/// `DimensionError` for another shape, and what the engine says.
+pub fn append_many(
+    py: Python<'_>,
+    database: &SynaDB,
+    key: &str,
+    values: &Bound<'_, PyAny>,
+) -> PyResult<usize> {
+    let array = one_dimensional(float_array::<f64>(values)?)?;
+    let values = array.as_slice()?;
+    let mut count =
+        answered(py.detach(|| {
+            database.append_floats(key, &values[..values.len().min(FLOATS_PER_COMMIT)])
+        }))?;
+    while count < values.len() {
+        py.check_signals()?;
+        let piece = &values[count..values.len().min(count + FLOATS_PER_COMMIT)];
+        count += answered(py.detach(|| database.append_floats(key, piece)))?;
+    }
+    Ok(count)
+}
+
+/// Stores the items of a mapping, or `values` under the keys of `items`.
+///
+/// Everything is converted before the first value is stored.
+///
+/// # Errors
+/// As `Held::from_object` and `held_str`; `InvalidArgumentError` for unequal lengths.
+pub fn put_many(
+    py: Python<'_>,
+    database: &SynaDB,
+    items: &Bound<'_, PyAny>,
+    values: Option<&Bound<'_, PyAny>>,
+) -> PyResult<usize> {
+    let held = match values {
+        Some(values) => paired(held_keys(items)?, values)?,
+        None => mapped(items)?,
+    };
+    let pairs: Vec<(&str, ValueRef<'_>)> =
+        held.iter().map(|(key, value)| (&**key, value.as_value())).collect();
+    if pairs.len() > VALUES_PER_COMMIT {
+        check_keys(&pairs)?;
+    }
+    let mut count = 0;
+    for piece in pairs.chunks(VALUES_PER_COMMIT) {
+        if count > 0 {
+            py.check_signals()?;
+        }
+        count += answered(py.detach(|| database.put_many(piece)))?;
+    }
+    Ok(count)
+}
+
+/// Refuses a bad key before the first of several commits.
+fn check_keys(pairs: &[(&str, ValueRef<'_>)]) -> PyResult<()> {
+    let mut checked = WriteBatch::new();
+    for (key, _) in pairs {
+        answered(checked.delete(key))?;
+        checked.clear();
+    }
+    Ok(())
+}
+
+/// The newest value of each key, in the order of the keys.
+///
+/// # Errors
+/// What the engine says.
+pub fn get_many<'py>(
+    py: Python<'py>,
+    database: &SynaDB,
+    keys: &Bound<'py, PyAny>,
+    default: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let default = default.unwrap_or_else(|| py.None().into_bound(py));
+    let list = PyList::empty(py);
+    for (count, key) in held_keys(keys)?.iter().enumerate() {
+        if count % READS_PER_LOOK == READS_PER_LOOK - 1 {
+            py.check_signals()?;
+        }
+        let read =
+            database.get_with(key, |value| value.map(|value| to_object(py, &value)).transpose());
+        match answered(read)?? {
+            Some(value) => list.append(value)?,
+            None => list.append(&default)?,
+        }
+    }
+    Ok(list)
+}
+
+fn mapped(items: &Bound<'_, PyAny>) -> PyResult<Vec<(PyBackedStr, Held)>> {
+    if let Ok(dict) = items.cast::<PyDict>() {
+        return dict
+            .iter()
+            .map(|(key, value)| Ok((held_str(&key)?, Held::from_object(&value)?)))
+            .collect();
+    }
+    if !items.hasattr("items")? {
+        return Err(PyTypeError::new_err("put_many takes a mapping, or keys and their values"));
+    }
+    let mut held = Vec::new();
+    for item in items.call_method0("items")?.try_iter()? {
+        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
+        held.push((held_str(&key)?, Held::from_object(&value)?));
+    }
+    Ok(held)
+}
+
+fn paired(keys: Vec<PyBackedStr>, values: &Bound<'_, PyAny>) -> PyResult<Vec<(PyBackedStr, Held)>> {
+    let values = each(values)?;
+    if keys.len() != values.len() {
+        return Err(invalid_argument(
+            "keys",
+            format!("{} keys were given for {} values", keys.len(), values.len()),
+        ));
+    }
+    Ok(keys.into_iter().zip(values).collect())
+}
+
+/// The values of an array or another iterable: the rows of a matrix are vectors.
+fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
+    if values.is_instance_of::<PyString>() {
+        return Err(PyTypeError::new_err("values must be an iterable of values, not one str"));
+    }
+    if let Ok(array) = values.cast::<PyUntypedArray>()
+        && array.ndim() > 0
+    {
+        if array.ndim() == 2 && array.dtype().kind() == b'f' {
+            let matrix = float_array::<f32>(values)?;
+            let columns = matrix.shape()[1];
+            let rows = matrix.shape()[0];
+            let data = matrix.as_slice()?;
+            let row = |row: usize| Held::Vector(data[row * columns..(row + 1) * columns].to_vec());
+            return Ok((0..rows).map(row).collect());
+        }
+        if array.ndim() == 1 && array.dtype().kind() == b'f' {
+            let floats = float_array::<f64>(values)?;
+            return Ok(floats.as_slice()?.iter().map(|value| Held::Float(*value)).collect());
+        }
+        if array.ndim() == 1 {
+            return objects(&values.call_method0("tolist")?);
+        }
+        return Err(dimension(format!("expected one value a key, got shape {:?}", array.shape())));
+    }
+    objects(values)
+}
+
+fn objects(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
+    values.try_iter()?.map(|value| Held::from_object(&value?)).collect()
+}

@@ -1,0 +1,54 @@
+//! Long calls that Ctrl-C can end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+/// How long Ctrl-C may wait to be heard, and the longest piece of a wait for a lock.
+pub const SIGNAL_POLL: Duration = Duration::from_millis(50);
+
+/// Runs `work` on a thread of its own and answers to signals meanwhile.
+///
+/// After a signal whose handler raises, the call returns at once: `work` is told by its flag to
+/// stop, ends by itself, and what it returns is dropped. It owns all that it touches, and the
+/// engine's commits are atomic, so the file is good whichever way it ends.
+///
+/// # Errors
+/// What the signal's handler raised (`KeyboardInterrupt`), or no thread could be started.
+pub fn on_worker<T, F>(py: Python<'_>, work: F) -> PyResult<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&AtomicBool) -> T + Send + 'static,
+{
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let (sender, mut receiver) = sync_channel(1);
+    thread::Builder::new().name("synadb-call".to_owned()).spawn(move || {
+        // The receiver is gone after an interrupt; the answer is then dropped here.
+        let _ = sender.send(work(&seen));
+    })?;
+    loop {
+        let waited = py.detach(move || {
+            let answer = receiver.recv_timeout(SIGNAL_POLL);
+            (receiver, answer)
+        });
+        receiver = waited.0;
+        match waited.1 {
+            Ok(answer) => return Ok(answer),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(interrupt) = py.check_signals() {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(interrupt);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("the call's thread ended without an answer"));
+            }
+        }
+    }
+}

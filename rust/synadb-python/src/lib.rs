@@ -1,0 +1,30 @@
+//! `synadb._native`: the engine as Python sees it.
+//!
+//! A method here converts its arguments, calls the crate `synadb` and converts the answer. What
+//! may take long runs with the GIL released, in pieces or on a worker thread, so that Ctrl-C is
+//! heard; what is short and hot runs with the GIL held.
+
+mod batch;
+mod bulk;
+mod convert;
+mod database;
+mod errors;
+mod interrupt;
+mod numpy;
+mod opening;
+mod reports;
+mod results;
+mod vectors;
+
+/// The compiled part of the package `synadb`.
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::batch::Batch;
+    #[pymodule_export]
+    use crate::database::Database;
+    #[pymodule_export]
+    use crate::results::SearchResult;
+    #[pymodule_export]
+    use crate::vectors::VectorStore;
+}

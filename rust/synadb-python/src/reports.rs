@@ -1,0 +1,81 @@
+//! Reports of the engine as dicts of plain Python values.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use synadb::{CompactionReport, RecoveryReport, Stats, VerifyReport};
+
+/// Sizes and counts; `tables` has the number of live keys of each table.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let tables = PyDict::new(py);
+    for table in &stats.tables {
+        tables.set_item(&table.name, table.keys)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("file_bytes", stats.file_bytes)?;
+    dict.set_item("log_bytes", stats.log_bytes)?;
+    dict.set_item("tail_bytes", stats.tail_bytes)?;
+    dict.set_item("synced_bytes", stats.synced_bytes)?;
+    dict.set_item("sequence", stats.sequence)?;
+    dict.set_item("generation", stats.generation)?;
+    dict.set_item("access", stats.access)?;
+    dict.set_item("region", stats.region)?;
+    dict.set_item("handles", stats.handles)?;
+    dict.set_item("tables", tables)?;
+    dict.set_item("needs_recovery", stats.recovery.needs_recovery)?;
+    dict.set_item("recovery", recovery(py, &stats.recovery)?)?;
+    Ok(dict)
+}
+
+/// What opening the file found.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn recovery<'py>(py: Python<'py>, report: &RecoveryReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("tail", report.tail)?;
+    dict.set_item("replayed_from", report.replayed_from)?;
+    dict.set_item("commits_replayed", report.commits_replayed)?;
+    dict.set_item("torn", report.torn)?;
+    dict.set_item("commits_dropped", report.commits_dropped)?;
+    dict.set_item("bytes_dropped", report.bytes_dropped)?;
+    dict.set_item("needs_recovery", report.needs_recovery)?;
+    Ok(dict)
+}
+
+/// Bytes before and after, and the damaged records that were left out.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn compaction<'py>(py: Python<'py>, report: &CompactionReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("bytes_before", report.bytes_before)?;
+    dict.set_item("bytes_after", report.bytes_after)?;
+    dict.set_item("skipped", places(py, &report.skipped)?)?;
+    Ok(dict)
+}
+
+/// Bytes that were checked, whether all are good, and the places that are not.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn verification<'py>(py: Python<'py>, report: &VerifyReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("ok", report.damage.is_empty())?;
+    dict.set_item("bytes", report.bytes)?;
+    dict.set_item("damage", places(py, &report.damage)?)?;
+    Ok(dict)
+}
+
+fn places<'py>(py: Python<'py>, places: &[(u64, String)]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for (offset, reason) in places {
+        let place = PyDict::new(py);
+        place.set_item("offset", offset)?;
+        place.set_item("reason", reason)?;
+        list.append(place)?;
+    }
+    Ok(list)
+}

@@ -1,0 +1,373 @@
+//! `VectorStore`: exact search over a table of vectors.
+
+use std::ffi::OsString;
+
+use numpy::PyArray1;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyList};
+use synadb::distance::DistanceMetric;
+use synadb::vector;
+
+use crate::convert::{Text, absolute_path, answered, held_keys};
+use crate::database::Database;
+use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
+use crate::interrupt::on_worker;
+use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
+use crate::opening::{self, Opening};
+use crate::reports;
+use crate::results::SearchResult;
+
+/// The table that a path without a name means.
+const DEFAULT_NAME: &str = "vector:vec/";
+/// Stands for the dimensions that the file has.
+const AS_STORED: u16 = 0;
+/// Bytes of vectors of one commit of `insert_batch`.
+const BATCH_BYTES: usize = 32 << 20;
+/// Queries of `search_batch` answered between two looks at the signals.
+const QUERIES_PER_LOOK: usize = 64;
+
+/// A table of vectors with one dimension and one metric.
+#[pyclass(frozen, subclass, module = "synadb._native")]
+pub struct VectorStore {
+    store: vector::VectorStore,
+    path: OsString,
+}
+
+impl VectorStore {
+    fn width(&self) -> usize {
+        usize::from(self.store.dimensions())
+    }
+
+    fn open_check(&self) -> PyResult<()> {
+        if self.store.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+
+    /// The store, unless it has another metric than the one asked for without dimensions.
+    fn of_metric(self, table: &str, asked: Option<DistanceMetric>) -> PyResult<Self> {
+        let stored = self.store.metric();
+        match asked {
+            Some(asked) if asked != stored => {
+                Err(config_mismatch(table, stored.name(), asked.name()))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// The answers to some queries, row-major, with the vectors that they found.
+    fn nearest(&self, queries: &[f32], k: usize) -> synadb::Result<Vec<Vec<SearchResult>>> {
+        let answers = self.store.search_hits(queries, k)?;
+        answers
+            .into_iter()
+            .map(|hits| {
+                hits.into_iter()
+                    .map(|hit| Ok(SearchResult::found(self.store.vector_of(&hit)?, hit)))
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn insert_all(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        vectors: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        self.open_check()?;
+        let held = held_keys(keys)?;
+        let width = self.width();
+        let (array, rows) = matrix(vectors, width, "Vectors")?;
+        if held.len() != rows {
+            return Err(invalid_argument(
+                "keys",
+                format!("{} keys were given for {rows} vectors", held.len()),
+            ));
+        }
+        let values = array.as_slice()?;
+        let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
+        let keys: Vec<&str> = held.iter().map(|key| &**key).collect();
+        if rows > rows_per_commit {
+            py.detach(|| check_finite(values, width))?;
+        }
+        let mut new = 0;
+        let pieces = keys.chunks(rows_per_commit).zip(values.chunks(rows_per_commit * width));
+        for (piece, (keys, values)) in pieces.enumerate() {
+            if piece > 0 {
+                py.check_signals()?;
+            }
+            new += answered(py.detach(|| self.store.insert_rows(keys, values)))?;
+        }
+        Ok(new)
+    }
+}
+
+#[pymethods]
+impl VectorStore {
+    #[new]
+    #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=true, *, name=None,
+        access="exclusive", lock_timeout=0.0))]
+    fn new(
+        py: Python<'_>,
+        path: &Bound<'_, PyAny>,
+        dimensions: Option<i64>,
+        metric: Option<&str>,
+        sync_on_write: bool,
+        name: Option<Text<'_>>,
+        access: &str,
+        lock_timeout: f64,
+    ) -> PyResult<Self> {
+        let config = configuration(dimensions, metric, sync_on_write)?;
+        let asked = metric.map(|_| config.metric);
+        if let Ok(database) = path.cast::<Database>() {
+            let name = name.map_or(DEFAULT_NAME, |name| name.0);
+            let engine = database.get().engine();
+            let store = answered(py.detach(|| vector::VectorStore::attach(engine, name, config)))?;
+            let path = engine.path().as_os_str().to_owned();
+            return Self { store, path }.of_metric(name, asked);
+        }
+        if name.is_some() {
+            return Err(invalid_argument(
+                "name",
+                "it names a table of an open SynaDB; a path has the default one".to_owned(),
+            ));
+        }
+        let opening = Opening::new(access, lock_timeout, sync_on_write)?;
+        let file = absolute_path(path)?;
+        let path = file.clone().into_os_string();
+        let store = opening::open(py, opening, move |options| {
+            vector::VectorStore::open_with(&file, config.clone(), options)
+        })?;
+        Self { store, path }.of_metric(DEFAULT_NAME, asked)
+    }
+
+    /// The absolute path of the file.
+    #[getter]
+    fn path(&self) -> OsString {
+        self.path.clone()
+    }
+
+    /// Whether the handle is closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.store.is_closed()
+    }
+
+    /// Components of a vector.
+    #[getter]
+    fn dimensions(&self) -> usize {
+        self.width()
+    }
+
+    /// The metric: `"cosine"`, `"euclidean"` or `"dot_product"`.
+    #[getter]
+    fn metric(&self) -> &'static str {
+        self.store.metric().name()
+    }
+
+    /// Stores a float32 vector of shape `(dimensions,)`; an existing key's is replaced.
+    fn insert(&self, py: Python<'_>, key: Text<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.open_check()?;
+        let array = one_vector(vector, self.width(), "Vector")?;
+        let values = array.as_slice()?;
+        answered(py.detach(|| self.store.insert(key.0, values)))
+    }
+
+    /// Stores the rows of an array of shape `(n, dimensions)` and returns how many keys are new.
+    ///
+    /// The rows are checked before the first is stored. More than 32 MiB is several commits: what
+    /// an interrupt leaves is a prefix.
+    fn insert_batch(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        vectors: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        self.insert_all(py, keys, vectors)
+    }
+
+    /// The same as `insert_batch`; every vector is found at once either way.
+    fn insert_batch_fast(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        vectors: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        self.insert_all(py, keys, vectors)
+    }
+
+    /// Replaces the vector of a key; `KeyNotFoundError` if there is none.
+    fn update(&self, py: Python<'_>, key: Text<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.open_check()?;
+        let array = one_vector(vector, self.width(), "Vector")?;
+        let values = array.as_slice()?;
+        answered(py.detach(|| self.store.update(key.0, values)))
+    }
+
+    /// The `k` stored vectors nearest to `query`, nearest first, found exactly.
+    #[pyo3(signature = (query, k=10))]
+    fn search(
+        &self,
+        py: Python<'_>,
+        query: &Bound<'_, PyAny>,
+        k: i64,
+    ) -> PyResult<Vec<SearchResult>> {
+        self.open_check()?;
+        let k = nearest_count(k)?;
+        let array = one_vector(query, self.width(), "Query")?;
+        let query = array.as_slice()?;
+        let found = answered(py.detach(|| self.store.search(query, k)))?;
+        Ok(found.into_iter().map(SearchResult::from).collect())
+    }
+
+    /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`.
+    #[pyo3(signature = (queries, k=10))]
+    fn search_batch<'py>(
+        &self,
+        py: Python<'py>,
+        queries: &Bound<'py, PyAny>,
+        k: i64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        self.open_check()?;
+        let k = nearest_count(k)?;
+        let width = self.width();
+        let (array, rows) = matrix(queries, width, "Queries")?;
+        let values = array.as_slice()?;
+        if rows > QUERIES_PER_LOOK {
+            py.detach(|| check_finite(values, width))?;
+        }
+        let answers = PyList::empty(py);
+        for (piece, values) in values.chunks(QUERIES_PER_LOOK * width).enumerate() {
+            if piece > 0 {
+                py.check_signals()?;
+            }
+            for found in answered(py.detach(|| self.nearest(values, k)))? {
+                answers.append(PyList::new(py, found)?)?;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The stored vector, bit for bit, as a new float32 array, or `None`.
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: Text<'_>,
+    ) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
+        let vector = answered(self.store.get(key.0))?;
+        Ok(vector.map(|vector| owned(py, vector)))
+    }
+
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        key: Text<'_>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let name = key.0;
+        self.get(py, key)?.ok_or_else(|| key_not_found(name))
+    }
+
+    /// Deletes the key; `False` if there was none.
+    fn delete(&self, py: Python<'_>, key: Text<'_>) -> PyResult<bool> {
+        answered(py.detach(|| self.store.remove(key.0)))
+    }
+
+    fn __delitem__(&self, py: Python<'_>, key: Text<'_>) -> PyResult<()> {
+        let name = key.0;
+        if self.delete(py, key)? { Ok(()) } else { Err(key_not_found(name)) }
+    }
+
+    fn __contains__(&self, key: Text<'_>) -> PyResult<bool> {
+        answered(self.store.contains(key.0))
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        self.open_check()?;
+        Ok(self.store.len())
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    /// The live keys, in the order of the store.
+    fn keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.open_check()?;
+        Ok(py.detach(|| self.store.keys()))
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        PyList::new(py, self.keys(py)?)?.try_iter()
+    }
+
+    /// Returns once everything that was written is on the medium.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        answered(py.detach(|| self.store.sync()))
+    }
+
+    /// Sizes and counts of the file.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        reports::stats(py, &answered(py.detach(|| self.store.stats()))?)
+    }
+
+    /// Reads every byte of the file against its checksums and reports what is damaged.
+    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let store = self.store.clone();
+        reports::verification(py, &answered(on_worker(py, move |_| store.verify())?)?)
+    }
+
+    /// Closes the handle; repeatable. Other handles on the file go on.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        answered(py.detach(|| self.store.close_handle()))
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().open_check()?;
+        Ok(slf)
+    }
+
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        _exc_type: &Bound<'_, PyAny>,
+        _exc_value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.store.is_closed() { ", closed" } else { "" };
+        let (path, width, metric) = (&self.path, self.width(), self.metric());
+        format!("VectorStore({path:?}, dimensions={width}, metric='{metric}'{state})")
+    }
+}
+
+/// The configuration that the arguments ask for; without any, the one that the file has.
+fn configuration(
+    dimensions: Option<i64>,
+    metric: Option<&str>,
+    sync_on_write: bool,
+) -> PyResult<vector::VectorConfig> {
+    let dimensions = match dimensions {
+        None => AS_STORED,
+        Some(asked) => {
+            u16::try_from(asked).ok().filter(|width| *width != AS_STORED).ok_or_else(|| {
+                dimension(format!("Dimensions must be between 1 and 65535, got {asked}"))
+            })?
+        }
+    };
+    let metric = match metric.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("cosine") => DistanceMetric::Cosine,
+        Some("euclidean") => DistanceMetric::Euclidean,
+        Some("dot_product" | "dotproduct") => DistanceMetric::DotProduct,
+        Some(other) => {
+            let reason =
+                format!("'{other}' is unknown; it must be one of: cosine, euclidean, dot_product");
+            return Err(invalid_argument("metric", reason));
+        }
+    };
+    Ok(vector::VectorConfig { dimensions, metric, sync_on_write, ..Default::default() })
+}
+
+fn nearest_count(k: i64) -> PyResult<usize> {
+    usize::try_from(k).map_err(|_| invalid_argument("k", format!("it must be 0 or more, got {k}")))
+}

@@ -1,0 +1,175 @@
+//! The other seam: opening, replacing and removing files.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::lock::LockFile;
+use crate::region::{DiskRegion, Region};
+use crate::{Result, StorageError};
+
+/// A file that was opened: its bytes and, where it can be locked, its locks.
+pub struct Opened {
+    /// The bytes.
+    pub region: Arc<dyn Region>,
+    /// Locks on a descriptor of their own.
+    pub locks: Option<LockFile>,
+    /// Device and inode.
+    pub inode: (u64, u64),
+}
+
+/// Ways to reach files beside each other.
+pub trait Directory: Send + Sync {
+    /// Opens a file; `create` makes an empty one where it is missing.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened>;
+
+    /// Creates a file beside `path` under a new name, with `path`'s mode and owner.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn create_beside(&self, path: &Path) -> Result<(PathBuf, Arc<dyn Region>)>;
+
+    /// Puts `from` in the place of `to`, durably.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn replace(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Removes a file if it is there.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Makes the directory entry of `path` durable.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn sync_parent(&self, path: &Path) -> Result<()>;
+
+    /// Device and inode of what `path` names now.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn inode(&self, path: &Path) -> Result<(u64, u64)>;
+
+    /// Removes files that died compactions of `path` left; call it with the write lock held.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn remove_stale(&self, path: &Path) -> Result<()>;
+}
+
+/// The file system.
+#[derive(Debug, Default)]
+pub struct DiskDirectory;
+
+/// What stands between a database's name and the random part of a temporary name.
+const TEMPORARY: &str = "-tmp-";
+
+impl Directory for DiskDirectory {
+    fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened> {
+        let open = |create| {
+            OpenOptions::new().read(true).write(write).create(create).truncate(false).open(path)
+        };
+        loop {
+            let file = open(create).map_err(|e| StorageError::io("open the file", e))?;
+            let lock_file = open(false).map_err(|e| StorageError::io("open the file", e))?;
+            let (first, second) = (inode_of(&file)?, inode_of(&lock_file)?);
+            if first == second && self.inode(path)? == first {
+                let region = Arc::new(DiskRegion::open(file, write)?);
+                return Ok(Opened { region, locks: Some(LockFile::new(lock_file)), inode: first });
+            }
+        }
+    }
+
+    fn create_beside(&self, path: &Path) -> Result<(PathBuf, Arc<dyn Region>)> {
+        loop {
+            let mut random = [0; 8];
+            getrandom::fill(&mut random)
+                .map_err(|e| StorageError::io("draw a temporary name", e.into()))?;
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!("{TEMPORARY}{:016x}", u64::from_le_bytes(random)));
+            let name = PathBuf::from(name);
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create_new(true).mode(0o600);
+            match options.open(&name) {
+                Ok(file) => {
+                    take_over_mode(&file, path)?;
+                    return Ok((name, Arc::new(DiskRegion::open(file, true)?)));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StorageError::io("create a temporary file", error)),
+            }
+        }
+    }
+
+    fn replace(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::rename(from, to).map_err(|e| StorageError::io("replace the file", e))?;
+        self.sync_parent(to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(StorageError::io("remove a file", e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_parent(&self, path: &Path) -> Result<()> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let synced = File::open(parent).and_then(|directory| directory.sync_all());
+        synced.map_err(|e| StorageError::io("sync the directory", e))
+    }
+
+    fn inode(&self, path: &Path) -> Result<(u64, u64)> {
+        let metadata = std::fs::metadata(path);
+        let metadata = metadata.map_err(|e| StorageError::io("look at the path", e))?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn remove_stale(&self, path: &Path) -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let prefixes = ["", "-ckpt"].map(|middle| {
+            format!("{}{middle}{TEMPORARY}", name.to_string_lossy())
+        });
+        let entries = std::fs::read_dir(parent);
+        for entry in entries.map_err(|e| StorageError::io("list the directory", e))?.flatten() {
+            let file_name = entry.file_name();
+            let file_name = file_name.to_string_lossy();
+            let is_ours = |prefix: &String| {
+                file_name.strip_prefix(prefix.as_str()).is_some_and(|rest| {
+                    rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit())
+                })
+            };
+            if prefixes.iter().any(is_ours) {
+                self.remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn inode_of(file: &File) -> Result<(u64, u64)> {
+    let metadata = file.metadata().map_err(|e| StorageError::io("look at the file", e))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Mode and, as far as the system lets us, owner of the database.
+fn take_over_mode(file: &File, of: &Path) -> Result<()> {
+    let Ok(metadata) = std::fs::metadata(of) else { return Ok(()) };
+    let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o7777);
+    if std::os::unix::fs::fchown(file, Some(metadata.uid()), Some(metadata.gid())).is_err() {
+        // Only the superuser may give a file away; the mode then applies to the new owner.
+    }
+    file.set_permissions(mode).map_err(|e| StorageError::io("keep the file's mode", e))
+}

@@ -1,0 +1,146 @@
+//! Page 0: what the file is. Written once, never changed.
+
+use crate::checksum::crc32c;
+use crate::{Result, StorageError};
+
+/// Bytes of a page of the header; frames begin behind two of them.
+pub const PAGE_BYTES: u64 = 4096;
+/// Offset of the first frame.
+pub const FRAMES_START: u64 = 2 * PAGE_BYTES;
+/// Format number written by this version.
+pub const FORMAT: u16 = 0;
+/// Offset of the second copy of the identity.
+pub const SECOND_COPY: usize = 2048;
+const MAGIC: [u8; 8] = *b"\x89SYNADB\n";
+const BYTES: usize = 64;
+
+/// Identity of a database file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Random name of the database, kept by compaction.
+    pub database_id: [u8; 16],
+    /// Number of compactions of the file.
+    pub generation: u64,
+    /// Last sequence number before which history was compacted away.
+    pub horizon: u64,
+}
+
+impl Identity {
+    /// A new database with a random id.
+    ///
+    /// # Errors
+    /// `Io` where the system has no randomness.
+    pub fn create() -> Result<Self> {
+        let mut database_id = [0; 16];
+        getrandom::fill(&mut database_id)
+            .map_err(|error| StorageError::io("draw a database id", error.into()))?;
+        Ok(Self { database_id, generation: 0, horizon: 0 })
+    }
+
+    /// The bytes of page 0.
+    #[must_use]
+    pub fn page(&self) -> Vec<u8> {
+        let mut page = vec![0; PAGE_BYTES as usize];
+        let copy = self.copy();
+        page[..BYTES].copy_from_slice(&copy);
+        page[SECOND_COPY..SECOND_COPY + BYTES].copy_from_slice(&copy);
+        page
+    }
+
+    fn copy(&self) -> [u8; BYTES] {
+        let mut out = [0; BYTES];
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        out[10..12].copy_from_slice(&FORMAT.to_le_bytes());
+        out[24..40].copy_from_slice(&self.database_id);
+        out[40..48].copy_from_slice(&self.generation.to_le_bytes());
+        out[48..56].copy_from_slice(&self.horizon.to_le_bytes());
+        let crc = crc32c(&out[..60]);
+        out[60..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads page 0; the second value lists offsets of damage that the other copy made good.
+    ///
+    /// # Errors
+    /// `NotADatabase`, `Legacy`, `UnsupportedFormat`, or `Corrupt` where both copies are damaged.
+    pub fn read(page: &[u8]) -> Result<(Self, Vec<u64>)> {
+        let first = decode(page, 0)?;
+        let second = decode(page, SECOND_COPY)?;
+        let mut damage = Vec::new();
+        if first.is_none() {
+            damage.push(0);
+        }
+        if second.is_none() {
+            damage.push(SECOND_COPY as u64);
+        }
+        let Some(identity) = first.or(second) else {
+            return Err(classify_foreign(page));
+        };
+        for (offset, byte) in page.iter().enumerate().take(PAGE_BYTES as usize) {
+            let in_copy = offset < BYTES || (SECOND_COPY..SECOND_COPY + BYTES).contains(&offset);
+            if !in_copy && *byte != 0 {
+                damage.push(offset as u64);
+            }
+        }
+        Ok((identity, damage))
+    }
+}
+
+fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
+    let Some(bytes) = page.get(at..at + BYTES) else { return Ok(None) };
+    let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[from + i]));
+    let crc = u32::from_le_bytes(std::array::from_fn(|i| bytes[60 + i]));
+    if bytes[..8] != MAGIC || crc32c(&bytes[..60]) != crc {
+        return Ok(None);
+    }
+    let oldest = u16::from_le_bytes([bytes[10], bytes[11]]);
+    let incompatible = u32::from_le_bytes(std::array::from_fn(|i| bytes[12 + i]));
+    let read_only_compatible = u32::from_le_bytes(std::array::from_fn(|i| bytes[16 + i]));
+    if oldest > FORMAT || incompatible != 0 || read_only_compatible != 0 {
+        return Err(StorageError::UnsupportedFormat {
+            reason: format!("readers of format {oldest}, features {incompatible:#x}"),
+        });
+    }
+    let database_id = std::array::from_fn(|i| bytes[24 + i]);
+    Ok(Some(Identity { database_id, generation: word(40), horizon: word(48) }))
+}
+
+/// Names what a file without a good identity is.
+fn classify_foreign(page: &[u8]) -> StorageError {
+    if page.starts_with(&MAGIC) || page.get(SECOND_COPY..SECOND_COPY + 8) == Some(&MAGIC) {
+        return StorageError::corrupt(0, "both copies of the identity are damaged");
+    }
+    let magics: [(&[u8], &str); 5] = [
+        (b"CEVM", "mmap vector store"),
+        (b"GWIX", "gravity well index"),
+        (b"CASC", "cascade index"),
+        (b"HNSW", "HNSW side file"),
+        (b"SVS\0", "sparse vector store"),
+    ];
+    for (magic, format) in magics {
+        if page.starts_with(magic) {
+            return StorageError::Legacy { format };
+        }
+    }
+    if looks_like_original_log(page) {
+        return StorageError::Legacy { format: "key-value log" };
+    }
+    let shown: Vec<u8> = page.iter().take(8).copied().collect();
+    StorageError::NotADatabase { reason: format!("it begins with {shown:02x?}") }
+}
+
+/// The original's log has no magic: a plausible first record is all there is to go by.
+fn looks_like_original_log(page: &[u8]) -> bool {
+    let Some(head) = page.get(..15) else { return false };
+    let time = u64::from_le_bytes(std::array::from_fn(|i| head[i]));
+    let key_len = usize::from(u16::from_le_bytes([head[8], head[9]]));
+    let value_len = u32::from_le_bytes(std::array::from_fn(|i| head[10 + i]));
+    let years_2000_to_2100 = 946_684_800_000_000..=4_102_444_800_000_000;
+    let key_end = (15 + key_len).min(page.len());
+    key_len > 0
+        && head[14] & !7 == 0
+        && value_len < 1_000_000_000
+        && years_2000_to_2100.contains(&time)
+        && std::str::from_utf8(&page[15..key_end]).is_ok()
+}

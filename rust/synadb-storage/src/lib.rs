@@ -1,0 +1,19 @@
+//! The log of synadb: identity, frames, records, extents, regions, locks and recovery.
+//!
+//! This crate knows bytes in a file and nothing of keys' meaning, vectors or documents. The layout
+//! is specified in `docs/format.md`.
+
+pub mod checksum;
+pub mod control;
+pub mod directory;
+mod error;
+pub mod extent;
+pub mod frame;
+pub mod identity;
+pub mod lock;
+pub mod log;
+pub mod record;
+pub mod region;
+pub mod varint;
+
+pub use error::{Result, StorageError};

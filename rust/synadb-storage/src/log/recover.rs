@@ -1,0 +1,159 @@
+//! Where a log ends, after whatever happened to it: clean, torn, or corrupt.
+
+use super::Log;
+use crate::control;
+use crate::frame::{Head, Records, next_offset};
+use crate::identity::FRAMES_START;
+use crate::region::Region;
+use crate::{Result, StorageError};
+
+/// Where to begin: the first frame, or the end of a checkpoint that fits.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Offset of the next frame.
+    pub position: u64,
+    /// Checksum of the frame before.
+    pub link: u32,
+    /// Offset of the frame before, 0 where there is none.
+    pub last_frame: u64,
+    /// Time of the frame before.
+    pub time: u64,
+}
+
+impl Start {
+    /// The beginning of the log.
+    #[must_use]
+    pub fn beginning() -> Self {
+        Self { position: FRAMES_START, link: 0, last_frame: 0, time: 0 }
+    }
+}
+
+/// What recovery found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where the log ends.
+    pub tail: u64,
+    /// Position up to which everything is known to be synced.
+    pub synced: u64,
+    /// Frames accepted behind the start.
+    pub frames: u64,
+    /// Whether something was (or, for a reader, would be) cut.
+    pub torn: bool,
+    /// Whole frames behind the tail that were cut.
+    pub frames_dropped: u64,
+    /// Bytes behind the tail, up to the last byte that is not zero, that were cut.
+    pub bytes_dropped: u64,
+}
+
+/// Walks the log from `start` and decides where it ends; changes nothing.
+///
+/// # Errors
+/// `Corrupt` where durable bytes are gone: the message names both offsets.
+pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
+    let region = log.region();
+    let (mut end, mut link, mut time) = (start.position, start.link, start.time);
+    let mut accepted: Vec<Head> = Vec::new();
+    let word = control::synced(region, &log.identity().database_id);
+    let mut synced = synced_floor.max(word);
+    while let Ok(Some(head)) = log.frame(end) {
+        if head.link != link || head.time <= time || head.mark > head.offset {
+            break;
+        }
+        synced = synced.max(head.mark);
+        (link, time, end) = (head.crc, head.time, head.next());
+        accepted.push(head);
+    }
+    // What no sync vouched for may have lost pages behind the front.
+    let mut cut = None;
+    for (index, head) in accepted.iter().enumerate() {
+        if head.next() > synced && !commits_whole(log, head) {
+            cut = Some(index);
+            break;
+        }
+    }
+    if let Some(index) = cut {
+        end = accepted[index].offset;
+        accepted.truncate(index);
+    }
+    let frames = accepted.len() as u64;
+    let behind = last_nonzero(region, end);
+    if behind.is_none() && synced <= end && (synced == 0 || synced <= region.len()) {
+        return Ok(Recovery { tail: end, synced, frames, ..Recovery::default() });
+    }
+    let last = behind.unwrap_or(end);
+    let (found, marks) = scan(log, end, last)?;
+    let synced = synced.max(marks);
+    if synced > end || synced > region.len() {
+        let reason = format!("the log ends there, but everything up to {synced} was synced");
+        return Err(StorageError::corrupt(end.min(region.len()), reason));
+    }
+    Ok(Recovery {
+        tail: end,
+        synced,
+        frames,
+        torn: behind.is_some(),
+        frames_dropped: found,
+        bytes_dropped: last - end,
+    })
+}
+
+/// Whether everything that the frame commits behind its front is there.
+fn commits_whole(log: &Log, head: &Head) -> bool {
+    for (position, raw) in Records::of(head, log.region()) {
+        let Some(raw) = raw else { return false };
+        let Some(record) = super::Record::new(position, raw, log.region()) else { return false };
+        if record.value().is_err() || record.row_bytes().is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Offset behind the last byte at or behind `from` that is not zero.
+fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
+    const STEP: u64 = 1 << 16;
+    let mut end = region.len();
+    while end > from {
+        let start = end.saturating_sub(STEP).max(from);
+        let bytes = region.bytes(start, (end - start) as usize)?;
+        if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
+            return Some(start + index as u64 + 1);
+        }
+        end = start;
+    }
+    None
+}
+
+/// Looks for whole frames in `(from, to)`: their number and the highest of their marks.
+fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
+    let region = log.region();
+    let mut budget = region.len().saturating_mul(4);
+    let (mut found, mut marks) = (0, 0);
+    let mut at = from + 8;
+    while at + 24 <= to {
+        let head = match region.load(at) {
+            Some(word) if word != 0 => {
+                let window = region.bytes(at, ((region.len() - at) as usize).min(36));
+                window.and_then(|bytes| Head::decode(log.seed(), at, word, bytes))
+            }
+            _ => None,
+        };
+        let Some(head) = head else {
+            at += 8;
+            continue;
+        };
+        if budget < u64::from(head.length) {
+            let reason = "too much to check behind the last good frame";
+            return Err(StorageError::corrupt(from, reason));
+        }
+        budget -= u64::from(head.length);
+        if matches!(log.frame(at), Ok(Some(_))) {
+            found += 1;
+            marks = marks.max(head.mark);
+            at = next_offset(head.end(), head.gap);
+        } else {
+            at += 8;
+        }
+    }
+    Ok((found, marks))
+}

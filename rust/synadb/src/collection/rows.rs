@@ -1,0 +1,307 @@
+//! The view of a table of rows: keys, extents, and where each row was born and died.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use synadb_storage::Result;
+use synadb_storage::extent::{PAGE_ALIGNED_BYTES_MIN, Reservation, Row};
+use synadb_storage::log::{Log, Record};
+use synadb_storage::record::RecordKind;
+use synadb_types::TableId;
+use synadb_types::limits::{EXTENT_ALIGN, ROWS_MAX};
+
+use crate::db::{Applied, Carried, Rewrite, TableInfo, TableView};
+use crate::keys::{AppendVec, AppendWords, KeyMap, KeyMapReader};
+use crate::sections::{SectionWriter, TableSections, implausible};
+
+const EXTENTS: u32 = 3;
+const ROWS: u32 = 4;
+const ROW_WORDS: usize = 3;
+const PAGE: u64 = 4096;
+
+/// No row.
+pub(crate) const NO_ROW: u32 = u32::MAX;
+
+/// Rows side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowExtent {
+    pub first: u32,
+    pub rows: u32,
+    pub start: u64,
+}
+
+/// Readers' half.
+#[derive(Default)]
+pub(crate) struct RowsReader {
+    pub keys: Arc<KeyMapReader>,
+    pub extents: AppendVec<RowExtent>,
+    /// Position of the record that committed the row, 0 where none did.
+    pub born: AppendWords,
+    /// Position of the record that ended it, 0 while it lives.
+    pub died: AppendWords,
+    /// Bits of the inverse norm.
+    pub norms: AppendWords,
+}
+
+/// Writer's half.
+pub(crate) struct RowsView {
+    table: TableId,
+    /// Bytes of a row without what fills up the stride.
+    row_bytes: u32,
+    keys: KeyMap,
+    reader: Arc<RowsReader>,
+}
+
+/// Bytes from one row to the next.
+pub(crate) fn stride(row_bytes: u32) -> u64 {
+    u64::from(row_bytes).next_multiple_of(EXTENT_ALIGN)
+}
+
+/// The reservation for at least `rows` rows: large ones begin on a page and fill whole pages.
+pub(crate) fn reservation(row_bytes: u32, first_row: u32, rows: u32) -> Reservation {
+    let stride = stride(row_bytes);
+    let mut rows = u64::from(rows);
+    let mut align = EXTENT_ALIGN as u32;
+    if rows * stride >= PAGE_ALIGNED_BYTES_MIN {
+        // Stride and page share at least a factor of 64; so many rows fill whole pages.
+        let shared = 1 << stride.trailing_zeros().min(PAGE.trailing_zeros());
+        rows = rows.next_multiple_of(PAGE / shared);
+        align = PAGE as u32;
+    }
+    let rows = rows.min(u64::from(ROWS_MAX - first_row)) as u32;
+    Reservation { bytes: u64::from(rows) * stride, align, first_row, rows }
+}
+
+impl RowsView {
+    pub fn new(table: TableId, row_bytes: u32) -> Self {
+        Self::over(table, row_bytes, KeyMap::default(), RowsReader::default())
+    }
+
+    fn over(table: TableId, row_bytes: u32, keys: KeyMap, rows: RowsReader) -> Self {
+        let reader = Arc::new(RowsReader { keys: keys.reader(), ..rows });
+        Self { table, row_bytes, keys, reader }
+    }
+
+    /// First row that no extent holds.
+    pub fn reserved(&self) -> u32 {
+        let last = self.reader.extents.len().checked_sub(1);
+        last.and_then(|i| self.reader.extents.get(i)).map_or(0, |e| e.first + e.rows)
+    }
+
+    /// First row that was never committed.
+    pub fn next_row(&self) -> u32 {
+        self.reader.born.len() as u32
+    }
+
+    /// Where the row lies.
+    pub fn offset(&self, row: u32) -> Option<u64> {
+        let extent = self.reader.extent_of(row)?;
+        Some(extent.start + u64::from(row - extent.first) * stride(self.row_bytes))
+    }
+
+    /// End of the extent that holds a row.
+    pub fn extent_end(&self, row: u32) -> Option<u32> {
+        self.reader.extent_of(row).map(|extent| extent.first + extent.rows)
+    }
+
+    pub fn import(table: TableId, row_bytes: u32, sections: &TableSections<'_>) -> Result<Self> {
+        let rows = RowsReader::default();
+        let extents = sections.get(EXTENTS)?;
+        for entry in extents.iter().flat_map(|s| s.bytes().chunks_exact(16)) {
+            let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| entry[at + i]));
+            let start = u64::from_le_bytes(std::array::from_fn(|i| entry[8 + i]));
+            rows.extents.push(RowExtent { first: half(0), rows: half(4), start });
+        }
+        let saved = sections.get(ROWS)?;
+        for entry in saved.iter().flat_map(|s| s.bytes().chunks_exact(8 * ROW_WORDS)) {
+            let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|b| entry[8 * i + b]));
+            rows.norms.push(word(2));
+            rows.died.push(word(1));
+            rows.born.push(word(0));
+        }
+        let view = Self::over(table, row_bytes, KeyMap::import(sections)?, rows);
+        let mut next = 0;
+        for extent in view.reader.extents.iter() {
+            if extent.first != next || extent.rows > ROWS_MAX - next {
+                return Err(implausible("extents of rows"));
+            }
+            next += extent.rows;
+        }
+        if view.next_row() > next {
+            return Err(implausible("rows outside of extents"));
+        }
+        Ok(view)
+    }
+
+    fn row_of(&self, record: &Record<'_>) -> Option<u32> {
+        match record.kind {
+            RecordKind::Row => Row::decode(record.payload().ok()?).map(|row| row.row),
+            _ => None,
+        }
+    }
+
+    fn is_valid_row(&self, applied: &Applied<'_>) -> bool {
+        let row = applied.record.payload().ok().and_then(Row::decode);
+        let Some(row) = row else { return false };
+        row.row >= self.next_row()
+            && row.bytes == self.row_bytes
+            && self.offset(row.row) == Some(row.offset)
+    }
+
+    fn is_valid_extent(&self, applied: &Applied<'_>) -> bool {
+        let payload = applied.record.payload().ok().and_then(Reservation::decode);
+        let Some(reservation) = payload else { return false };
+        let expected = u64::from(reservation.rows).checked_mul(stride(self.row_bytes));
+        reservation.first_row == self.reserved()
+            && reservation.rows > 0
+            && reservation.rows <= ROWS_MAX - reservation.first_row
+            && expected == Some(reservation.bytes)
+            && reservation.gap() <= applied.gap
+    }
+}
+
+impl RowsReader {
+    /// The extent that holds a row.
+    pub fn extent_of(&self, row: u32) -> Option<&RowExtent> {
+        let (mut from, mut to) = (0, self.extents.len());
+        while from < to {
+            let middle = u64::midpoint(from, to);
+            if self.extents.get(middle)?.first <= row { from = middle + 1 } else { to = middle }
+        }
+        let extent = self.extents.get(from.checked_sub(1)?)?;
+        (row - extent.first < extent.rows).then_some(extent)
+    }
+}
+
+impl TableView for RowsView {
+    fn reader(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.reader) as _
+    }
+
+    fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>> {
+        self.keys.newest(log, key, hash)
+    }
+
+    fn validate(&self, applied: &Applied<'_>) -> bool {
+        let follows = || {
+            !applied.record.key.is_empty() && self.keys.follows(applied.log, &applied.record, applied.hash)
+        };
+        match applied.record.kind {
+            RecordKind::Extent => self.is_valid_extent(applied),
+            RecordKind::Row => follows() && self.is_valid_row(applied),
+            RecordKind::Delete => follows(),
+            _ => false,
+        }
+    }
+
+    fn apply(&mut self, applied: &Applied<'_>) {
+        let record = &applied.record;
+        if record.kind == RecordKind::Extent {
+            if let Some(found) = record.payload().ok().and_then(Reservation::decode) {
+                let start = found.start(applied.gap_start);
+                let (first, rows) = (found.first_row, found.rows);
+                self.reader.extents.push(RowExtent { first, rows, start });
+            }
+            return;
+        }
+        let replaced = match record.previous {
+            0 => None,
+            previous => applied.log.record(previous).ok().and_then(|r| self.row_of(&r)),
+        };
+        self.keys.apply(applied.log, record, applied.hash);
+        let reader = &self.reader;
+        if let Some(row) = replaced {
+            reader.died.set(u64::from(row), record.position);
+        }
+        if let Some(row) = record.payload().ok().and_then(Row::decode)
+            && record.kind == RecordKind::Row
+        {
+            // Rows that were skipped belong to a batch that never committed.
+            reader.norms.extend_to(u64::from(row.row));
+            reader.died.extend_to(u64::from(row.row));
+            reader.born.extend_to(u64::from(row.row));
+            reader.norms.push(u64::from(row.inverse_norm.to_bits()));
+            reader.died.push(0);
+            reader.born.push(record.position);
+        }
+    }
+
+    fn live(&self) -> u64 {
+        self.keys.live()
+    }
+
+    fn live_positions(&self, _log: &Log, _seed: u64) -> Result<Vec<u64>> {
+        let reader = &self.reader;
+        let rows = 0..reader.born.len();
+        let live = rows.filter(|row| reader.died.get(*row) == Some(0));
+        Ok(live.filter_map(|row| reader.born.get(row)).filter(|born| *born != 0).collect())
+    }
+
+    fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
+        self.keys.export(log, self.table.0, out)?;
+        let mut extents = Vec::new();
+        for extent in self.reader.extents.iter() {
+            extents.extend_from_slice(&extent.first.to_le_bytes());
+            extents.extend_from_slice(&extent.rows.to_le_bytes());
+            extents.extend_from_slice(&extent.start.to_le_bytes());
+        }
+        out.put(EXTENTS, self.table.0, &extents)?;
+        let reader = &self.reader;
+        let mut rows = Vec::with_capacity(reader.born.len() as usize * 8 * ROW_WORDS);
+        for row in 0..reader.born.len() {
+            for words in [&reader.born, &reader.died, &reader.norms] {
+                rows.extend_from_slice(&words.get(row).unwrap_or(0).to_le_bytes());
+            }
+        }
+        out.put(ROWS, self.table.0, &rows)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Carries the live rows of a table over, renumbered, in few large extents.
+pub(crate) fn carry(
+    view: &dyn TableView,
+    table: &TableInfo,
+    row_bytes: u32,
+    rewrite: &mut Rewrite<'_>,
+) -> Result<()> {
+    let from = rewrite.from;
+    let positions = view.live_positions(&from.log, from.hash_seed)?;
+    let stride = stride(row_bytes);
+    let per_extent = ((64 << 20) / stride).max(1) as usize;
+    let mut first_row = 0;
+    for piece in positions.chunks(per_extent) {
+        let reservation = reservation(row_bytes, first_row, piece.len() as u32);
+        let start = rewrite.reserve(table.id, &reservation)?;
+        rewrite.region().allocate(start + reservation.bytes)?;
+        let mut slot = 0;
+        for position in piece {
+            let record = from.log.record(*position)?;
+            let bytes = match record.row_bytes() {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    rewrite.damaged(error, record.key)?;
+                    continue;
+                }
+            };
+            let Some(old) = Row::decode(record.payload()?) else { continue };
+            let offset = start + u64::from(slot) * stride;
+            rewrite.region().store(offset, bytes)?;
+            let row = Row { row: first_row + slot, offset, replaces: NO_ROW, ..old };
+            slot += 1;
+            rewrite.push(Carried {
+                kind: RecordKind::Row,
+                tag: record.tag,
+                flags: 0,
+                table: table.id,
+                key: record.key.to_vec(),
+                payload: row.encode().to_vec(),
+            })?;
+        }
+        first_row += reservation.rows;
+    }
+    Ok(())
+}

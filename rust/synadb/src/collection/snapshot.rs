@@ -1,0 +1,101 @@
+//! A reader's sight of a table of rows, which outlives commits and compactions.
+
+use std::sync::Arc;
+
+use synadb_storage::extent::Row;
+use synadb_storage::log::Record;
+use synadb_storage::{Result, StorageError};
+use synadb_types::RowId;
+
+use super::RowsReader;
+use crate::db::Generation;
+
+/// Rows as of one visible position.
+pub(crate) struct Snapshot {
+    pub generation: Arc<Generation>,
+    pub reader: Arc<RowsReader>,
+    visible: u64,
+    rows_end: u32,
+    row_bytes: u32,
+}
+
+/// Slots of consecutive rows.
+pub(crate) struct Slots<'a> {
+    pub count: usize,
+    /// Bytes from the first row to the end of the last.
+    pub bytes: &'a [u8],
+}
+
+impl Snapshot {
+    pub fn new(generation: Arc<Generation>, reader: Arc<RowsReader>, row_bytes: u32) -> Self {
+        let visible = generation.visible();
+        let rows_end = reader.born.len() as u32;
+        Self { generation, reader, visible, rows_end, row_bytes }
+    }
+
+    /// One more than the largest committed row.
+    pub fn rows_end(&self) -> u32 {
+        self.rows_end
+    }
+
+    /// Whether the row was born and has not died.
+    pub fn is_live(&self, row: RowId) -> bool {
+        let row = u64::from(row.0);
+        let born = self.reader.born.get(row).unwrap_or(0);
+        let died = self.reader.died.get(row).unwrap_or(0);
+        born != 0 && born < self.visible && (died == 0 || died >= self.visible)
+    }
+
+    /// Bits of the inverse norms from `first` on.
+    pub fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
+        let from = u64::from(first.0);
+        let mut at = 0;
+        self.reader.norms.for_each_slice(from, from + out.len() as u64, |words| {
+            for (slot, word) in out[at..].iter_mut().zip(words) {
+                let bits = word.load(std::sync::atomic::Ordering::Relaxed);
+                *slot = f32::from_bits((bits & 0xffff_ffff) as u32);
+            }
+            at += words.len();
+        });
+    }
+
+    /// The longest run of slots from `row` on.
+    pub fn slots(&self, row: RowId) -> Option<Slots<'_>> {
+        if row.0 >= self.rows_end {
+            return None;
+        }
+        let extent = self.reader.extent_of(row.0)?;
+        let last = extent.rows.min(self.rows_end - extent.first);
+        let count = (last - (row.0 - extent.first)) as usize;
+        let stride = super::rows::stride(self.row_bytes);
+        let offset = extent.start + u64::from(row.0 - extent.first) * stride;
+        let len = (count - 1) * stride as usize + self.row_bytes as usize;
+        let bytes = self.generation.log.region().bytes(offset, len)?;
+        Some(Slots { count, bytes })
+    }
+
+    /// The record of a key that is visible here.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>> {
+        let hash = self.generation.hash(key);
+        self.reader.keys.get(&self.generation.log, key, hash, self.visible)
+    }
+
+    /// The record that committed a row.
+    pub fn record(&self, row: RowId) -> Result<Record<'_>> {
+        let born = self.reader.born.get(u64::from(row.0)).unwrap_or(0);
+        let record = self.generation.log.record(born)?;
+        let fits = Row::decode(record.payload()?).is_some_and(|found| found.row == row.0);
+        if fits { Ok(record) } else { Err(StorageError::corrupt(born, "a row of another number")) }
+    }
+
+    /// All live keys, in order.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut take = |record: Record<'_>| {
+            keys.push(String::from_utf8_lossy(record.key).into_owned());
+        };
+        let (log, seed) = (&self.generation.log, self.generation.hash_seed);
+        self.reader.keys.scan(log, seed, b"", self.visible, &mut take)?;
+        Ok(keys)
+    }
+}

@@ -1,0 +1,159 @@
+//! Writing and adopting checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use synadb_storage::frame::Head;
+use synadb_storage::identity::FRAMES_START;
+use synadb_storage::log::{Log, Start};
+use synadb_storage::{Result as StorageResult, StorageError};
+use synadb_types::TableId;
+
+use super::engine::Commit;
+use super::view::{TableView, ViewFactory};
+use super::{Engine, Generation, TableInfo};
+use crate::error::Result;
+use crate::sections::{Checkpoint, SectionWriter, implausible};
+
+/// Section with the catalogue, under table 0.
+const CATALOG: u32 = 1;
+/// A tail shorter than this replays faster than a checkpoint is written.
+const WORTH_BYTES: u64 = 1 << 20;
+
+/// The checkpoint's file beside the log.
+pub(super) fn path_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-ckpt");
+    PathBuf::from(name)
+}
+
+/// Whether the log holds, where the checkpoint says, the frame that the checkpoint was bound to.
+pub(super) fn fits(log: &Log, start: &Start) -> bool {
+    if start.last_frame == 0 {
+        return start.position == FRAMES_START && start.link == 0;
+    }
+    let region = log.region();
+    let Some(word) = region.load(start.last_frame) else { return false };
+    let left = region.len().saturating_sub(start.last_frame).min(36) as usize;
+    let head = region.bytes(start.last_frame, left);
+    let head = head.and_then(|bytes| Head::decode(log.seed(), start.last_frame, word, bytes));
+    head.is_some_and(|head| {
+        head.crc == start.link && head.next() == start.position && head.time == start.time
+    })
+}
+
+impl Engine {
+    /// Saves the views as they are now.
+    pub fn checkpoint(&self) -> Result<()> {
+        let mut commit = self.lock_commit()?;
+        let generation = self.generation.load_full();
+        self.write_checkpoint(&mut commit, &generation)
+    }
+
+    /// At close: only where something changed, and not while the tail is small.
+    pub(super) fn checkpoint_if_worth_it(
+        &self,
+        commit: &mut Commit,
+        generation: &Generation,
+    ) -> Result<()> {
+        if commit.writer.tail - commit.checkpointed.max(FRAMES_START) < WORTH_BYTES {
+            return Ok(());
+        }
+        self.write_checkpoint(commit, generation)
+    }
+
+    pub(super) fn write_checkpoint(
+        &self,
+        commit: &mut Commit,
+        generation: &Generation,
+    ) -> Result<()> {
+        let tail = commit.writer.tail;
+        if commit.checkpointed == tail {
+            return Ok(());
+        }
+        self.sync_to(generation, tail)?;
+        self.save(commit, generation).map_err(|error| self.failure(error))?;
+        commit.checkpointed = tail;
+        Ok(())
+    }
+
+    fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {
+        let target = path_of(&self.path);
+        let (temporary, region) = self.directory.create_beside(&self.path)?;
+        let write = || {
+            let mut out = SectionWriter::new(&*region);
+            let mut catalog = Vec::new();
+            for table in generation.tables() {
+                for part in [table.info.name.as_bytes(), &table.info.encode()] {
+                    catalog.extend_from_slice(&(part.len() as u32).to_le_bytes());
+                    catalog.extend_from_slice(part);
+                }
+            }
+            out.put(CATALOG, 0, &catalog)?;
+            for view in commit.views.values() {
+                view.export(&generation.log, &mut out)?;
+            }
+            let writer = &commit.writer;
+            let start = Start {
+                position: writer.tail,
+                link: writer.link,
+                last_frame: writer.last_frame,
+                time: writer.time,
+            };
+            out.finish(generation.log.identity(), start, writer.sequence)?;
+            self.directory.replace(&temporary, &target)
+        };
+        write().inspect_err(|_| {
+            if self.directory.remove(&temporary).is_err() {
+                // The next open for writing removes it.
+            }
+        })
+    }
+}
+
+/// Takes the saved views over.
+pub(super) fn import(
+    checkpoint: &Checkpoint,
+    generation: &Generation,
+    factory: &dyn ViewFactory,
+    views: &mut BTreeMap<TableId, Box<dyn TableView>>,
+) -> StorageResult<()> {
+    let catalog = checkpoint.table(0).get(CATALOG)?.ok_or_else(|| implausible("no catalogue"))?;
+    let mut rest = catalog.bytes();
+    let mut part = || -> Option<Option<&[u8]>> {
+        if rest.is_empty() {
+            return Some(None);
+        }
+        let (len, after) = rest.split_at_checked(4)?;
+        let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
+        let (bytes, after) = after.split_at_checked(len)?;
+        rest = after;
+        Some(Some(bytes))
+    };
+    let damaged = || implausible("the catalogue");
+    while let Some(name) = part().ok_or_else(damaged)? {
+        let payload = part().flatten().ok_or_else(damaged)?;
+        let info = TableInfo::decode(name, payload).ok_or_else(damaged)?;
+        if info.id.0 != generation.tables().count() as u32 + 1 {
+            return Err(damaged());
+        }
+        let view = import_view(&info, checkpoint, factory)?;
+        let id = info.id;
+        generation.add_table(Arc::new(info), view.reader());
+        views.insert(id, view);
+    }
+    Ok(())
+}
+
+fn import_view(
+    info: &TableInfo,
+    checkpoint: &Checkpoint,
+    factory: &dyn ViewFactory,
+) -> StorageResult<Box<dyn TableView>> {
+    // Whatever is wrong with a section, the log has it all: offset 0 says so to the caller.
+    factory.import(info, &checkpoint.table(info.id.0)).map_err(|error| match error {
+        StorageError::Corrupt { reason, .. } => implausible(&reason),
+        other => other,
+    })
+}

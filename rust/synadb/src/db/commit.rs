@@ -1,0 +1,319 @@
+//! The one write path: validate, encode, append, apply, make visible.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use synadb_storage::extent::Reservation;
+use synadb_storage::frame::{Encoder, Head, Records};
+use synadb_storage::log::{Log, Record};
+use synadb_storage::record::{Draft, RecordKind};
+use synadb_storage::{Result as StorageResult, StorageError};
+use synadb_types::TableId;
+use synadb_types::limits::{SMALL_PAYLOAD_BYTES_MAX, TABLES_MAX};
+
+use super::engine::Commit;
+use super::view::{Applied, ViewFactory};
+use super::{Engine, Generation, TableInfo, TableKind};
+use crate::config::Durability;
+use crate::error::{Error, Result};
+
+/// One record of a commit.
+pub(crate) struct Op<'a> {
+    pub kind: RecordKind,
+    pub tag: u8,
+    pub flags: u8,
+    pub table: TableId,
+    pub key: &'a [u8],
+    pub payload: &'a [u8],
+    /// Position of the key's record before this one, 0 where there is none.
+    pub previous: u64,
+}
+
+/// The write lock, held: what is looked up now is true when the commit is appended.
+pub(crate) struct Transaction<'a> {
+    engine: &'a Engine,
+    commit: MutexGuard<'a, Commit>,
+    generation: Arc<Generation>,
+    end: u64,
+}
+
+impl Engine {
+    /// Runs `plan` under the write lock; what it appends is durable when this returns.
+    ///
+    /// The plan is the precondition: it looks, and appends or does not.
+    pub fn transact<R>(
+        &self,
+        durability: Durability,
+        plan: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let commit = self.lock_commit()?;
+        let generation = self.generation.load_full();
+        let mut transaction = Transaction { engine: self, commit, generation, end: 0 };
+        let result = plan(&mut transaction)?;
+        let Transaction { mut commit, generation, end, .. } = transaction;
+        if end > 0 && self.checkpoint_due(&commit) {
+            self.write_checkpoint(&mut commit, &generation)?;
+        }
+        drop(commit);
+        if durability == Durability::Sync && end > 0 {
+            self.sync_to(&generation, end)?;
+        }
+        Ok(result)
+    }
+
+    /// As `transact`, but `None` where something might block: the lock, growth, a checkpoint.
+    pub fn try_transact<R>(
+        &self,
+        bytes: usize,
+        plan: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        self.check_poison()?;
+        let Ok(commit) = self.commit.try_lock() else { return Ok(None) };
+        let generation = self.generation.load_full();
+        let room = commit.writer.has_room(&generation.log, bytes as u64);
+        if !room || self.checkpoint_due(&commit) {
+            return Ok(None);
+        }
+        let mut transaction = Transaction { engine: self, commit, generation, end: 0 };
+        plan(&mut transaction).map(Some)
+    }
+
+    fn checkpoint_due(&self, commit: &Commit) -> bool {
+        let since = commit.writer.tail - commit.checkpointed;
+        let least = self.checkpoint_bytes.load(Ordering::Relaxed);
+        // A checkpoint is complete: in steps of half the log all of them cost what one costs.
+        since >= least.max(commit.checkpointed / 2)
+    }
+}
+
+impl Transaction<'_> {
+    pub fn log(&self) -> &Log {
+        &self.generation.log
+    }
+
+    /// The newest record of a key, whatever it is.
+    pub fn newest(&self, table: TableId, key: &[u8]) -> Result<Option<Record<'_>>> {
+        let Some(view) = self.commit.views.get(&table) else { return Ok(None) };
+        let hash = self.generation.hash(key);
+        let found = view.newest(&self.generation.log, key, hash);
+        found.map_err(|error| self.engine.failure(error).for_key(key))
+    }
+
+    /// A failure of this file.
+    pub fn failure(&self, error: StorageError) -> Error {
+        self.engine.failure(error)
+    }
+
+    /// The writer's half of a view, as its component knows it.
+    pub fn view<V: 'static>(&mut self, table: TableId) -> Option<&mut V> {
+        self.commit.views.get_mut(&table)?.as_any().downcast_mut()
+    }
+
+    /// The table of that name; where there is none yet, what its record will say.
+    pub fn table(
+        &self,
+        name: &str,
+        kind: TableKind,
+        config: &[u8],
+    ) -> Result<Arc<TableInfo>> {
+        if let Some(table) = self.generation.table(name) {
+            return Ok(Arc::clone(&table.info));
+        }
+        let id = self.generation.tables().count() as u32 + 1;
+        if id > TABLES_MAX {
+            let reason = format!("a database holds at most {TABLES_MAX} tables");
+            return Err(Error::InvalidArgument { argument: "name", reason });
+        }
+        let (name, config) = (name.to_owned(), config.to_vec());
+        Ok(Arc::new(TableInfo { id: TableId(id), name, kind, config }))
+    }
+
+    /// Appends one commit and makes it visible; returns the position of its last record.
+    ///
+    /// A table that is new gets its record in front.
+    pub fn append(&mut self, table: &TableInfo, ops: &[Op<'_>]) -> Result<u64> {
+        self.append_frame(table, ops, 0).map(|(_, last)| last)
+    }
+
+    /// Reserves an extent behind a frame of its own; returns where it begins.
+    pub fn reserve(&mut self, table: &TableInfo, reservation: &Reservation) -> Result<u64> {
+        let payload = reservation.encode();
+        let op = Op {
+            kind: RecordKind::Extent,
+            tag: 0,
+            flags: 0,
+            table: table.id,
+            key: &[],
+            payload: &payload,
+            previous: 0,
+        };
+        let (head, _) = self.append_frame(table, &[op], reservation.gap())?;
+        Ok(reservation.start(head.gap_start()))
+    }
+
+    fn append_frame(
+        &mut self,
+        table: &TableInfo,
+        ops: &[Op<'_>],
+        gap: u64,
+    ) -> Result<(Head, u64)> {
+        let guard = PanicGuard(self.engine);
+        let is_new = self.generation.table_by_id(table.id).is_none();
+        let table_payload = if is_new { table.encode() } else { Vec::new() };
+        let commit = &mut *self.commit;
+        let log = &self.generation.log;
+        let count = ops.len() + usize::from(is_new);
+        let large = ops.iter().any(|op| op.payload.len() > SMALL_PAYLOAD_BYTES_MAX);
+        let synced = self.generation.synced();
+        let mut encoder = commit.writer.encoder(log, count, large, synced, gap);
+        if is_new {
+            encoder.push(&Draft {
+                kind: RecordKind::Table,
+                tag: 0,
+                flags: 0,
+                table: TableId(0),
+                key: table.name.as_bytes(),
+                previous: 0,
+                payload: &table_payload,
+                origin: None,
+            });
+        }
+        let last = push_all(&mut encoder, ops);
+        let image = encoder.finish().map_err(|e| self.engine.failure(e))?;
+        let committed = commit.writer.append(log, image).map_err(|e| self.engine.failure(e))?;
+        let applied = commit.apply(&self.generation, &*self.engine.factory, &committed.head);
+        applied.map_err(|error| {
+            self.engine.poison();
+            self.engine.failure(error)
+        })?;
+        commit.publish(&self.generation);
+        self.end = committed.tail;
+        std::mem::forget(guard);
+        Ok((committed.head, last))
+    }
+}
+
+/// Encodes the records; the later ones of a key follow the earlier ones of the same commit.
+fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
+    let mut positions: HashMap<&[u8], u64> = HashMap::new();
+    let mut last = 0;
+    for op in ops {
+        let earlier = positions.get(op.key).copied().filter(|_| ops.len() > 1);
+        last = encoder.push(&Draft {
+            kind: op.kind,
+            tag: op.tag,
+            flags: op.flags,
+            table: op.table,
+            key: op.key,
+            previous: earlier.unwrap_or(op.previous),
+            payload: op.payload,
+            origin: None,
+        });
+        if ops.len() > 1 {
+            positions.insert(op.key, last);
+        }
+    }
+    last
+}
+
+/// A panic between append and apply leaves views that do not hold what the log does.
+struct PanicGuard<'a>(&'a Engine);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
+        }
+    }
+}
+
+impl Commit {
+    /// Applies every record of a verified frame.
+    pub fn apply(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        head: &Head,
+    ) -> StorageResult<()> {
+        let log = &generation.log;
+        for (position, raw) in Records::of(head, log.region()) {
+            let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
+            let invalid = || StorageError::corrupt(position, "a record that cannot follow");
+            let record = record.ok_or_else(invalid)?;
+            if record.kind == RecordKind::Table {
+                self.add_table(generation, factory, &record).ok_or_else(invalid)?;
+                continue;
+            }
+            let hash = generation.hash(record.key);
+            let view = self.views.get_mut(&record.table).ok_or_else(invalid)?;
+            let applied =
+                Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap };
+            if !view.validate(&applied) {
+                return Err(invalid());
+            }
+            view.apply(&applied);
+        }
+        Ok(())
+    }
+
+    fn add_table(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        record: &Record<'_>,
+    ) -> Option<()> {
+        let info = TableInfo::decode(record.key, record.payload().ok()?)?;
+        let expected = generation.tables().count() as u32 + 1;
+        if info.id.0 != expected || generation.table(&info.name).is_some() {
+            return None;
+        }
+        let view = factory.create(&info)?;
+        generation.add_table(Arc::new(info.clone()), view.reader());
+        self.views.insert(info.id, view);
+        Some(())
+    }
+
+    /// Makes everything that was applied visible.
+    pub fn publish(&mut self, generation: &Generation) {
+        for (id, view) in &mut self.views {
+            view.publish();
+            if let Some(table) = generation.table_by_id(*id) {
+                table.set_live(view.live());
+            }
+        }
+        generation.publish(self.writer.tail, self.writer.sequence);
+    }
+
+    /// Applies the frames from the writer's tail up to `end`.
+    pub fn catch_up(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        end: u64,
+    ) -> StorageResult<()> {
+        while self.writer.tail < end {
+            let at = self.writer.tail;
+            let head = generation.log.frame(at)?;
+            let head = head.ok_or_else(|| StorageError::corrupt(at, "a frame vanished"))?;
+            self.apply(generation, factory, &head)?;
+            self.step_over(&head);
+        }
+        self.publish(generation);
+        Ok(())
+    }
+
+    /// Moves the writer behind a frame that was applied.
+    pub fn step_over(&mut self, head: &Head) {
+        let writer = &mut self.writer;
+        writer.tail = head.next();
+        writer.link = head.crc;
+        writer.last_frame = head.offset;
+        writer.time = head.time;
+        writer.marked = writer.marked.max(head.mark);
+        if !head.is_rewritten() {
+            writer.sequence += 1;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a component gives the engine: a view of one table's records.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use synadb_storage::Result;
+use synadb_storage::log::{Log, Record};
+
+use super::TableInfo;
+use super::compact::Rewrite;
+use crate::sections::{SectionWriter, TableSections};
+
+/// A record on its way into a view, valid.
+pub(crate) struct Applied<'a> {
+    pub log: &'a Log,
+    pub record: Record<'a>,
+    /// Of the key.
+    pub hash: u64,
+    /// Where the gap behind the record's frame begins, and its bytes.
+    pub gap_start: u64,
+    pub gap: u64,
+}
+
+/// The writer's half of a view of one table, owned by the commit path.
+///
+/// The reader's half is handed out once, as `Any`; the component that made the view knows its type.
+pub(crate) trait TableView: Send {
+    /// The readers' half.
+    fn reader(&self) -> Arc<dyn Any + Send + Sync>;
+
+    /// The newest record of a key, whatever it is.
+    fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>>;
+
+    /// Whether a record may be applied; what fails here is corruption.
+    fn validate(&self, applied: &Applied<'_>) -> bool;
+
+    /// Takes a valid record in; cannot fail.
+    fn apply(&mut self, applied: &Applied<'_>);
+
+    /// Called once behind each commit, before it is visible.
+    fn publish(&mut self) {}
+
+    /// Keys that are alive.
+    fn live(&self) -> u64;
+
+    /// The newest records of all live keys, in order of their positions.
+    fn live_positions(&self, log: &Log, seed: u64) -> Result<Vec<u64>>;
+
+    /// Saves the view.
+    fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()>;
+
+    /// This view, the type of which only its component knows.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// Makes the views of tables; given to the engine by the layer above it.
+pub(crate) trait ViewFactory: Send + Sync {
+    /// An empty view.
+    fn create(&self, table: &TableInfo) -> Option<Box<dyn TableView>>;
+
+    /// A saved view.
+    fn import(&self, table: &TableInfo, sections: &TableSections<'_>)
+    -> Result<Box<dyn TableView>>;
+
+    /// Carries the live records of a table over into a new generation.
+    fn carry(&self, view: &dyn TableView, table: &TableInfo, rewrite: &mut Rewrite<'_>)
+    -> Result<()>;
+}

@@ -1,0 +1,121 @@
+//! Shell patterns over keys: `*`, `?`, `[a-z]`, `[!a-z]`; `*` crosses `/`, as in Python's `fnmatch`.
+
+/// Which keys a scan returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pattern {
+    /// Every key.
+    All,
+    /// Keys that begin so.
+    Prefix(String),
+    /// Keys that a shell pattern matches.
+    Glob(String),
+}
+
+impl Pattern {
+    /// The longest prefix that every match has.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::All => "",
+            Self::Prefix(prefix) => prefix,
+            Self::Glob(glob) => {
+                let end = glob.find(['*', '?', '[']).unwrap_or(glob.len());
+                &glob[..end]
+            }
+        }
+    }
+
+    /// Whether `key` is matched.
+    #[must_use]
+    pub fn matches(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Prefix(prefix) => key.starts_with(prefix.as_str()),
+            Self::Glob(glob) => {
+                let glob: Vec<char> = glob.chars().collect();
+                let key: Vec<char> = key.chars().collect();
+                matches_glob(&glob, &key)
+            }
+        }
+    }
+}
+
+/// Linear in the product of the lengths at worst: only the last `*` is ever tried again.
+fn matches_glob(glob: &[char], key: &[char]) -> bool {
+    let (mut g, mut k) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while k < key.len() {
+        let step = match glob.get(g) {
+            Some('*') => {
+                retry = Some((g + 1, k));
+                g += 1;
+                continue;
+            }
+            Some('?') => Some(1),
+            Some('[') => class_len(&glob[g..], key[k]),
+            Some(&literal) => (literal == key[k]).then_some(1),
+            None => None,
+        };
+        if let Some(step) = step {
+            g += step;
+            k += 1;
+        } else if let Some((after_star, from)) = retry {
+            retry = Some((after_star, from + 1));
+            (g, k) = (after_star, from + 1);
+        } else {
+            return false;
+        }
+    }
+    glob[g..].iter().all(|&c| c == '*')
+}
+
+/// Length of the class at the front of `glob` if it contains `c`; a `[` without end is literal.
+fn class_len(glob: &[char], c: char) -> Option<usize> {
+    let negated = glob.get(1) == Some(&'!');
+    let first = if negated { 2 } else { 1 };
+    let end = (first + 1..glob.len()).find(|&i| glob[i] == ']');
+    let Some(end) = end else { return (c == '[').then_some(1) };
+    let (mut i, mut found) = (first, false);
+    while i < end {
+        if i + 2 < end && glob[i + 1] == '-' {
+            found |= (glob[i]..=glob[i + 2]).contains(&c);
+            i += 3;
+        } else {
+            found |= glob[i] == c;
+            i += 1;
+        }
+    }
+    (found != negated).then_some(end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_fnmatch() {
+        let cases = [
+            ("*", "", true),
+            ("a*", "abc", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abcd", false),
+            ("a/*", "a/b/c", true),
+            ("?", "", false),
+            ("[a-c]x", "bx", true),
+            ("[!a-c]x", "bx", false),
+            ("[", "[", true),
+            ("[]]", "]", true),
+            ("*a*b*c", "xxaxxbxxc", true),
+        ];
+        for (glob, key, expected) in cases {
+            let pattern = Pattern::Glob(glob.to_owned());
+            assert_eq!(pattern.matches(key), expected, "{glob} against {key}");
+        }
+    }
+
+    #[test]
+    fn many_stars_end_soon() {
+        let pattern = Pattern::Glob("*a".repeat(30) + "b");
+        assert!(!pattern.matches(&"a".repeat(2000)));
+    }
+}

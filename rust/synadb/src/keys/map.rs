@@ -1,0 +1,329 @@
+//! The key map of a table: a mapped image from the checkpoint, and what changed since.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use synadb_storage::log::{Log, Record};
+use synadb_storage::record::RecordKind;
+use synadb_storage::{Result, StorageError};
+
+use super::{AppendWords, HashIndex};
+use crate::sections::{Section, SectionWriter, TableSections};
+
+/// Sections of a key map: its image, and the number of its live keys.
+const IMAGE: u32 = 1;
+const LIVE: u32 = 2;
+
+const SLOT_BYTES: u64 = 16;
+
+/// Readers' half, and all that there is: the writer's half adds the count of live keys.
+#[derive(Default)]
+pub(crate) struct KeyMapReader {
+    /// Slots of hash and position; never written.
+    image: Option<Section>,
+    /// Keys changed since, with their newest position, also where that is a delete.
+    delta: HashIndex,
+    /// Positions of the records that brought keys into the delta, in order.
+    fresh: AppendWords,
+    sorted: Mutex<Sorted>,
+}
+
+/// Keys in order, each by the position of some record of it. Dead keys stay until a checkpoint.
+#[derive(Default)]
+struct Sorted {
+    entries: Arc<Vec<Entry>>,
+    fresh_seen: u64,
+    image_seen: bool,
+}
+
+/// A key's first eight bytes, big-endian, and a position: most comparisons end at the former.
+type Entry = (u64, u64);
+
+impl KeyMapReader {
+    /// Position of the newest record of a key, whatever it is.
+    #[inline]
+    pub fn newest(&self, log: &Log, key: &[u8], hash: u64) -> Result<Option<u64>> {
+        let is_key = |position| Ok(log.record(position)?.key == key);
+        if let Some(position) = self.delta.find(hash, is_key)? {
+            return Ok(Some(position));
+        }
+        self.in_image(hash, is_key)
+    }
+
+    /// The newest record of a key that is visible; `None` where that is a delete.
+    #[inline]
+    pub fn get<'a>(
+        &self,
+        log: &'a Log,
+        key: &[u8],
+        hash: u64,
+        visible: u64,
+    ) -> Result<Option<Record<'a>>> {
+        let mut found: Option<Record<'a>> = None;
+        let accept = |position| {
+            let record = log.record(position)?;
+            let same = record.key == key;
+            if same {
+                found = Some(record);
+            }
+            Ok(same)
+        };
+        if self.delta.find(hash, accept)?.is_none() {
+            let accept = |position| {
+                let record = log.record(position)?;
+                let same = record.key == key;
+                if same {
+                    found = Some(record);
+                }
+                Ok(same)
+            };
+            self.in_image(hash, accept)?;
+        }
+        while let Some(record) = found {
+            if record.position < visible {
+                return Ok((record.kind != RecordKind::Delete).then_some(record));
+            }
+            found = match record.previous {
+                0 => None,
+                previous => Some(log.record(previous)?),
+            };
+        }
+        Ok(None)
+    }
+
+    fn in_image(
+        &self,
+        hash: u64,
+        mut accept: impl FnMut(u64) -> Result<bool>,
+    ) -> Result<Option<u64>> {
+        let Some(image) = &self.image else { return Ok(None) };
+        let slots = image.bytes();
+        let count = slots.len() as u64 / SLOT_BYTES;
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut place = hash & (count - 1);
+        for _ in 0..count {
+            let (found, position) = slot(slots, place);
+            if position == 0 {
+                return Ok(None);
+            }
+            if found == hash && accept(position)? {
+                return Ok(Some(position));
+            }
+            place = (place + 1) & (count - 1);
+        }
+        Ok(None)
+    }
+
+    /// Records of all keys that begin with `prefix` and are alive at `visible`, in order of keys.
+    pub fn scan<'a>(
+        &self,
+        log: &'a Log,
+        seed: u64,
+        prefix: &[u8],
+        visible: u64,
+        take: &mut dyn FnMut(Record<'a>),
+    ) -> Result<()> {
+        let entries = self.sorted(log)?;
+        let key_of = |entry: &Entry| log.record(entry.1).map(|record| record.key);
+        let (mut from, mut to) = (0, entries.len());
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            if key_of(&entries[middle])? < prefix { from = middle + 1 } else { to = middle }
+        }
+        for entry in &entries[from..] {
+            let key = key_of(entry)?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            if let Some(record) = self.get(log, key, super::hash(key, seed), visible)? {
+                take(record);
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys of image and delta, sorted once and then kept up to date.
+    fn sorted(&self, log: &Log) -> Result<Arc<Vec<Entry>>> {
+        let mut sorted = self.sorted.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = self.fresh.len();
+        if sorted.image_seen && sorted.fresh_seen == fresh {
+            return Ok(Arc::clone(&sorted.entries));
+        }
+        let mut added = Vec::new();
+        let mut add = |position| -> Result<()> {
+            added.push((leading(log.record(position)?.key), position));
+            Ok(())
+        };
+        if !sorted.image_seen {
+            for position in self.image_positions() {
+                add(position)?;
+            }
+        }
+        for index in sorted.fresh_seen..fresh {
+            self.fresh.get(index).map_or(Ok(()), &mut add)?;
+        }
+        let mut failed = None;
+        let mut key = |position| match log.record(position) {
+            Ok(record) => record.key,
+            Err(error) => {
+                failed = Some(error);
+                &[]
+            }
+        };
+        let mut order = |a: &Entry, b: &Entry| {
+            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)))
+        };
+        added.sort_unstable_by(&mut order);
+        let merged = merge(&sorted.entries, added, &mut order);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        *sorted = Sorted { entries: Arc::new(merged), fresh_seen: fresh, image_seen: true };
+        Ok(Arc::clone(&sorted.entries))
+    }
+
+    fn image_positions(&self) -> impl Iterator<Item = u64> {
+        let slots = self.image.as_ref().map_or(&[][..], |image| image.bytes());
+        (0..slots.len() as u64 / SLOT_BYTES).map(|i| slot(slots, i).1).filter(|p| *p != 0)
+    }
+
+    fn image_pairs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let slots = self.image.as_ref().map_or(&[][..], |image| image.bytes());
+        (0..slots.len() as u64 / SLOT_BYTES).map(|i| slot(slots, i)).filter(|pair| pair.1 != 0)
+    }
+}
+
+fn merge(
+    old: &[Entry],
+    added: Vec<Entry>,
+    order: &mut impl FnMut(&Entry, &Entry) -> std::cmp::Ordering,
+) -> Vec<Entry> {
+    let mut merged = Vec::with_capacity(old.len() + added.len());
+    let mut rest = old.iter().copied().peekable();
+    let push = |merged: &mut Vec<Entry>, entry: Entry, order: &mut dyn FnMut(&Entry, &Entry) -> _| {
+        if merged.last().is_none_or(|last| order(last, &entry) != std::cmp::Ordering::Equal) {
+            merged.push(entry);
+        }
+    };
+    for entry in added {
+        while let Some(&next) = rest.peek() {
+            if order(&next, &entry) == std::cmp::Ordering::Greater {
+                break;
+            }
+            rest.next();
+            push(&mut merged, next, order);
+        }
+        push(&mut merged, entry, order);
+    }
+    merged.extend(rest);
+    merged
+}
+
+fn slot(slots: &[u8], place: u64) -> (u64, u64) {
+    let at = (place * SLOT_BYTES) as usize;
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| slots[at + i]));
+    (word(at), word(at + 8))
+}
+
+fn leading(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let len = key.len().min(8);
+    bytes[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(bytes)
+}
+
+/// Writer's half.
+#[derive(Default)]
+pub(crate) struct KeyMap {
+    reader: Arc<KeyMapReader>,
+    live: u64,
+}
+
+impl KeyMap {
+    pub fn reader(&self) -> Arc<KeyMapReader> {
+        Arc::clone(&self.reader)
+    }
+
+    /// Keys that are not deleted.
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// The newest record of a key, whatever it is.
+    pub fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>> {
+        let position = self.reader.newest(log, key, hash)?;
+        position.map(|position| log.record(position)).transpose()
+    }
+
+    /// Whether a record may follow what is known of its key.
+    pub fn follows(&self, log: &Log, record: &Record<'_>, hash: u64) -> bool {
+        match self.newest(log, record.key, hash) {
+            Ok(None) => record.previous == 0 && record.kind != RecordKind::Delete,
+            Ok(Some(newest)) => record.previous == newest.position,
+            // The one before is damaged below the marks: the new one is not to blame.
+            Err(_) => true,
+        }
+    }
+
+    /// Makes a record that `follows` the newest of its key.
+    pub fn apply(&mut self, log: &Log, record: &Record<'_>, hash: u64) {
+        let before = match record.previous {
+            0 => None,
+            previous => log.record(previous).ok().map(|record| record.kind),
+        };
+        let was_live = before.is_some_and(|kind| kind != RecordKind::Delete);
+        let is_live = record.kind != RecordKind::Delete;
+        self.live = self.live + u64::from(is_live) - u64::from(was_live);
+        let old = (record.previous != 0).then_some(record.previous);
+        self.reader.delta.set(hash, old, record.position);
+        if old.is_none() {
+            self.reader.fresh.push(record.position);
+        }
+    }
+
+    /// Saves an image of all live keys.
+    pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
+        let delta = &self.reader.delta;
+        let slots = (self.live.max(1) * 10 / 7 + 1).next_power_of_two();
+        let mut image = vec![0; (slots * SLOT_BYTES) as usize];
+        let mut add = |hash: u64, position: u64| {
+            let mut place = hash & (slots - 1);
+            while slot(&image, place).1 != 0 {
+                place = (place + 1) & (slots - 1);
+            }
+            let at = (place * SLOT_BYTES) as usize;
+            image[at..at + 8].copy_from_slice(&hash.to_le_bytes());
+            image[at + 8..at + 16].copy_from_slice(&position.to_le_bytes());
+        };
+        for (hash, position) in delta.pairs() {
+            if log.record(position)?.kind != RecordKind::Delete {
+                add(hash, position);
+            }
+        }
+        for (hash, position) in self.reader.image_pairs() {
+            let replaced = delta.find(hash, |newer| {
+                Ok::<_, StorageError>(log.record(newer)?.key == log.record(position)?.key)
+            })?;
+            if replaced.is_none() {
+                add(hash, position);
+            }
+        }
+        out.put(IMAGE, table, &image)?;
+        let count = self.live.to_le_bytes();
+        out.put(LIVE, table, &count)
+    }
+
+    /// Takes over an image.
+    pub fn import(sections: &TableSections<'_>) -> Result<Self> {
+        let Some(image) = sections.get(IMAGE)? else { return Ok(Self::default()) };
+        let count = sections.get(LIVE)?;
+        let live = count.and_then(|count| Some(u64::from_le_bytes(count.bytes().try_into().ok()?)));
+        let slots = image.bytes().len() as u64 / SLOT_BYTES;
+        if !slots.is_power_of_two() || live.is_none_or(|live| live >= slots) {
+            return Err(StorageError::corrupt(0, "a key image of an impossible size"));
+        }
+        let reader = KeyMapReader { image: Some(image), ..KeyMapReader::default() };
+        Ok(Self { reader: Arc::new(reader), live: live.unwrap_or(0) })
+    }
+}

@@ -1,0 +1,161 @@
+//! `SynaDB`: opening, closing and what concerns the whole file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{DbConfig, OpenOptions};
+use crate::db::{
+    CompactOptions, CompactionReport, Engine, Handle, RecoveryReport, Stats, VerifyReport,
+};
+use crate::error::Result;
+
+/// An append-only, crash-safe, schema-free store of typed values with their history.
+///
+/// A handle is cheap to clone and can be used by any number of threads; clones close together.
+///
+/// ```
+/// # fn main() -> synadb::Result<()> {
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let path = directory.path().join("my_data.db");
+/// let db = synadb::SynaDB::new(&path)?;
+/// db.append("temperature", synadb::Value::Float(23.5))?;
+/// db.append("temperature", synadb::Value::Float(24.1))?;
+/// assert_eq!(db.get_history_floats("temperature")?, [23.5, 24.1]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SynaDB {
+    pub(super) handle: Arc<Handle>,
+}
+
+impl std::fmt::Debug for SynaDB {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SynaDB").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl SynaDB {
+    /// Opens or creates a database; every write is synced.
+    ///
+    /// # Errors
+    /// `MissingDirectory`, `PathIsDirectory`, `Locked`, `NotADatabase`, `Legacy`, `Corruption`.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self> {
+        OpenOptions::new().open(path)
+    }
+
+    /// Opens or creates a database as the original configures it.
+    ///
+    /// # Errors
+    /// As [`SynaDB::new`].
+    pub fn with_config(path: impl AsRef<Path>, config: DbConfig) -> Result<Self> {
+        OpenOptions::from(config).open(path)
+    }
+
+    pub(crate) fn from_handle(handle: Arc<Handle>) -> Self {
+        Self { handle }
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// The file, resolved when it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.handle.engine.path()
+    }
+
+    /// Whether this handle was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Closes the handle; the last one of a file syncs it and vouches for it.
+    ///
+    /// # Errors
+    /// `Io` where the last sync fails.
+    pub fn close(self) -> Result<()> {
+        self.close_handle()
+    }
+
+    /// As [`SynaDB::close`], repeatable, and for all clones of this handle.
+    ///
+    /// # Errors
+    /// As [`SynaDB::close`].
+    pub fn close_handle(&self) -> Result<()> {
+        self.handle.close()
+    }
+
+    /// Keeps the newest value of each live key only, and gives the space back.
+    ///
+    /// # Errors
+    /// `Corruption` names a damaged record; the file is unchanged then. `ReadOnly`, `DiskFull`.
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.compact_with(&CompactOptions::default())
+    }
+
+    /// As [`SynaDB::compact`], with options.
+    ///
+    /// # Errors
+    /// As [`SynaDB::compact`].
+    pub fn compact_with(&self, options: &CompactOptions) -> Result<CompactionReport> {
+        self.handle.writable()?.compact(*options)
+    }
+
+    /// Saves the views, so that the next open replays nothing.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `DiskFull`, `Io`.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.handle.writable()?.checkpoint()
+    }
+
+    /// Returns once everything committed so far is on the medium.
+    ///
+    /// # Errors
+    /// `Io`, after which the file is poisoned.
+    pub fn sync(&self) -> Result<()> {
+        let engine: &Engine = self.handle.open()?;
+        engine.sync_all()
+    }
+
+    /// Moves a read-only handle to what has been committed since; false where nothing was.
+    ///
+    /// # Errors
+    /// `Corruption`, `Io`.
+    pub fn refresh(&self) -> Result<bool> {
+        self.handle.open()?.refresh()
+    }
+
+    /// Sizes and states.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.handle.open()?.stats()
+    }
+
+    /// Reads and checks every byte of the log; O(file).
+    ///
+    /// # Errors
+    /// `Closed`. Damage is not an error here but the answer.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.verify_with(&mut |_| true)
+    }
+
+    /// As [`SynaDB::verify`]; `progress` gets the offset reached and stops it by returning false.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn verify_with(&self, progress: &mut dyn FnMut(u64) -> bool) -> Result<VerifyReport> {
+        Ok(self.handle.open()?.verify(progress))
+    }
+
+    /// What opening the file found.
+    #[must_use]
+    pub fn recovery(&self) -> RecoveryReport {
+        self.handle.engine.recovery_report()
+    }
+}

@@ -1,0 +1,15 @@
+//! The key-value component: typed values with their history.
+
+mod batch;
+mod database;
+mod history;
+mod read;
+mod view;
+mod write;
+
+pub use batch::WriteBatch;
+pub use database::SynaDB;
+pub(crate) use view::{KvReader, KvView, carry};
+
+/// Name of the table that `SynaDB` sees.
+pub(crate) const TABLE: &str = "kv";

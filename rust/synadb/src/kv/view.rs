@@ -1,0 +1,134 @@
+//! The view of a key-value table: newest records and float histories.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use synadb_storage::Result;
+use synadb_storage::extent::{Reservation, fill, sealed_bytes};
+use synadb_storage::log::{Log, Record};
+use synadb_storage::record::{COMPRESSED, IN_EXTENT, RecordKind};
+use synadb_types::TableId;
+
+use super::history::Histories;
+use crate::db::{Applied, Carried, Rewrite, TableInfo, TableView};
+use crate::keys::{KeyMap, KeyMapReader};
+use crate::sections::{SectionWriter, TableSections};
+
+/// Readers' half.
+pub(crate) struct KvReader {
+    pub keys: Arc<KeyMapReader>,
+    pub histories: Histories,
+}
+
+/// Writer's half.
+pub(crate) struct KvView {
+    table: TableId,
+    keys: KeyMap,
+    reader: Arc<KvReader>,
+}
+
+impl KvView {
+    pub fn new(table: TableId) -> Self {
+        Self::over(table, KeyMap::default(), Histories::default())
+    }
+
+    pub fn import(table: TableId, sections: &TableSections<'_>) -> Result<Self> {
+        Ok(Self::over(table, KeyMap::import(sections)?, Histories::import(sections)?))
+    }
+
+    fn over(table: TableId, keys: KeyMap, histories: Histories) -> Self {
+        let reader = Arc::new(KvReader { keys: keys.reader(), histories });
+        Self { table, keys, reader }
+    }
+}
+
+impl TableView for KvView {
+    fn reader(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.reader) as _
+    }
+
+    fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>> {
+        self.keys.newest(log, key, hash)
+    }
+
+    fn validate(&self, applied: &Applied<'_>) -> bool {
+        match applied.record.kind {
+            // Space for a large value; the record that seals it says where.
+            RecordKind::Extent => applied.record.key.is_empty(),
+            RecordKind::Put | RecordKind::Delete => {
+                !applied.record.key.is_empty() && self.keys.follows(applied.log, &applied.record, applied.hash)
+            }
+            _ => false,
+        }
+    }
+
+    fn apply(&mut self, applied: &Applied<'_>) {
+        if applied.record.kind == RecordKind::Extent {
+            return;
+        }
+        self.keys.apply(applied.log, &applied.record, applied.hash);
+        self.reader.histories.apply(applied.log, &applied.record, applied.hash);
+    }
+
+    fn live(&self) -> u64 {
+        self.keys.live()
+    }
+
+    fn live_positions(&self, log: &Log, seed: u64) -> Result<Vec<u64>> {
+        let mut positions = Vec::new();
+        let mut take = |record: Record<'_>| positions.push(record.position);
+        self.reader.keys.scan(log, seed, b"", u64::MAX, &mut take)?;
+        positions.sort_unstable();
+        Ok(positions)
+    }
+
+    fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
+        self.keys.export(log, self.table.0, out)?;
+        self.reader.histories.export(log, self.table.0, out)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Carries the newest value of each live key over.
+pub(crate) fn carry(
+    view: &dyn TableView,
+    table: &TableInfo,
+    rewrite: &mut Rewrite<'_>,
+) -> Result<()> {
+    let from = rewrite.from;
+    for position in view.live_positions(&from.log, from.hash_seed)? {
+        let record = from.log.record(position)?;
+        let value = match record.value() {
+            Ok(value) => value,
+            Err(error) => {
+                rewrite.damaged(error, record.key)?;
+                continue;
+            }
+        };
+        let (mut tag, mut payload) = (record.tag, value.to_vec());
+        if let Some(last) = crate::value::last_of_run(tag, value) {
+            (tag, payload) = last;
+        }
+        let mut flags = record.flags & COMPRESSED;
+        if record.flags & IN_EXTENT != 0 && payload.len() == value.len() {
+            let bytes = sealed_bytes(value.len() as u64);
+            let reservation = Reservation { bytes, align: 64, first_row: 0, rows: 0 };
+            let start = rewrite.reserve(table.id, &reservation)?;
+            rewrite.region().allocate(start + bytes)?;
+            payload = fill(rewrite.region(), start, value)?.encode().to_vec();
+            flags |= IN_EXTENT;
+        }
+        rewrite.push(Carried {
+            kind: RecordKind::Put,
+            tag,
+            flags,
+            table: table.id,
+            key: record.key.to_vec(),
+            payload,
+        })?;
+    }
+    Ok(())
+}

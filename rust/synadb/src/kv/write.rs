@@ -1,0 +1,280 @@
+//! Writing values.
+
+use std::sync::Arc;
+
+use synadb_storage::extent::{Reservation, fill, sealed_bytes};
+use synadb_storage::record::{IN_EXTENT, RecordKind};
+use synadb_types::limits::{FRAME_BYTES_MAX, INLINE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
+
+use super::batch::Change;
+use super::{SynaDB, TABLE, WriteBatch};
+use crate::config::Durability;
+use crate::db::{Op, TableInfo, TableKind, Transaction};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::value::{Encoded, FLOATS, Value, ValueRef};
+
+/// Points of one record of `append_floats`; a frame holds several.
+const RUN_POINTS_MAX: usize = 256 << 10;
+/// Bytes of one commit of `put_many`.
+const COMMIT_BYTES: usize = 8 << 20;
+
+fn check_value(key: &str, value: &Encoded<'_>) -> Result<()> {
+    let bytes = value.payload.bytes().len();
+    if bytes > VALUE_BYTES_MAX {
+        return Err(Error::ValueTooLarge { key: key.to_owned(), bytes });
+    }
+    Ok(())
+}
+
+/// One change of a commit, encoded.
+struct Item<'a> {
+    key: &'a str,
+    /// `None` deletes.
+    value: Option<Encoded<'a>>,
+}
+
+fn table_of(transaction: &Transaction<'_>) -> Result<Arc<TableInfo>> {
+    transaction.table(TABLE, TableKind::KeyValue, &[])
+}
+
+/// Appends items as one commit; returns the position of the last record, `None` for no change.
+fn append(transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Option<u64>> {
+    let table = table_of(transaction)?;
+    let seals = seal_large(transaction, &table, items)?;
+    let mut ops: Vec<Op<'_>> = Vec::with_capacity(items.len());
+    let mut alive: std::collections::HashMap<&str, bool> = std::collections::HashMap::new();
+    for (item, seal) in items.iter().zip(&seals) {
+        let key = item.key.as_bytes();
+        let newest = transaction.newest(table.id, key)?;
+        let known = newest.as_ref().is_some_and(|record| record.kind != RecordKind::Delete);
+        let known = alive.get(item.key).copied().unwrap_or(known);
+        if item.value.is_none() && !known {
+            continue;
+        }
+        if items.len() > 1 {
+            alive.insert(item.key, item.value.is_some());
+        }
+        let (kind, tag, flags, payload) = match (&item.value, seal) {
+            (None, _) => (RecordKind::Delete, 0, 0, &[][..]),
+            (Some(value), None) => {
+                (RecordKind::Put, value.tag, value.flags, value.payload.bytes())
+            }
+            (Some(value), Some(seal)) => {
+                (RecordKind::Put, value.tag, value.flags | IN_EXTENT, &seal[..])
+            }
+        };
+        let previous = newest.map_or(0, |record| record.position);
+        ops.push(Op { kind, tag, flags, table: table.id, key, payload, previous });
+    }
+    if ops.is_empty() {
+        return Ok(None);
+    }
+    transaction.append(&table, &ops).map(Some)
+}
+
+/// Stores values that are too large for a frame in extents of their own.
+fn seal_large(
+    transaction: &mut Transaction<'_>,
+    table: &TableInfo,
+    items: &[Item<'_>],
+) -> Result<Vec<Option<[u8; 20]>>> {
+    let len = |item: &Item<'_>| item.value.as_ref().map_or(0, |v| v.payload.bytes().len());
+    let frame: usize = items
+        .iter()
+        .map(|item| item.key.len() + 64 + Some(len(item)).filter(|n| *n <= INLINE_VALUE_BYTES_MAX).unwrap_or(64))
+        .sum();
+    if frame > FRAME_BYTES_MAX {
+        return Err(Error::BatchTooLarge { bytes: frame as u64 });
+    }
+    let mut seals = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(value) = item.value.as_ref().filter(|_| len(item) > INLINE_VALUE_BYTES_MAX) else {
+            seals.push(None);
+            continue;
+        };
+        let bytes = sealed_bytes(len(item) as u64);
+        let reservation = Reservation { bytes, align: 64, first_row: 0, rows: 0 };
+        let start = transaction.reserve(table, &reservation)?;
+        let seal = fill(transaction.log().region(), start, value.payload.bytes());
+        seals.push(Some(seal.map_err(|e| transaction.failure(e))?.encode()));
+    }
+    Ok(seals)
+}
+
+impl SynaDB {
+    /// Appends a value under a key; returns the byte offset of its record.
+    ///
+    /// # Errors
+    /// `EmptyKey`, `KeyTooLong`, `ValueTooLarge`, `ReadOnly`, `Closed`, `DiskFull`: nothing was
+    /// changed. `Poisoned` after a failed sync.
+    #[expect(clippy::needless_pass_by_value, reason = "the original's signature")]
+    pub fn append(&self, key: &str, value: Value) -> Result<u64> {
+        if let Value::Vector(vector, dimensions) = &value
+            && vector.len() != usize::from(*dimensions)
+        {
+            let (got, expected) = (vector.len(), usize::from(*dimensions));
+            return Err(Error::Dimension { what: "Vector", got, expected });
+        }
+        self.put(key, &value.borrowed())
+    }
+
+    /// As [`SynaDB::append`], of a borrowed value.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`].
+    pub fn put(&self, key: &str, value: &ValueRef<'_>) -> Result<u64> {
+        let engine = self.handle.writable()?;
+        let item = self.item(key, value)?;
+        let put = engine.transact(self.handle.durability, |transaction| {
+            append(transaction, std::slice::from_ref(&item))
+        })?;
+        Ok(put.unwrap_or(0))
+    }
+
+    /// As [`SynaDB::put`], but `None` where it would have to wait: for another writer, for the
+    /// medium, for space.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`].
+    pub fn try_put(&self, key: &str, value: &ValueRef<'_>) -> Result<Option<u64>> {
+        let engine = self.handle.writable()?;
+        let item = self.item(key, value)?;
+        let bytes = item.value.as_ref().map_or(0, |v| v.payload.bytes().len()) + key.len();
+        if self.handle.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
+            return Ok(None);
+        }
+        let put = engine.try_transact(bytes + 256, |transaction| append_one(transaction, &item))?;
+        Ok(put)
+    }
+
+    fn item<'a>(&self, key: &'a str, value: &'a ValueRef<'_>) -> Result<Item<'a>> {
+        keys::check(key)?;
+        let encoded = value.encode(self.handle.compression);
+        check_value(key, &encoded)?;
+        Ok(Item { key, value: Some(encoded) })
+    }
+
+    /// Appends many values in order; several commits where they exceed 8 MiB.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`]; what was committed before stays.
+    pub fn put_many(&self, values: &[(&str, ValueRef<'_>)]) -> Result<usize> {
+        let engine = self.handle.writable()?;
+        let items = values.iter().map(|(key, value)| self.item(key, value));
+        let items = items.collect::<Result<Vec<_>>>()?;
+        let mut rest = &items[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |item: &&Item<'_>| {
+                bytes += item.key.len() + 64;
+                bytes += item.value.as_ref().map_or(0, |v| v.payload.bytes().len());
+                bytes <= COMMIT_BYTES
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (now, later) = rest.split_at(count);
+            let last = later.is_empty();
+            let durability = if last { self.handle.durability } else { Durability::Process };
+            engine.transact(durability, |transaction| append(transaction, now))?;
+            rest = later;
+        }
+        Ok(values.len())
+    }
+
+    /// Appends floats to the history of a key, as runs; several commits beyond 16 MiB.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`].
+    pub fn append_floats(&self, key: &str, values: &[f64]) -> Result<usize> {
+        let engine = self.handle.writable()?;
+        keys::check(key)?;
+        for run in values.chunks(RUN_POINTS_MAX) {
+            let value = encode_run(run);
+            let item = [Item { key, value: Some(value) }];
+            let last = std::ptr::eq(run.as_ptr_range().end, values.as_ptr_range().end);
+            let durability = if last { self.handle.durability } else { Durability::Process };
+            engine.transact(durability, |transaction| append(transaction, &item))?;
+        }
+        Ok(values.len())
+    }
+
+    /// The original's name of [`SynaDB::append_floats`].
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`].
+    pub fn append_floats_batch(&self, key: &str, values: &[f64]) -> Result<usize> {
+        self.append_floats(key, values)
+    }
+
+    /// Deletes a key; one that is absent is left alone.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`].
+    pub fn delete(&self, key: &str) -> Result<()> {
+        self.remove(key).map(|_| ())
+    }
+
+    /// Deletes a key and its history; false, and nothing written, where it is absent.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`].
+    pub fn remove(&self, key: &str) -> Result<bool> {
+        let engine = self.handle.writable()?;
+        keys::check(key)?;
+        let item = [Item { key, value: None }];
+        let put = engine.transact(self.handle.durability, |tx| append(tx, &item))?;
+        Ok(put.is_some())
+    }
+
+    /// Commits a batch, all or nothing, also after a crash.
+    ///
+    /// Returns the offset of its last record, `None` where nothing changed.
+    ///
+    /// # Errors
+    /// As [`SynaDB::append`]; `BatchTooLarge` beyond one frame.
+    pub fn commit(&self, batch: &WriteBatch) -> Result<Option<u64>> {
+        let engine = self.handle.writable()?;
+        let borrowed: Vec<_> = batch
+            .changes
+            .iter()
+            .map(|(_, change)| if let Change::Put(value) = change { Some(value.borrowed()) } else { None })
+            .collect();
+        let mut items = Vec::with_capacity(batch.len());
+        for ((key, change), value) in batch.changes.iter().zip(&borrowed) {
+            let value = match (change, value) {
+                (Change::Floats(values), _) => Some(encode_run(values)),
+                (Change::Put(_), Some(value)) => Some(value.encode(self.handle.compression)),
+                _ => None,
+            };
+            if let Some(value) = &value {
+                check_value(key, value)?;
+            }
+            items.push(Item { key, value });
+        }
+        engine.transact(self.handle.durability, |transaction| append(transaction, &items))
+    }
+}
+
+/// The common case, without a list: one small value.
+fn append_one(transaction: &mut Transaction<'_>, item: &Item<'_>) -> Result<u64> {
+    let Some(value) = &item.value else { return Ok(0) };
+    let table = table_of(transaction)?;
+    let (id, key) = (table.id, item.key.as_bytes());
+    let previous = transaction.newest(id, key)?.map_or(0, |record| record.position);
+    let op = Op {
+        kind: RecordKind::Put,
+        tag: value.tag,
+        flags: value.flags,
+        table: id,
+        key,
+        payload: value.payload.bytes(),
+        previous,
+    };
+    transaction.append(&table, std::slice::from_ref(&op))
+}
+
+fn encode_run(values: &[f64]) -> Encoded<'static> {
+    let mut bytes = Vec::with_capacity(8 * values.len());
+    values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    Encoded { tag: FLOATS, flags: 0, payload: crate::value::Payload::Owned(bytes) }
+}

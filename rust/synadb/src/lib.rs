@@ -1,0 +1,43 @@
+//! synadb: an AI-native embedded database. Typed values with their history and exact vector
+//! search, in one file beside the code, without a server.
+//!
+//! The log is the database; everything else is a view of it. `docs/architecture.md` is the tour.
+
+mod collection;
+mod config;
+mod db;
+pub mod distance;
+pub mod error;
+mod glob;
+mod keys;
+mod kv;
+mod original;
+mod sections;
+mod tables;
+pub mod value;
+pub mod vector;
+
+pub use config::{Access, DbConfig, Durability, OpenOptions};
+pub use db::{
+    CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport,
+};
+pub use distance::DistanceMetric;
+pub use error::{Error, Error as SynaError, Result};
+pub use glob::Pattern;
+pub use kv::{SynaDB, WriteBatch};
+pub use original::{
+    close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
+};
+pub use value::{Value, Value as Atom, ValueRef};
+pub use vector::{SearchResult, VectorConfig, VectorStore};
+
+impl OpenOptions {
+    /// Opens a database, or joins the engine of this process that has it open.
+    ///
+    /// # Errors
+    /// As [`SynaDB::new`]; `Locked` with the holder's process id.
+    pub fn open(&self, path: impl AsRef<std::path::Path>) -> Result<SynaDB> {
+        let handle = db::Engine::open(path.as_ref(), self, tables::components)?;
+        Ok(SynaDB::from_handle(std::sync::Arc::new(handle)))
+    }
+}

@@ -1,0 +1,99 @@
+//! How a vector store is configured, and what of it the catalogue keeps.
+
+use crate::distance::DistanceMetric;
+use crate::error::{Error, Result};
+use crate::value::DTYPE_F32;
+
+/// Which index a store builds. There is none yet: every search is exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum IndexBackend {
+    /// Exact search only.
+    #[default]
+    None,
+}
+
+/// Configuration of a vector store.
+#[derive(Debug, Clone)]
+pub struct VectorConfig {
+    /// Components of a vector, 1 to 65,535; 0 takes what the file has.
+    pub dimensions: u16,
+    /// How distances are measured.
+    pub metric: DistanceMetric,
+    /// Names the table: `vector:<key_prefix>`.
+    pub key_prefix: String,
+    /// Vectors from which on an index is built; no index is built yet.
+    pub index_threshold: usize,
+    /// Which index.
+    pub backend: IndexBackend,
+    /// Whether a write returns only once it is on the medium.
+    pub sync_on_write: bool,
+    /// Seconds between checkpoints by time; they are written by bytes and at close so far.
+    pub checkpoint_interval_secs: u64,
+}
+
+impl Default for VectorConfig {
+    fn default() -> Self {
+        Self {
+            dimensions: 768,
+            metric: DistanceMetric::Cosine,
+            key_prefix: "vec/".to_owned(),
+            index_threshold: 10_000,
+            backend: IndexBackend::None,
+            sync_on_write: true,
+            checkpoint_interval_secs: 30,
+        }
+    }
+}
+
+impl VectorConfig {
+    /// Name of the table.
+    pub(crate) fn table(&self) -> String {
+        format!("vector:{}", self.key_prefix)
+    }
+}
+
+/// What the catalogue keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoredConfig {
+    pub dimensions: u16,
+    pub metric: DistanceMetric,
+}
+
+impl StoredConfig {
+    pub fn row_bytes(self) -> u32 {
+        4 * u32::from(self.dimensions)
+    }
+
+    pub fn encode(self) -> Vec<u8> {
+        let [low, high] = self.dimensions.to_le_bytes();
+        vec![low, high, self.metric.to_u8(), DTYPE_F32]
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let [low, high, metric, dtype] = *bytes.as_array::<4>()?;
+        let dimensions = u16::from_le_bytes([low, high]);
+        if dimensions == 0 || metric > 2 || dtype != DTYPE_F32 {
+            return None;
+        }
+        Some(Self { dimensions, metric: DistanceMetric::from_u8(metric) })
+    }
+
+    /// Refuses a configuration that differs, naming both values.
+    pub fn check(self, table: &str, asked: Self) -> Result<()> {
+        let mismatch = |stored: String, asked: String| Error::ConfigMismatch {
+            table: table.to_owned(),
+            stored,
+            asked,
+        };
+        if asked.dimensions != self.dimensions {
+            let dimensions = |n| format!("{n} dimensions");
+            return Err(mismatch(dimensions(self.dimensions), dimensions(asked.dimensions)));
+        }
+        if asked.metric != self.metric {
+            let metric = |m: DistanceMetric| format!("metric {}", m.name());
+            return Err(mismatch(metric(self.metric), metric(asked.metric)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! Vector stores: a collection of one vector a key, searched exactly.
+
+mod config;
+mod search;
+mod source;
+mod store;
+mod write;
+
+pub use config::{IndexBackend, VectorConfig};
+pub use search::{Hit, SearchResult};
+pub use store::VectorStore;
+
+pub(crate) use config::StoredConfig;

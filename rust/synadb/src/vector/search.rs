@@ -1,0 +1,152 @@
+//! Searching a vector store.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use synadb_index::{Filter, IndexError, Query, Scratch, TopK, search_batch};
+use synadb_types::RowId;
+
+use super::VectorStore;
+use super::source::MappedVectors;
+use crate::collection::Snapshot;
+use crate::error::{Error, Result};
+
+/// A key found, with its vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchResult {
+    /// The key.
+    pub key: String,
+    /// Distance from the query; smaller is nearer.
+    pub score: f32,
+    /// The stored vector.
+    pub vector: Vec<f32>,
+}
+
+/// A key found; its vector is read when it is asked for.
+#[derive(Clone)]
+pub struct Hit {
+    /// The key.
+    pub key: String,
+    /// Distance from the query; smaller is nearer.
+    pub score: f32,
+    row: RowId,
+    snapshot: Arc<Snapshot>,
+}
+
+impl std::fmt::Debug for Hit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hit").field("key", &self.key).field("score", &self.score).finish()
+    }
+}
+
+/// Queries that share one pass over the rows.
+const QUERIES_AT_ONCE: usize = 32;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
+}
+
+impl VectorStore {
+    /// The `k` nearest live vectors by exact search, nearest first, with their vectors.
+    ///
+    /// O(vectors x dimensions). Fewer than `k` where the store holds fewer.
+    ///
+    /// # Errors
+    /// `Dimension`, `InvalidVector` for a query with NaN or infinity, `Closed`, `Corruption`.
+    pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>> {
+        self.check_dimensions("Query", query.len())?;
+        let hits = self.search_hits(query, k)?.pop().unwrap_or_default();
+        hits.into_iter()
+            .map(|hit| {
+                let vector = self.vector_of(&hit)?;
+                Ok(SearchResult { key: hit.key, score: hit.score, vector })
+            })
+            .collect()
+    }
+
+    /// The `k` nearest of each of several queries, row-major.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search`].
+    pub fn search_hits(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
+        let snapshot = self.snapshot()?;
+        let dimensions = usize::from(self.dimensions());
+        if !queries.len().is_multiple_of(dimensions) {
+            self.check_dimensions("Query", queries.len())?;
+        }
+        let mut prepared = Vec::with_capacity(queries.len() / dimensions);
+        for query in queries.chunks_exact(dimensions) {
+            let query = Query::new(self.metric().kernel(), query);
+            prepared.push(query.map_err(index_failure)?);
+        }
+        let Some(snapshot) = snapshot.filter(|_| k > 0) else {
+            return Ok(vec![Vec::new(); prepared.len()]);
+        };
+        let mut found = Vec::with_capacity(prepared.len());
+        for queries in prepared.chunks(QUERIES_AT_ONCE) {
+            self.scan(&snapshot, queries, k, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn scan(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        queries: &[Query],
+        k: usize,
+        found: &mut Vec<Vec<Hit>>,
+    ) -> Result<()> {
+        let dimensions = usize::from(self.dimensions());
+        let source = MappedVectors { snapshot, dimensions };
+        let k = k.min(snapshot.rows_end() as usize);
+        let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
+        let rows = 0..snapshot.rows_end();
+        SCRATCH.with_borrow_mut(|scratch| {
+            search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops)
+        })
+        .map_err(index_failure)?;
+        for (query, top) in queries.iter().zip(&mut tops) {
+            let mut hits = Vec::new();
+            top.finish(query, &source, &mut hits);
+            found.push(self.named(snapshot, &hits)?);
+        }
+        Ok(())
+    }
+
+    fn named(&self, snapshot: &Arc<Snapshot>, hits: &[synadb_index::Hit]) -> Result<Vec<Hit>> {
+        let name = |hit: &synadb_index::Hit| {
+            let record = snapshot.record(hit.row).map_err(|error| self.failure(error))?;
+            // The bytes that were scored are the ones that were stored, or this is an error.
+            record.row_bytes().map_err(|error| self.failure(error).for_key(record.key))?;
+            Ok(Hit {
+                key: String::from_utf8_lossy(record.key).into_owned(),
+                score: hit.score,
+                row: hit.row,
+                snapshot: Arc::clone(snapshot),
+            })
+        };
+        hits.iter().map(name).collect()
+    }
+
+    /// The stored vector of a hit, also after the key was changed or the file compacted.
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn vector_of(&self, hit: &Hit) -> Result<Vec<f32>> {
+        let read = || hit.snapshot.record(hit.row)?.row_bytes().map(super::store::floats);
+        read().map_err(|error| self.failure(error).for_key(hit.key.as_bytes()))
+    }
+}
+
+fn index_failure(error: IndexError) -> Error {
+    match error {
+        IndexError::Dimensions { query, source } => {
+            Error::Dimension { what: "Query", got: query, expected: source }
+        }
+        IndexError::NonFinite { position } => Error::InvalidVector {
+            what: "query".to_owned(),
+            reason: format!("component {position} is NaN or infinite"),
+        },
+        other => Error::Unsupported { what: other.to_string() },
+    }
+}

@@ -1,0 +1,256 @@
+//! `VectorStore`: opening, looking up and what concerns the whole store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use synadb_storage::StorageError;
+
+use super::{StoredConfig, VectorConfig};
+use crate::collection::{RowsReader, Snapshot};
+use crate::config::{Durability, OpenOptions};
+use crate::db::{Handle, Stats, TableKind, VerifyReport};
+use crate::distance::DistanceMetric;
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::kv::SynaDB;
+
+/// Embeddings by key, searched exactly.
+///
+/// A table of a database file, which may hold others beside it. Handles are cheap to clone.
+///
+/// ```
+/// # fn main() -> synadb::Result<()> {
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let path = directory.path().join("vectors.db");
+/// use synadb::vector::{VectorConfig, VectorStore};
+///
+/// let config = VectorConfig { dimensions: 3, ..VectorConfig::default() };
+/// let store = VectorStore::new(&path, config)?;
+/// store.insert("a", &[1.0, 0.0, 0.0])?;
+/// store.insert("b", &[0.0, 1.0, 0.0])?;
+/// assert_eq!(store.search(&[0.9, 0.1, 0.0], 1)?[0].key, "a");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct VectorStore {
+    pub(super) handle: Arc<Handle>,
+    pub(super) table: Arc<str>,
+    pub(super) config: StoredConfig,
+    pub(super) durability: Durability,
+}
+
+impl std::fmt::Debug for VectorStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VectorStore").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// Vectors as stored.
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+impl VectorStore {
+    /// Opens or creates a store in a file of its own, or beside what the file holds.
+    ///
+    /// # Errors
+    /// `ConfigMismatch` names both values; `Dimension`; as [`SynaDB::new`].
+    pub fn new<P: AsRef<Path>>(path: P, config: VectorConfig) -> Result<Self> {
+        let durability =
+            if config.sync_on_write { Durability::Sync } else { Durability::Process };
+        Self::open_with(path, config, OpenOptions::new().durability(durability))
+    }
+
+    /// As [`VectorStore::new`], with options for the file.
+    ///
+    /// # Errors
+    /// As [`VectorStore::new`].
+    #[expect(clippy::needless_pass_by_value, reason = "as `new`, which the original has")]
+    pub fn open_with<P: AsRef<Path>>(
+        path: P,
+        config: VectorConfig,
+        options: OpenOptions,
+    ) -> Result<Self> {
+        let database = options.open(path)?;
+        let durability = options.durability;
+        Self::over(Arc::clone(database.handle()), &config.table(), &config, durability)
+    }
+
+    /// A store in an open database, under a table name of its own.
+    ///
+    /// # Errors
+    /// As [`VectorStore::new`].
+    #[expect(clippy::needless_pass_by_value, reason = "as `new`, which the original has")]
+    pub fn attach(database: &SynaDB, name: &str, config: VectorConfig) -> Result<Self> {
+        let (mine, durability) = (database.handle(), database.handle().durability);
+        Self::over(Arc::new(mine.another()?), name, &config, durability)
+    }
+
+    fn over(
+        handle: Arc<Handle>,
+        table: &str,
+        config: &VectorConfig,
+        durability: Durability,
+    ) -> Result<Self> {
+        let stored = {
+            let generation = handle.open()?.generation();
+            generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))
+        };
+        let asked = StoredConfig { dimensions: config.dimensions, metric: config.metric };
+        let config = match stored {
+            Some((kind, bytes)) => {
+                let stored = StoredConfig::decode(&bytes).filter(|_| kind == TableKind::Vectors);
+                let stored = stored.ok_or_else(|| Error::InvalidArgument {
+                    argument: "name",
+                    reason: format!("table {table:?} holds no vectors"),
+                })?;
+                if asked.dimensions != 0 {
+                    stored.check(table, asked)?;
+                }
+                stored
+            }
+            None if asked.dimensions == 0 => {
+                return Err(Error::InvalidArgument {
+                    argument: "dimensions",
+                    reason: format!(
+                        "the file has no table {table:?} yet: dimensions (and metric) are needed"
+                    ),
+                });
+            }
+            None => asked,
+        };
+        Ok(Self { handle, table: table.into(), config, durability })
+    }
+
+    pub(super) fn failure(&self, error: StorageError) -> Error {
+        self.handle.engine.failure(error)
+    }
+
+    pub(super) fn check_dimensions(&self, what: &'static str, got: usize) -> Result<()> {
+        let expected = usize::from(self.config.dimensions);
+        if got == expected { Ok(()) } else { Err(Error::Dimension { what, got, expected }) }
+    }
+
+    /// The rows that are visible now; `None` while the table has none.
+    pub(super) fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
+        let generation = self.handle.open()?.generation.load_full();
+        let Some(table) = generation.table(&self.table) else { return Ok(None) };
+        if table.info.config != self.config.encode() {
+            let stored = StoredConfig::decode(&table.info.config).unwrap_or(self.config);
+            stored.check(&self.table, self.config)?;
+        }
+        let reader = table.shared_reader::<RowsReader>();
+        let row_bytes = self.config.row_bytes();
+        Ok(reader.map(|reader| Arc::new(Snapshot::new(Arc::clone(&generation), reader, row_bytes))))
+    }
+
+    /// The vector of a key, bit for bit; `None` where it is absent.
+    ///
+    /// # Errors
+    /// `EmptyKey`, `KeyTooLong`, `Closed`, `Corruption` by key and offset.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        keys::check(key)?;
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        let read = || {
+            let record = snapshot.get(key.as_bytes())?;
+            record.map(|record| record.row_bytes().map(floats)).transpose()
+        };
+        read().map_err(|error| self.failure(error).for_key(key.as_bytes()))
+    }
+
+    /// Whether a key has a vector.
+    ///
+    /// # Errors
+    /// As [`VectorStore::get`].
+    pub fn contains(&self, key: &str) -> Result<bool> {
+        keys::check(key)?;
+        let Some(snapshot) = self.snapshot()? else { return Ok(false) };
+        let found = snapshot.get(key.as_bytes()).map_err(|error| self.failure(error))?;
+        Ok(found.is_some())
+    }
+
+    /// All live keys, sorted; empty for a closed store.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let snapshot = self.snapshot().ok().flatten();
+        snapshot.and_then(|snapshot| snapshot.keys().ok()).unwrap_or_default()
+    }
+
+    /// Number of live keys; 0 for a closed store.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let Ok(engine) = self.handle.open() else { return 0 };
+        engine.generation().table(&self.table).map_or(0, |table| table.live() as usize)
+    }
+
+    /// Whether the store holds no vector.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Components of a vector.
+    #[must_use]
+    pub fn dimensions(&self) -> u16 {
+        self.config.dimensions
+    }
+
+    /// How distances are measured.
+    #[must_use]
+    pub fn metric(&self) -> DistanceMetric {
+        self.config.metric
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.handle.engine.path()
+    }
+
+    /// Whether the store was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Closes the store, and its clones; repeatable.
+    ///
+    /// # Errors
+    /// `Io` where the last sync fails.
+    pub fn close_handle(&self) -> Result<()> {
+        self.handle.close()
+    }
+
+    /// Returns once everything committed so far is on the medium.
+    ///
+    /// # Errors
+    /// `Io`, after which the file is poisoned.
+    pub fn sync(&self) -> Result<()> {
+        self.handle.open()?.sync_all()
+    }
+
+    /// The original's name of [`VectorStore::sync`].
+    ///
+    /// # Errors
+    /// As [`VectorStore::sync`].
+    pub fn flush(&self) -> Result<()> {
+        self.sync()
+    }
+
+    /// Sizes and states of the file.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.handle.open()?.stats()
+    }
+
+    /// Reads and checks every byte of the log.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        Ok(self.handle.open()?.verify(&mut |_| true))
+    }
+}

@@ -1,0 +1,80 @@
+"""Embedded database for AI data: typed values with history, and exact vector search, in a file.
+
+>>> import synadb
+>>> with synadb.SynaDB("package.db") as db:
+...     _ = db.put("name", "Ada")
+...     db["name"]
+'Ada'
+
+Importing this package does not import numpy; the first call that needs an array does.
+"""
+
+from synadb._native import Batch, SearchResult
+from synadb.config import DbConfig
+from synadb.database import SynaDB
+from synadb.errors import (
+    BatchTooLargeError,
+    ConfigMismatchError,
+    CorruptionError,
+    DatabaseClosedError,
+    DatabaseLockedError,
+    DatabaseMissingError,
+    DimensionError,
+    DiskFullError,
+    EmptyKeyError,
+    InvalidArgumentError,
+    InvalidPathError,
+    InvalidVectorError,
+    KeyNotFoundError,
+    KeyTooLongError,
+    LegacyFormatError,
+    MissingDirectoryError,
+    NotADatabaseError,
+    PathIsDirectoryError,
+    PoisonedError,
+    ReadOnlyError,
+    StorageError,
+    SynaError,
+    TypeMismatchError,
+    UnsupportedError,
+    UnsupportedFormatError,
+    ValueTooLargeError,
+)
+from synadb.vectors import VectorStore
+
+__version__ = "2.0.0a1"
+
+__all__ = [
+    "Batch",
+    "BatchTooLargeError",
+    "ConfigMismatchError",
+    "CorruptionError",
+    "DatabaseClosedError",
+    "DatabaseLockedError",
+    "DatabaseMissingError",
+    "DbConfig",
+    "DimensionError",
+    "DiskFullError",
+    "EmptyKeyError",
+    "InvalidArgumentError",
+    "InvalidPathError",
+    "InvalidVectorError",
+    "KeyNotFoundError",
+    "KeyTooLongError",
+    "LegacyFormatError",
+    "MissingDirectoryError",
+    "NotADatabaseError",
+    "PathIsDirectoryError",
+    "PoisonedError",
+    "ReadOnlyError",
+    "SearchResult",
+    "StorageError",
+    "SynaDB",
+    "SynaError",
+    "TypeMismatchError",
+    "UnsupportedError",
+    "UnsupportedFormatError",
+    "ValueTooLargeError",
+    "VectorStore",
+    "__version__",
+]

@@ -1,0 +1,143 @@
+"""`VectorStore`: exact nearest-neighbour search over vectors in one file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from synadb import _native
+from synadb._native import SearchResult
+from synadb.errors import InvalidArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from synadb.database import SynaDB
+
+__all__ = ["SearchResult", "VectorStore"]
+
+_INVALID_ARGUMENT = -14
+_UNSUPPORTED = -16
+
+
+class VectorStore(_native.VectorStore):
+    """Vectors under string keys, and the nearest of them to a query, found exactly.
+
+    `path` is a file (`str`, `bytes`, `os.PathLike`; opened or created) or an open `SynaDB`, in
+    whose file the vectors then lie. `dimensions` is 1 to 65,535; `metric` is `"cosine"`
+    (default; 1 - cosine similarity), `"euclidean"` (with root) or `"dot_product"` (negated), in
+    any case. For a file that has vectors both may be left out. A score is a distance: smaller
+    is nearer, and results ascend.
+
+    Vectors and queries are float32 of shape `(dimensions,)`, or anything that numpy converts;
+    a C-contiguous float32 array is read without a copy. Inserting an existing key replaces its
+    vector; `len` counts keys.
+
+    Raises `ConfigMismatchError` where the file has other dimensions or another metric,
+    `DimensionError` for a vector of another length, `InvalidVectorError` for NaN and infinity
+    (all three are `ValueError`), and `UnsupportedError` for `backend="faiss"` and `use_gpu`.
+
+    >>> import synadb
+    >>> with synadb.VectorStore("points.db", dimensions=2, metric="euclidean") as store:
+    ...     store.insert("origin", [0.0, 0.0])
+    ...     store.insert_batch(["east", "north"], [[3.0, 0.0], [0.0, 4.0]])
+    ...     [(r.key, r.score) for r in store.search([0.0, 0.0], k=2)]
+    2
+    [('origin', 0.0), ('east', 3.0)]
+    """
+
+    COSINE: ClassVar[int] = 0
+    EUCLIDEAN: ClassVar[int] = 1
+    DOT_PRODUCT: ClassVar[int] = 2
+    BACKEND_AUTO: ClassVar[str] = "auto"
+    BACKEND_HNSW: ClassVar[str] = "hnsw"
+    BACKEND_FAISS: ClassVar[str] = "faiss"
+
+    _backend: str
+    _faiss_index_type: str
+    _faiss_nprobe: int
+
+    def __new__(
+        cls,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | SynaDB,
+        dimensions: int | None = None,
+        metric: str | None = None,
+        backend: str = "auto",
+        faiss_index_type: str = "IVF1024,Flat",
+        faiss_nprobe: int = 10,
+        use_gpu: bool = False,
+        sync_on_write: bool = True,
+        *,
+        name: str | None = None,
+        access: str = "exclusive",
+        lock_timeout: float = 0.0,
+    ) -> Self:
+        asked = _checked_backend(backend, use_gpu)
+        store = super().__new__(
+            cls,
+            path,
+            dimensions,
+            metric,
+            sync_on_write,
+            name=name,
+            access=access,
+            lock_timeout=lock_timeout,
+        )
+        store._backend = asked
+        store._faiss_index_type = faiss_index_type
+        store._faiss_nprobe = faiss_nprobe
+        return store
+
+    @property
+    def metric_name(self) -> str:
+        """The metric, as `metric` says."""
+        return self.metric
+
+    @property
+    def backend(self) -> str:
+        """The backend that was asked for."""
+        return self._backend
+
+    @property
+    def resolved_backend(self) -> str:
+        """The backend in use: `"flat"`, the exact scan."""
+        return "flat"
+
+    @property
+    def has_index(self) -> bool:
+        """Whether an index is searched in place of the exact scan."""
+        return False
+
+    @property
+    def faiss_index_type(self) -> str:
+        """The FAISS index that was named; unused by the exact scan."""
+        return self._faiss_index_type
+
+    @property
+    def faiss_nprobe(self) -> int:
+        """The FAISS cells to visit; unused by the exact scan."""
+        return self._faiss_nprobe
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether a GPU searches."""
+        return False
+
+    @property
+    def is_faiss_trained(self) -> bool:
+        """True: there is nothing to train without FAISS."""
+        return True
+
+
+def _checked_backend(backend: str, use_gpu: bool) -> str:
+    asked = backend.lower()
+    if asked not in ("auto", "flat", "hnsw", "faiss"):
+        raise InvalidArgumentError(
+            _INVALID_ARGUMENT,
+            f"Invalid backend '{backend}'. Must be one of: auto, flat, hnsw, faiss",
+        )
+    if asked == "faiss":
+        raise UnsupportedError(
+            _UNSUPPORTED, "backend 'faiss' comes with the FAISS interop; use 'auto'"
+        )
+    if use_gpu:
+        raise UnsupportedError(_UNSUPPORTED, "use_gpu comes with the GPU backends; leave it out")
+    return asked

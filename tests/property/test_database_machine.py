@@ -1,0 +1,175 @@
+"""Random acts on a database and a vector store in one file, against plain dicts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from synadb import SynaDB, VectorStore
+
+WIDTH = 3
+KEYS = st.sampled_from(["a", "b", "c\0", "\u00e9", "long " * 40])
+VALUES = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_categories=("Cs",)), max_size=100),
+    st.binary(max_size=200),
+)
+COMPONENTS = st.floats(-100, 100, width=32)
+VECTORS = st.lists(COMPONENTS, min_size=WIDTH, max_size=WIDTH).map(
+    lambda row: np.array(row, dtype=np.float32)
+)
+CHANGES = st.lists(st.tuples(KEYS, st.one_of(st.just("delete"), VALUES.map(lambda v: (v,)))))
+
+
+class DatabaseMachine(RuleBasedStateMachine):
+    """The model: for each key its history, for each vector key its vector."""
+
+    @initialize()
+    def create(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "a.db"
+        self.model: dict[str, list[Any]] = {}
+        self.vectors: dict[str, np.ndarray] = {}
+        self.open()
+
+    def open(self) -> None:
+        self.db = SynaDB(self.path, sync_on_write=False)
+        self.store = VectorStore(self.path, WIDTH, metric="euclidean", sync_on_write=False)
+
+    def close(self) -> None:
+        self.store.close()
+        self.db.close()
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.close()
+            shutil.rmtree(self.folder)
+
+    @rule(key=KEYS, value=VALUES)
+    def put(self, key: str, value: Any) -> None:
+        self.db.put(key, value)
+        self.model.setdefault(key, []).append(value)
+
+    @rule(key=KEYS, values=st.lists(st.floats(allow_nan=False), max_size=20))
+    def append_many(self, key: str, values: list[float]) -> None:
+        assert self.db.append_many(key, values) == len(values)
+        if values:
+            self.model.setdefault(key, []).extend(values)
+
+    @rule(items=st.dictionaries(KEYS, VALUES))
+    def put_many(self, items: dict[str, Any]) -> None:
+        assert self.db.put_many(items) == len(items)
+        for key, value in items.items():
+            self.model.setdefault(key, []).append(value)
+
+    @rule(key=KEYS)
+    def delete(self, key: str) -> None:
+        assert self.db.delete(key) == (self.model.pop(key, None) is not None)
+
+    @rule(changes=CHANGES)
+    def commit_a_batch(self, changes: list[tuple[str, Any]]) -> None:
+        with self.db.batch() as batch:
+            for key, change in changes:
+                if change == "delete":
+                    batch.delete(key)
+                    self.model.pop(key, None)
+                else:
+                    batch.put(key, change[0])
+                    self.model.setdefault(key, []).append(change[0])
+
+    @rule(changes=CHANGES)
+    def roll_a_batch_back(self, changes: list[tuple[str, Any]]) -> None:
+        batch = self.db.batch()
+        for key, change in changes:
+            if change == "delete":
+                batch.delete(key)
+            else:
+                batch.put(key, change[0])
+        batch.rollback()
+
+    @rule(key=KEYS, vector=VECTORS)
+    def insert_vector(self, key: str, vector: np.ndarray) -> None:
+        self.store.insert(key, vector)
+        self.vectors[key] = vector
+
+    @rule(items=st.lists(st.tuples(KEYS, VECTORS), max_size=8))
+    def insert_vectors(self, items: list[tuple[str, np.ndarray]]) -> None:
+        rows = np.array([row for _, row in items], dtype=np.float32).reshape(-1, WIDTH)
+        new = self.store.insert_batch([key for key, _ in items], rows)
+        assert new == len({key for key, _ in items} - self.vectors.keys())
+        self.vectors.update(items)
+
+    @rule(key=KEYS)
+    def delete_vector(self, key: str) -> None:
+        assert self.store.delete(key) == (self.vectors.pop(key, None) is not None)
+
+    @rule(query=VECTORS, k=st.integers(0, 8))
+    def search(self, query: np.ndarray, k: int) -> None:
+        found = self.store.search(query, k=k)
+        exact = {
+            key: float(np.linalg.norm(row.astype(np.float64) - query))
+            for key, row in self.vectors.items()
+        }
+        expected = sorted(exact.values())[:k]
+        np.testing.assert_allclose([hit.score for hit in found], expected, rtol=1e-4, atol=1e-4)
+        for hit in found:
+            assert hit.vector.tobytes() == self.vectors[hit.key].tobytes()
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.db.checkpoint()
+
+    @rule()
+    def compact(self) -> None:
+        self.db.compact()
+        self.model = {key: history[-1:] for key, history in self.model.items()}
+
+    @rule()
+    def reopen(self) -> None:
+        self.close()
+        self.open()
+
+    @rule()
+    def reopen_without_the_checkpoint(self) -> None:
+        self.close()
+        for path in self.folder.iterdir():
+            if path != self.path:
+                path.unlink()
+        self.open()
+
+    @invariant()
+    def keys_agree(self) -> None:
+        if not hasattr(self, "db"):
+            return
+        assert list(self.db) == sorted(self.model)
+        assert (len(self.db), len(self.store)) == (len(self.model), len(self.vectors))
+        assert sorted(self.store) == sorted(self.vectors)
+
+    @invariant()
+    def histories_agree(self) -> None:
+        if not hasattr(self, "db"):
+            return
+        for key, history in self.model.items():
+            assert repr(self.db.history(key)) == repr(history)
+            assert repr(self.db[key]) == repr(history[-1])
+            floats = [value for value in history if isinstance(value, float)]
+            assert repr(self.db.get_history_tensor(key).tolist()) == repr(floats)
+
+
+TestDatabaseMachine = DatabaseMachine.TestCase
+TestDatabaseMachine.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
