@@ -24,8 +24,9 @@ class VectorStore(_native.VectorStore):
     `path` is a file (`str`, `bytes`, `os.PathLike`; opened or created) or an open `SynaDB`, in
     whose file the vectors then lie. `dimensions` is 1 to 65,535; `metric` is `"cosine"`
     (default; 1 - cosine similarity), `"euclidean"` (with root) or `"dot_product"` (negated), in
-    any case. For a file that has vectors both may be left out. A score is a distance: smaller
-    is nearer, and results ascend.
+    any case. For a file that has vectors both may be left out. `name` is the table within the
+    file, so that one file may hold several stores. A score is a distance: smaller is nearer, and
+    results ascend.
 
     Vectors and queries are float32 of shape `(dimensions,)`, or anything that numpy converts;
     a C-contiguous float32 array is read without a copy. Inserting an existing key replaces its

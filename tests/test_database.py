@@ -69,6 +69,12 @@ def test_value_of_a_mebibyte_comes_back(path: Path) -> None:
         assert db["k"] == data
 
 
+def test_value_beyond_the_limit_is_refused(db: SynaDB) -> None:
+    with pytest.raises(synadb.ValueTooLargeError, match="limit"):
+        db.put_bytes("k", bytes((1 << 30) + 1))
+    assert "k" not in db
+
+
 @pytest.mark.parametrize(
     ("given", "stored"),
     [

@@ -207,6 +207,13 @@ def test_results_compare_by_key_score_and_vector() -> None:
     assert one != SearchResult("a", 0.5, np.zeros(2))
 
 
+def test_results_survive_pickling() -> None:
+    import pickle
+
+    result = SearchResult("a", 0.1, np.ones(2))
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
 def test_result_outlives_the_store(path: Path) -> None:
     row = random_rows(1)[0]
     with VectorStore(path, WIDTH) as store:
@@ -267,6 +274,35 @@ def test_named_stores_in_a_database_are_apart(path: Path) -> None:
         first.insert("a", np.ones(4))
         second.insert("b", np.ones(WIDTH))
         assert (list(first), list(second)) == (["a"], ["b"])
+
+
+def test_named_stores_of_a_path_are_apart(path: Path) -> None:
+    with VectorStore(path, 4, name="first") as store:
+        store.insert("a", np.ones(4))
+    with VectorStore(path, WIDTH, name="second") as store:
+        assert list(store) == []
+    with VectorStore(path, name="first") as store:
+        assert list(store) == ["a"]
+
+
+def test_metric_alone_is_checked_against_the_file(path: Path) -> None:
+    with VectorStore(path, WIDTH, metric="euclidean") as store:
+        store.insert("a", np.ones(WIDTH))
+    with VectorStore(path, metric="euclidean") as store:
+        assert len(store) == 1
+    with pytest.raises(synadb.ConfigMismatchError, match=r"euclidean.*cosine"):
+        VectorStore(path, metric="cosine")
+
+
+def test_reader_follows_the_writer_by_refresh(path: Path) -> None:
+    with VectorStore(path, WIDTH) as writer:
+        writer.insert("a", np.ones(WIDTH))
+        with VectorStore(path, access="read_only") as reader:
+            writer.insert("b", np.ones(WIDTH))
+            reader.refresh()
+            assert (list(reader), len(reader.search(np.ones(WIDTH)))) == (["a", "b"], 2)
+            with pytest.raises(synadb.ReadOnlyError):
+                reader.insert("c", np.ones(WIDTH))
 
 
 def test_store_answers_as_before_after_a_compaction(path: Path) -> None:

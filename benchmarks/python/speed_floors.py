@@ -105,6 +105,8 @@ def histories(folder: Path, rounds: int) -> list[Line]:
     with SynaDB(folder / "history.db") as database:
         assert np.array_equal(database.get_history_tensor("whole"), walk)
         assert np.array_equal(database.get_history_tensor(names[1]), walk[1::SERIES])
+        first = seconds_of(lambda: [database.get_history_tensor(n) for n in names[2:]])
+        print(f"first read of {SERIES - 2} series after opening: {first * 1e3:.2f} ms", flush=True)
         whole = median_of(lambda: database.get_history_tensor("whole"), 4 * rounds + 1)
         parts = median_of(lambda: [database.get_history_tensor(n) for n in names], 2 * rounds + 1)
     return [

@@ -26,6 +26,9 @@ ROOMS = {"collection", "filter", "blob"}
 LEAVES = {"value", "keys", "glob", "error", "config", "distance", "sections"}
 ENGINE = {"db"}
 
+SIBLINGS = {"vector": {"kv"}}
+"""Components that a component may use: `VectorStore::attach` takes a `SynaDB`."""
+
 MAY_USE = {
     **dict.fromkeys(LEAVES, LEAVES),
     "filter": LEAVES,
@@ -33,7 +36,7 @@ MAY_USE = {
     "collection": LEAVES | ENGINE | ROOMS,
     "blob": LEAVES | ENGINE | {"blob"},
     "kv": LEAVES | ENGINE | ROOMS | {"kv"},
-    "vector": LEAVES | ENGINE | ROOMS | {"vector"},
+    "vector": LEAVES | ENGINE | ROOMS | {"vector"} | SIBLINGS["vector"],
     "tables": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "original": LEAVES | ENGINE | ROOMS | COMPONENTS,
 }

@@ -3,6 +3,7 @@
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyType};
 
 use crate::numpy::{float_array, owned};
 
@@ -14,6 +15,9 @@ pub struct SearchResult {
     vector: Vec<f32>,
     array: PyOnceLock<Py<PyArray1<f32>>>,
 }
+
+/// What pickle rebuilds a result from.
+type Reduced<'py> = (Bound<'py, PyType>, (String, f32, Bound<'py, PyArray1<f32>>));
 
 impl SearchResult {
     /// A hit with the vector that it stands for.
@@ -59,8 +63,14 @@ impl SearchResult {
         self.key == other.key && self.score == other.score && self.vector == other.vector
     }
 
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Reduced<'py> {
+        let result = slf.get();
+        let parts = (result.key.clone(), result.score, result.vector(slf.py()).clone());
+        (slf.get_type(), parts)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let key = pyo3::types::PyString::new(py, &self.key);
+        let key = PyString::new(py, &self.key);
         Ok(format!("SearchResult(key={}, score={})", key.repr()?, self.score))
     }
 }

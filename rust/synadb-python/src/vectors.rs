@@ -1,6 +1,7 @@
 //! `VectorStore`: exact search over a table of vectors.
 
 use std::ffi::OsString;
+use std::sync::atomic::Ordering;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -22,7 +23,7 @@ const DEFAULT_NAME: &str = "vector:vec/";
 /// Stands for the dimensions that the file has.
 const AS_STORED: u16 = 0;
 /// Bytes of vectors of one commit of `insert_batch`.
-const BATCH_BYTES: usize = 32 << 20;
+const BATCH_BYTES: usize = 256 << 20;
 /// Queries of `search_batch` answered between two looks at the signals.
 const QUERIES_PER_LOOK: usize = 64;
 
@@ -30,6 +31,9 @@ const QUERIES_PER_LOOK: usize = 64;
 #[pyclass(frozen, subclass, module = "synadb._native")]
 pub struct VectorStore {
     store: vector::VectorStore,
+    database: synadb::SynaDB,
+    /// Whether `database` was opened for this store alone.
+    owns: bool,
     path: OsString,
 }
 
@@ -117,26 +121,23 @@ impl VectorStore {
     ) -> PyResult<Self> {
         let config = configuration(dimensions, metric, sync_on_write)?;
         let asked = metric.map(|_| config.metric);
+        let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
-            let name = name.map_or(DEFAULT_NAME, |name| name.0);
-            let engine = database.get().engine();
-            let store = answered(py.detach(|| vector::VectorStore::attach(engine, name, config)))?;
-            let path = engine.path().as_os_str().to_owned();
-            return Self { store, path }.of_metric(name, asked);
-        }
-        if name.is_some() {
-            return Err(invalid_argument(
-                "name",
-                "it names a table of an open SynaDB; a path has the default one".to_owned(),
-            ));
+            let database = database.get().engine().clone();
+            let open = || vector::VectorStore::attach(&database, &name, config);
+            let store = answered(py.detach(open))?;
+            let path = database.path().as_os_str().to_owned();
+            return Self { store, database, owns: false, path }.of_metric(&name, asked);
         }
         let opening = Opening::new(access, lock_timeout, sync_on_write)?;
         let file = absolute_path(path)?;
-        let path = file.clone().into_os_string();
-        let store = opening::open(py, opening, move |options| {
-            vector::VectorStore::open_with(&file, config.clone(), options)
+        let (path, table) = (file.clone().into_os_string(), name.clone());
+        let (database, store) = opening::open(py, opening, move |options| {
+            let database = options.open(&file)?;
+            let store = vector::VectorStore::attach(&database, &table, config.clone())?;
+            Ok((database, store))
         })?;
-        Self { store, path }.of_metric(DEFAULT_NAME, asked)
+        Self { store, database, owns: true, path }.of_metric(&name, asked)
     }
 
     /// The absolute path of the file.
@@ -288,7 +289,7 @@ impl VectorStore {
         true
     }
 
-    /// The live keys, in the order of the store.
+    /// The live keys, sorted.
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.open_check()?;
         Ok(py.detach(|| self.store.keys()))
@@ -303,6 +304,12 @@ impl VectorStore {
         answered(py.detach(|| self.store.sync()))
     }
 
+    /// Moves a reader to the newest commit; whether there was one.
+    fn refresh(&self, py: Python<'_>) -> PyResult<bool> {
+        self.open_check()?;
+        answered(py.detach(|| self.database.refresh()))
+    }
+
     /// Sizes and counts of the file.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::stats(py, &answered(py.detach(|| self.store.stats()))?)
@@ -310,13 +317,21 @@ impl VectorStore {
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let store = self.store.clone();
-        reports::verification(py, &answered(on_worker(py, move |_| store.verify())?)?)
+        self.open_check()?;
+        let database = self.database.clone();
+        let report = on_worker(py, move |stop| {
+            database.verify_with(&mut |_| !stop.load(Ordering::Relaxed))
+        })?;
+        reports::verification(py, &answered(report)?)
     }
 
     /// Closes the handle; repeatable. Other handles on the file go on.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        answered(py.detach(|| self.store.close_handle()))
+        answered(py.detach(|| {
+            let closed = self.store.close_handle();
+            let released = if self.owns { self.database.close_handle() } else { Ok(()) };
+            closed.and(released)
+        }))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

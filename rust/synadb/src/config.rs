@@ -66,7 +66,7 @@ impl OpenOptions {
             access: Access::Exclusive,
             durability: Durability::Sync,
             lock_timeout: Duration::ZERO,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 256 << 20,
             compression: false,
             create: true,
         }
@@ -93,7 +93,7 @@ impl OpenOptions {
         self
     }
 
-    /// Bytes of log after which a checkpoint is written, the least of all handles counting.
+    /// Bytes of frames after which a checkpoint is written, the least of all handles counting.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = bytes;

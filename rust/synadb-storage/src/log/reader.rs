@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use synadb_types::TableId;
-
 use crate::checksum::{crc32c, high32, low32};
 use crate::extent::{self, Row, Seal};
 use crate::frame::{Head, Seed};
@@ -23,27 +21,23 @@ pub struct Log {
     seed: Seed,
 }
 
-/// A verified record.
+/// A verified record; what it says of itself is reached through [`Raw`].
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
     /// Where it stands.
     pub position: u64,
-    /// What it changes.
-    pub kind: RecordKind,
-    /// Type of the value.
-    pub tag: u8,
-    /// Flags.
-    pub flags: u8,
-    /// The table.
-    pub table: TableId,
-    /// The key.
-    pub key: &'a [u8],
     /// Position of the key's previous record, 0 where there is none.
     pub previous: u64,
-    /// Sequence and time of a rewritten record.
-    pub origin: Option<(u64, u64)>,
     raw: Raw<'a>,
     region: &'a dyn Region,
+}
+
+impl<'a> std::ops::Deref for Record<'a> {
+    type Target = Raw<'a>;
+
+    fn deref(&self) -> &Raw<'a> {
+        &self.raw
+    }
 }
 
 impl<'a> Record<'a> {
@@ -51,24 +45,7 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn new(position: u64, raw: Raw<'a>, region: &'a dyn Region) -> Option<Self> {
         let previous = if raw.back == 0 { 0 } else { position.checked_sub(raw.back)? };
-        Some(Self {
-            position,
-            kind: raw.kind,
-            tag: raw.tag,
-            flags: raw.flags,
-            table: raw.table,
-            key: raw.key,
-            previous,
-            origin: raw.origin,
-            raw,
-            region,
-        })
-    }
-
-    /// Bytes of the payload as stored in the record.
-    #[must_use]
-    pub fn payload_len(&self) -> usize {
-        self.raw.payload_len
+        Some(Self { position, previous, raw, region })
     }
 
     /// The payload as stored, its own checksum verified where it has one.

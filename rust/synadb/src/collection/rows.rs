@@ -133,31 +133,38 @@ impl RowsView {
         Ok(view)
     }
 
-    fn row_of(&self, record: &Record<'_>) -> Option<u32> {
-        match record.kind {
-            RecordKind::Row => Row::decode(record.payload().ok()?).map(|row| row.row),
-            _ => None,
-        }
+    fn valid_row(&self, record: &Record<'_>) -> Option<Row> {
+        row_of(record).filter(|row| {
+            row.row >= self.next_row()
+                && row.bytes == self.row_bytes
+                && self.offset(row.row) == Some(row.offset)
+        })
     }
 
-    fn is_valid_row(&self, applied: &Applied<'_>) -> bool {
-        let row = applied.record.payload().ok().and_then(Row::decode);
-        let Some(row) = row else { return false };
-        row.row >= self.next_row()
-            && row.bytes == self.row_bytes
-            && self.offset(row.row) == Some(row.offset)
-    }
-
-    fn is_valid_extent(&self, applied: &Applied<'_>) -> bool {
+    fn apply_extent(&mut self, applied: &Applied<'_>) -> bool {
         let payload = applied.record.payload().ok().and_then(Reservation::decode);
-        let Some(reservation) = payload else { return false };
-        let expected = u64::from(reservation.rows).checked_mul(stride(self.row_bytes));
-        reservation.first_row == self.reserved()
-            && reservation.rows > 0
-            && reservation.rows <= ROWS_MAX - reservation.first_row
-            && expected == Some(reservation.bytes)
-            && reservation.gap() <= applied.gap
+        let Some(found) = payload else { return false };
+        let expected = u64::from(found.rows).checked_mul(stride(self.row_bytes));
+        let fits = found.first_row == self.reserved()
+            && found.rows > 0
+            && found.rows <= ROWS_MAX - found.first_row
+            && expected == Some(found.bytes)
+            && found.gap() <= applied.gap;
+        if fits {
+            let start = found.start(applied.gap_start);
+            let (first, rows) = (found.first_row, found.rows);
+            self.reader.extents.push(RowExtent { first, rows, start });
+        }
+        fits
     }
+}
+
+/// What a row record commits.
+fn row_of(record: &Record<'_>) -> Option<Row> {
+    if record.kind != RecordKind::Row {
+        return None;
+    }
+    Row::decode(record.payload().ok()?)
 }
 
 impl RowsReader {
@@ -182,40 +189,31 @@ impl TableView for RowsView {
         self.keys.newest(log, key, hash)
     }
 
-    fn validate(&self, applied: &Applied<'_>) -> bool {
-        let follows = || {
-            !applied.record.key.is_empty() && self.keys.follows(applied.log, &applied.record, applied.hash)
-        };
-        match applied.record.kind {
-            RecordKind::Extent => self.is_valid_extent(applied),
-            RecordKind::Row => follows() && self.is_valid_row(applied),
-            RecordKind::Delete => follows(),
-            _ => false,
-        }
-    }
-
-    fn apply(&mut self, applied: &Applied<'_>) {
+    fn apply(&mut self, applied: &Applied<'_>) -> bool {
         let record = &applied.record;
         if record.kind == RecordKind::Extent {
-            if let Some(found) = record.payload().ok().and_then(Reservation::decode) {
-                let start = found.start(applied.gap_start);
-                let (first, rows) = (found.first_row, found.rows);
-                self.reader.extents.push(RowExtent { first, rows, start });
-            }
-            return;
+            return self.apply_extent(applied);
+        }
+        let row = match record.kind {
+            RecordKind::Row => self.valid_row(record),
+            RecordKind::Delete => None,
+            _ => return false,
+        };
+        if record.key.is_empty() || (record.kind == RecordKind::Row && row.is_none()) {
+            return false;
         }
         let replaced = match record.previous {
             0 => None,
-            previous => applied.log.record(previous).ok().and_then(|r| self.row_of(&r)),
+            previous => applied.log.record(previous).ok().and_then(|r| row_of(&r)),
         };
-        self.keys.apply(applied.log, record, applied.hash);
-        let reader = &self.reader;
-        if let Some(row) = replaced {
-            reader.died.set(u64::from(row), record.position);
+        if !self.keys.apply(applied.log, record, applied.hash) {
+            return false;
         }
-        if let Some(row) = record.payload().ok().and_then(Row::decode)
-            && record.kind == RecordKind::Row
-        {
+        let reader = &self.reader;
+        if let Some(replaced) = replaced {
+            reader.died.set(u64::from(replaced.row), record.position);
+        }
+        if let Some(row) = row {
             // Rows that were skipped belong to a batch that never committed.
             reader.norms.extend_to(u64::from(row.row));
             reader.died.extend_to(u64::from(row.row));
@@ -224,6 +222,7 @@ impl TableView for RowsView {
             reader.died.push(0);
             reader.born.push(record.position);
         }
+        true
     }
 
     fn live(&self) -> u64 {

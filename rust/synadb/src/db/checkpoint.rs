@@ -57,7 +57,7 @@ impl Engine {
         commit: &mut Commit,
         generation: &Generation,
     ) -> Result<()> {
-        if commit.writer.tail - commit.checkpointed.max(FRAMES_START) < WORTH_BYTES {
+        if commit.unsaved_bytes < WORTH_BYTES {
             return Ok(());
         }
         self.write_checkpoint(commit, generation)
@@ -75,6 +75,8 @@ impl Engine {
         self.sync_to(generation, tail)?;
         self.save(commit, generation).map_err(|error| self.failure(error))?;
         commit.checkpointed = tail;
+        commit.saved_bytes += commit.unsaved_bytes;
+        commit.unsaved_bytes = 0;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
 use synadb_types::limits::{SMALL_PAYLOAD_BYTES_MAX, TABLES_MAX};
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::engine::Commit;
 use super::view::{Applied, ViewFactory};
@@ -26,6 +27,8 @@ pub(crate) struct Op<'a> {
     pub flags: u8,
     pub table: TableId,
     pub key: &'a [u8],
+    /// Of the key.
+    pub hash: u64,
     pub payload: &'a [u8],
     /// Position of the key's record before this one, 0 where there is none.
     pub previous: u64,
@@ -81,10 +84,9 @@ impl Engine {
     }
 
     fn checkpoint_due(&self, commit: &Commit) -> bool {
-        let since = commit.writer.tail - commit.checkpointed;
         let least = self.checkpoint_bytes.load(Ordering::Relaxed);
         // A checkpoint is complete: in steps of half the log all of them cost what one costs.
-        since >= least.max(commit.checkpointed / 2)
+        commit.unsaved_bytes >= least.max(commit.saved_bytes / 2)
     }
 }
 
@@ -94,11 +96,20 @@ impl Transaction<'_> {
     }
 
     /// The newest record of a key, whatever it is.
-    pub fn newest(&self, table: TableId, key: &[u8]) -> Result<Option<Record<'_>>> {
+    pub fn newest(&self, table: TableId, key: &[u8], hash: u64) -> Result<Option<Record<'_>>> {
         let Some(view) = self.commit.views.get(&table) else { return Ok(None) };
-        let hash = self.generation.hash(key);
         let found = view.newest(&self.generation.log, key, hash);
         found.map_err(|error| self.engine.failure(error).for_key(key))
+    }
+
+    /// Hash of a key.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.generation.hash(key)
+    }
+
+    /// Keys of a table that are alive.
+    pub fn live(&self, table: TableId) -> u64 {
+        self.commit.views.get(&table).map_or(0, |view| view.live())
     }
 
     /// A failure of this file.
@@ -146,6 +157,7 @@ impl Transaction<'_> {
             flags: 0,
             table: table.id,
             key: &[],
+            hash: 0,
             payload: &payload,
             previous: 0,
         };
@@ -188,6 +200,7 @@ impl Transaction<'_> {
             self.engine.poison();
             self.engine.failure(error)
         })?;
+        commit.unsaved_bytes += u64::from(committed.head.length);
         commit.publish(&self.generation);
         self.end = committed.tail;
         std::mem::forget(guard);
@@ -197,10 +210,11 @@ impl Transaction<'_> {
 
 /// Encodes the records; the later ones of a key follow the earlier ones of the same commit.
 fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
-    let mut positions: HashMap<&[u8], u64> = HashMap::new();
+    let mut positions: HashMap<&[u8], u64, Xxh3DefaultBuilder> = HashMap::default();
+    let repeats = repeats_a_key(ops);
     let mut last = 0;
     for op in ops {
-        let earlier = positions.get(op.key).copied().filter(|_| ops.len() > 1);
+        let earlier = if repeats { positions.get(op.key).copied() } else { None };
         last = encoder.push(&Draft {
             kind: op.kind,
             tag: op.tag,
@@ -211,11 +225,21 @@ fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
             payload: op.payload,
             origin: None,
         });
-        if ops.len() > 1 {
+        if repeats {
             positions.insert(op.key, last);
         }
     }
     last
+}
+
+/// Whether some key may stand twice: equal hashes say so, and a rare accident does no harm.
+fn repeats_a_key(ops: &[Op<'_>]) -> bool {
+    if ops.len() < 2 {
+        return false;
+    }
+    let mut hashes: Vec<u64> = ops.iter().map(|op| op.hash).collect();
+    hashes.sort_unstable();
+    hashes.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// A panic between append and apply leaves views that do not hold what the log does.
@@ -250,10 +274,9 @@ impl Commit {
             let view = self.views.get_mut(&record.table).ok_or_else(invalid)?;
             let applied =
                 Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap };
-            if !view.validate(&applied) {
+            if !view.apply(&applied) {
                 return Err(invalid());
             }
-            view.apply(&applied);
         }
         Ok(())
     }
@@ -306,6 +329,7 @@ impl Commit {
 
     /// Moves the writer behind a frame that was applied.
     pub fn step_over(&mut self, head: &Head) {
+        self.unsaved_bytes += u64::from(head.length);
         let writer = &mut self.writer;
         writer.tail = head.next();
         writer.link = head.crc;

@@ -40,6 +40,9 @@ pub(super) struct Commit {
     pub opened: Opened,
     /// Position of the checkpoint beside the file, 0 where there is none.
     pub checkpointed: u64,
+    /// Bytes of frames before and behind it: what a replay reads; extents do not count.
+    pub saved_bytes: u64,
+    pub unsaved_bytes: u64,
 }
 
 impl Engine {

@@ -232,7 +232,14 @@ fn replay(
     let sequence = checkpoint.map_or(log.identity().horizon, |checkpoint| checkpoint.sequence);
     let writer = Writer::new(start.position, start.link, start.last_frame, start.time, sequence);
     let opened = opened.take().ok_or_else(|| StorageError::corrupt(0, "opened twice"))?;
-    let mut commit = Commit { writer, views, opened, checkpointed: floor };
+    let mut commit = Commit {
+        writer,
+        views,
+        opened,
+        checkpointed: floor,
+        saved_bytes: floor,
+        unsaved_bytes: 0,
+    };
     if let Err(error) = commit.catch_up(&generation, factory, found.tail) {
         return Err(error);
     }

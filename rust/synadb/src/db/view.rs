@@ -31,11 +31,10 @@ pub(crate) trait TableView: Send {
     /// The newest record of a key, whatever it is.
     fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>>;
 
-    /// Whether a record may be applied; what fails here is corruption.
-    fn validate(&self, applied: &Applied<'_>) -> bool;
-
-    /// Takes a valid record in; cannot fail.
-    fn apply(&mut self, applied: &Applied<'_>);
+    /// Validates a record and takes it in; false, and nothing changed, is corruption.
+    ///
+    /// Validation runs on every path, own commits and replay alike; behind it nothing fails.
+    fn apply(&mut self, applied: &Applied<'_>) -> bool;
 
     /// Called once behind each commit, before it is visible.
     fn publish(&mut self) {}

@@ -256,30 +256,36 @@ impl KeyMap {
         position.map(|position| log.record(position)).transpose()
     }
 
-    /// Whether a record may follow what is known of its key.
-    pub fn follows(&self, log: &Log, record: &Record<'_>, hash: u64) -> bool {
-        match self.newest(log, record.key, hash) {
-            Ok(None) => record.previous == 0 && record.kind != RecordKind::Delete,
-            Ok(Some(newest)) => record.previous == newest.position,
-            // The one before is damaged below the marks: the new one is not to blame.
-            Err(_) => true,
-        }
-    }
-
-    /// Makes a record that `follows` the newest of its key.
-    pub fn apply(&mut self, log: &Log, record: &Record<'_>, hash: u64) {
-        let before = match record.previous {
-            0 => None,
-            previous => log.record(previous).ok().map(|record| record.kind),
-        };
-        let was_live = before.is_some_and(|kind| kind != RecordKind::Delete);
+    /// Makes a record the newest of its key; false, and nothing changed, where it cannot be.
+    ///
+    /// A record names the one before it: where the map holds that position under the same hash,
+    /// the key need not be compared again.
+    pub fn apply(&mut self, log: &Log, record: &Record<'_>, hash: u64) -> bool {
         let is_live = record.kind != RecordKind::Delete;
-        self.live = self.live + u64::from(is_live) - u64::from(was_live);
-        let old = (record.previous != 0).then_some(record.previous);
-        self.reader.delta.set(hash, old, record.position);
-        if old.is_none() {
+        if record.previous == 0 {
+            // What is damaged below the marks is not to blame on the new record.
+            let known = self.reader.newest(log, record.key, hash).ok().flatten();
+            if known.is_some() || !is_live {
+                return false;
+            }
+            self.live += 1;
+            self.reader.fresh.push(record.position);
+            self.reader.delta.set(hash, None, record.position);
+            return true;
+        }
+        let named = |position| Ok(position == record.previous);
+        let in_delta = self.reader.delta.find(hash, named).ok().flatten();
+        if in_delta.is_none() && self.reader.in_image(hash, named).ok().flatten().is_none() {
+            return false;
+        }
+        let before = log.record(record.previous);
+        let was_live = !before.is_ok_and(|before| before.kind == RecordKind::Delete);
+        self.live = (self.live + u64::from(is_live)).saturating_sub(u64::from(was_live));
+        if in_delta.is_none() || !was_live {
             self.reader.fresh.push(record.position);
         }
+        self.reader.delta.set(hash, in_delta, record.position);
+        true
     }
 
     /// Saves an image of all live keys.

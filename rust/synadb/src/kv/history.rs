@@ -167,18 +167,21 @@ impl Histories {
 
     /// Takes a record in; for the writer. What goes wrong here is left to the walk.
     pub fn apply(&self, log: &Log, record: &Record<'_>, hash: u64) {
+        if record.kind == RecordKind::Put && !value::is_float(record.tag) {
+            return;
+        }
         let found = self.find(log, record.key, hash).ok().flatten();
         let current = found.filter(|h| h.ended.load(Ordering::Relaxed) == u64::MAX);
         match (record.kind, current) {
             (RecordKind::Delete, Some(history)) => {
                 history.ended.store(record.position, Ordering::Release);
             }
-            (RecordKind::Put, Some(history)) if value::is_float(record.tag) => {
+            (RecordKind::Put, Some(history)) => {
                 if history.push(record).is_none() {
                     history.ended.store(0, Ordering::Release);
                 }
             }
-            (RecordKind::Put, None) if value::is_float(record.tag) => {
+            (RecordKind::Put, None) => {
                 // An ended history (0: given up) of the key stays where the walk is the answer.
                 let given_up = found.is_some_and(|h| h.ended.load(Ordering::Relaxed) == 0);
                 if !given_up && has_many_floats(log, record) {

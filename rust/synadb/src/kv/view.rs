@@ -51,23 +51,20 @@ impl TableView for KvView {
         self.keys.newest(log, key, hash)
     }
 
-    fn validate(&self, applied: &Applied<'_>) -> bool {
-        match applied.record.kind {
+    fn apply(&mut self, applied: &Applied<'_>) -> bool {
+        let record = &applied.record;
+        match record.kind {
             // Space for a large value; the record that seals it says where.
-            RecordKind::Extent => applied.record.key.is_empty(),
-            RecordKind::Put | RecordKind::Delete => {
-                !applied.record.key.is_empty() && self.keys.follows(applied.log, &applied.record, applied.hash)
+            RecordKind::Extent => record.key.is_empty(),
+            RecordKind::Put | RecordKind::Delete if !record.key.is_empty() => {
+                let fits = self.keys.apply(applied.log, record, applied.hash);
+                if fits {
+                    self.reader.histories.apply(applied.log, record, applied.hash);
+                }
+                fits
             }
             _ => false,
         }
-    }
-
-    fn apply(&mut self, applied: &Applied<'_>) {
-        if applied.record.kind == RecordKind::Extent {
-            return;
-        }
-        self.keys.apply(applied.log, &applied.record, applied.hash);
-        self.reader.histories.apply(applied.log, &applied.record, applied.hash);
     }
 
     fn live(&self) -> u64 {

@@ -43,17 +43,18 @@ fn append(transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Optio
     let table = table_of(transaction)?;
     let seals = seal_large(transaction, &table, items)?;
     let mut ops: Vec<Op<'_>> = Vec::with_capacity(items.len());
+    let deletes = items.iter().any(|item| item.value.is_none());
     let mut alive: std::collections::HashMap<&str, bool> = std::collections::HashMap::new();
     for (item, seal) in items.iter().zip(&seals) {
         let key = item.key.as_bytes();
-        let newest = transaction.newest(table.id, key)?;
-        let known = newest.as_ref().is_some_and(|record| record.kind != RecordKind::Delete);
-        let known = alive.get(item.key).copied().unwrap_or(known);
-        if item.value.is_none() && !known {
-            continue;
-        }
-        if items.len() > 1 {
-            alive.insert(item.key, item.value.is_some());
+        let hash = transaction.hash(key);
+        let newest = transaction.newest(table.id, key, hash)?;
+        if deletes {
+            let known = newest.as_ref().is_some_and(|record| record.kind != RecordKind::Delete);
+            let known = alive.insert(item.key, item.value.is_some()).unwrap_or(known);
+            if item.value.is_none() && !known {
+                continue;
+            }
         }
         let (kind, tag, flags, payload) = match (&item.value, seal) {
             (None, _) => (RecordKind::Delete, 0, 0, &[][..]),
@@ -65,7 +66,7 @@ fn append(transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Optio
             }
         };
         let previous = newest.map_or(0, |record| record.position);
-        ops.push(Op { kind, tag, flags, table: table.id, key, payload, previous });
+        ops.push(Op { kind, tag, flags, table: table.id, key, hash, payload, previous });
     }
     if ops.is_empty() {
         return Ok(None);
@@ -260,13 +261,15 @@ fn append_one(transaction: &mut Transaction<'_>, item: &Item<'_>) -> Result<u64>
     let Some(value) = &item.value else { return Ok(0) };
     let table = table_of(transaction)?;
     let (id, key) = (table.id, item.key.as_bytes());
-    let previous = transaction.newest(id, key)?.map_or(0, |record| record.position);
+    let hash = transaction.hash(key);
+    let previous = transaction.newest(id, key, hash)?.map_or(0, |record| record.position);
     let op = Op {
         kind: RecordKind::Put,
         tag: value.tag,
         flags: value.flags,
         table: id,
         key,
+        hash,
         payload: value.payload.bytes(),
         previous,
     };

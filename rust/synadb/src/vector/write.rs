@@ -1,7 +1,5 @@
 //! Writing vectors: the row into its extent, then the record that commits it.
 
-use std::collections::HashSet;
-
 use synadb_index::{first_non_finite, inverse_norm};
 use synadb_storage::checksum::crc32c;
 use synadb_storage::extent::{ROW_BYTES, Row};
@@ -59,7 +57,10 @@ impl VectorStore {
             return Err(unequal(keys.len(), rows.len() / dimensions));
         }
         keys.iter().try_for_each(|key| keys::check(key))?;
-        self.check_finite(keys, rows)?;
+        // Of one commit the rows are checked while they are in the cache, before it is written.
+        if bytes_of(keys) > COMMIT_BYTES || keys.len() < 16 {
+            self.check_finite(keys, rows)?;
+        }
         let mut new = 0;
         let (mut keys, mut rows) = (keys, rows);
         while !keys.is_empty() {
@@ -116,28 +117,28 @@ impl VectorStore {
             let (first, count, offset) = self.slots(transaction, &table, done, left)?;
             let from = payloads.len() * dimensions;
             let piece = &rows[from..from + count as usize * dimensions];
-            self.fill(transaction, piece, first, offset, &mut payloads)?;
+            let names = &keys[payloads.len()..];
+            self.fill(transaction, (names, piece), first, offset, &mut payloads)?;
         }
-        let mut seen = HashSet::new();
-        let mut new = 0;
         let mut ops = Vec::with_capacity(keys.len());
         for (key, payload) in keys.iter().zip(&payloads) {
-            let newest = transaction.newest(table.id, key.as_bytes())?;
-            let live = newest.as_ref().is_some_and(|record| record.kind == RecordKind::Row);
-            let first_time = keys.len() == 1 || seen.insert(*key);
-            new += usize::from(!live && first_time);
+            let key = key.as_bytes();
+            let hash = transaction.hash(key);
+            let newest = transaction.newest(table.id, key, hash)?;
             ops.push(Op {
                 kind: RecordKind::Row,
                 tag: 0,
                 flags: 0,
                 table: table.id,
-                key: key.as_bytes(),
+                key,
+                hash,
                 payload,
                 previous: newest.map_or(0, |record| record.position),
             });
         }
+        let before = transaction.live(table.id);
         transaction.append(&table, &ops)?;
-        Ok(new)
+        Ok((transaction.live(table.id) - before) as usize)
     }
 
     /// Free slots for some of `wanted` rows behind `taken` others: first row, count, offset.
@@ -177,7 +178,7 @@ impl VectorStore {
     fn fill(
         &self,
         transaction: &Transaction<'_>,
-        rows: &[f32],
+        (names, rows): (&[&str], &[f32]),
         first: u32,
         offset: u64,
         payloads: &mut Vec<[u8; ROW_BYTES]>,
@@ -189,6 +190,7 @@ impl VectorStore {
         let mut row = first;
         for block in rows.chunks(per_block * dimensions) {
             let start = offset + u64::from(row - first) * stride;
+            self.check_finite(&names[(row - first) as usize..], block)?;
             padded.clear();
             for vector in block.chunks_exact(dimensions) {
                 let bytes: &[u8] = bytemuck::cast_slice(vector);
@@ -226,7 +228,8 @@ impl VectorStore {
         self.check_finite(&[key], vector)?;
         engine.transact(self.durability, |transaction| {
             let table = self.table_info(transaction)?;
-            let newest = transaction.newest(table.id, key.as_bytes())?;
+            let hash = transaction.hash(key.as_bytes());
+            let newest = transaction.newest(table.id, key.as_bytes(), hash)?;
             if newest.is_none_or(|record| record.kind != RecordKind::Row) {
                 return Err(Error::KeyNotFound { key: key.to_owned() });
             }
@@ -251,7 +254,8 @@ impl VectorStore {
         keys::check(key)?;
         engine.transact(self.durability, |transaction| {
             let table = self.table_info(transaction)?;
-            let newest = transaction.newest(table.id, key.as_bytes())?;
+            let hash = transaction.hash(key.as_bytes());
+            let newest = transaction.newest(table.id, key.as_bytes(), hash)?;
             let Some(record) = newest.filter(|record| record.kind == RecordKind::Row) else {
                 return Ok(false);
             };
@@ -261,6 +265,7 @@ impl VectorStore {
                 flags: 0,
                 table: table.id,
                 key: key.as_bytes(),
+                hash,
                 payload: &[],
                 previous: record.position,
             };
@@ -268,6 +273,11 @@ impl VectorStore {
             Ok(true)
         })
     }
+}
+
+/// Bytes of the records of so many keys, as commits are measured.
+fn bytes_of(keys: &[&str]) -> usize {
+    keys.iter().map(|key| key.len() + 64).sum()
 }
 
 fn unequal(keys: usize, vectors: usize) -> Error {
