@@ -31,7 +31,7 @@ PUT, DELETE, TABLE, EXTENT, ROW = 1, 2, 3, 4, 5
 METRICS = ("cosine", "euclidean", "dot_product")
 
 
-class Corrupt(Exception):
+class DamageError(Exception):
     """Something that a checksum or a mark vouches for is not there."""
 
     def __init__(self, offset: int, reason: str) -> None:
@@ -60,13 +60,14 @@ def read_identity(page: bytes) -> Identity:
             continue
         _, oldest, incompatible, for_readers, _ = struct.unpack_from("<HHIII", copy, 8)
         if oldest > 0 or incompatible or for_readers:
-            raise Corrupt(at, f"readers of format {oldest}, features {incompatible:#x}")
-        copies.append((copy[24:40], *struct.unpack_from("<QQ", copy, 40)))
+            raise DamageError(at, f"readers of format {oldest}, features {incompatible:#x}")
+        copies.append(copy)
     if not copies:
-        raise Corrupt(0, "no copy of the identity is good")
+        raise DamageError(0, "no copy of the identity is good")
     rest = page[:PAGE]
     damage += [n for n, b in enumerate(rest) if b and not (n < 64 or 2048 <= n < 2112)]
-    return Identity(*copies[0], tuple(damage))
+    generation, horizon = struct.unpack_from("<QQ", copies[0], 40)
+    return Identity(copies[0][24:40], generation, horizon, tuple(damage))
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Log:
 
     def _bytes(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset + length > len(self.data):
-            raise Corrupt(offset, "something outside of the file")
+            raise DamageError(offset, "something outside of the file")
         return self.data[offset : offset + length]
 
     def frame(self, offset: int) -> Frame | None:
@@ -219,7 +220,7 @@ class Log:
         if torn:
             synced = max(synced, self._marks_behind(at))
         if synced > min(at, len(self.data)):
-            raise Corrupt(at, f"the log ends there, but everything up to {synced} was synced")
+            raise DamageError(at, f"the log ends there, but everything up to {synced} was synced")
         return frames, torn
 
     def _commits_whole(self, frame: Frame) -> bool:
@@ -227,7 +228,7 @@ class Log:
             for record in self.records(frame):
                 self.value(record)
                 self.row(record)
-        except Corrupt:
+        except DamageError:
             return False
         return True
 
@@ -242,7 +243,7 @@ class Log:
     def _verify_padding(self, frame: Frame) -> None:
         end = frame.gap_start if frame.gap else frame.next
         if any(self.data[frame.end : end]):
-            raise Corrupt(frame.end, "padding is not zero")
+            raise DamageError(frame.end, "padding is not zero")
 
     # Records
 
@@ -253,19 +254,19 @@ class Log:
             try:
                 record, covered = self._record(at, frame)
             except (IndexError, ValueError) as error:
-                raise Corrupt(at, f"a record cannot be decoded: {error}") from error
+                raise DamageError(at, f"a record cannot be decoded: {error}") from error
             if not record.flags & SOLE:
                 crc = crc32c(self.data[at:covered], crc32c(struct.pack("<Q", at), self.seed))
                 if self._bytes(covered, 4) != crc.to_bytes(4, "little"):
-                    raise Corrupt(at, "a record does not fit its checksum")
+                    raise DamageError(at, "a record does not fit its checksum")
                 covered += 4
             found.append(record)
             at = covered
         if at != end or not found:
-            raise Corrupt(at, "records do not fill the front")
+            raise DamageError(at, "records do not fill the front")
         sole = frame.flags & SOLE
         if sole != (len(found) == 1) or any(record.flags & SOLE != sole for record in found):
-            raise Corrupt(frame.offset, "frame and record disagree on being alone")
+            raise DamageError(frame.offset, "frame and record disagree on being alone")
         return found
 
     def _record(self, at: int, frame: Frame) -> tuple[Record, int]:
@@ -301,7 +302,7 @@ class Log:
         crc, distance = record.large
         payload = self._bytes(record.position + distance, record.payload_len)
         if crc32c(payload) != crc:
-            raise Corrupt(record.position + distance, "a payload does not fit its checksum")
+            raise DamageError(record.position + distance, "a payload does not fit its checksum")
         return payload
 
     def value(self, record: Record) -> bytes:
@@ -310,15 +311,15 @@ class Log:
         if not record.flags & IN_EXTENT:
             return payload
         if len(payload) != 20:
-            raise Corrupt(record.position, "a seal of another length")
+            raise DamageError(record.position, "a seal of another length")
         start, length, list_crc = struct.unpack("<QQI", payload)
         value = self._bytes(start, length)
         sums = self._bytes(start + round_up(length, ALIGN), 4 * -(-length // CHUNK))
         if crc32c(sums) != list_crc:
-            raise Corrupt(start, "checksums of an extent do not fit")
+            raise DamageError(start, "checksums of an extent do not fit")
         for number, (crc,) in enumerate(struct.iter_unpack("<I", sums)):
             if crc32c(value[number * CHUNK : (number + 1) * CHUNK]) != crc:
-                raise Corrupt(start + number * CHUNK, "a chunk of an extent does not fit")
+                raise DamageError(start + number * CHUNK, "a chunk of an extent does not fit")
         return value
 
     def row(self, record: Record) -> tuple[int, int, bytes] | None:
@@ -326,11 +327,11 @@ class Log:
         if record.kind != ROW:
             return None
         if len(record.small) != 29:
-            raise Corrupt(record.position, "a row record of another length")
+            raise DamageError(record.position, "a row record of another length")
         dtype, row, offset, length, crc, _, _ = struct.unpack("<BIQIIfI", record.small)
         data = self._bytes(offset, length)
         if dtype != 0 or crc32c(data) != crc:
-            raise Corrupt(offset, "a row does not fit its checksum")
+            raise DamageError(offset, "a row does not fit its checksum")
         return row, offset, data
 
     # Tables
@@ -341,7 +342,7 @@ class Log:
             return
         table = self.tables.get(record.table)
         if table is None:
-            raise Corrupt(record.position, f"no table {record.table}")
+            raise DamageError(record.position, f"no table {record.table}")
         if record.kind == EXTENT:
             self._add_extent(table, record, frame)
             return
@@ -349,19 +350,19 @@ class Log:
         forgotten = newest is None or newest.kind == DELETE
         expected = newest.position if newest else 0
         if not record.key or (record.previous != expected and (record.previous or not forgotten)):
-            raise Corrupt(record.position, "a record does not follow the one of its key before")
+            raise DamageError(record.position, "a record does not follow the one of its key before")
         table.newest[record.key] = record
         if record.kind == DELETE:
             table.keys.pop(record.key, None)
             return
         if (record.kind == ROW) != (table.kind == 2):
-            raise Corrupt(record.position, "a record of another kind of table")
+            raise DamageError(record.position, "a record of another kind of table")
         self.value(record)
         if record.kind == ROW:
             row, offset, data = self.row(record) or (0, 0, b"")
             fits = row >= table.next_row and offset == table.offset_of(row)
             if not fits or len(data) != 4 * table.dimensions:
-                raise Corrupt(record.position, "a row out of its place")
+                raise DamageError(record.position, "a row out of its place")
             table.next_row = row + 1
         table.keys.setdefault(record.key, []).append(record)
 
@@ -370,18 +371,18 @@ class Log:
         number, kind = struct.unpack_from("<IB", payload)
         names = [table.name for table in self.tables.values()]
         if number != len(self.tables) + 1 or name in names or kind not in (1, 2):
-            raise Corrupt(record.position, f"table {number} {name!r} cannot follow")
+            raise DamageError(record.position, f"table {number} {name!r} cannot follow")
         self.tables[number] = Table(number, name, kind, payload[5:])
 
     def _add_extent(self, table: Table, record: Record, frame: Frame) -> None:
         size, align, first, rows = struct.unpack("<QIII", self.payload(record))
         if round_up(size, ALIGN) + align - ALIGN > frame.gap:
-            raise Corrupt(record.position, "an extent larger than its gap")
+            raise DamageError(record.position, "an extent larger than its gap")
         if table.kind == 1:
             return
         reserved = sum(table.extents[-1][:2]) if table.extents else 0
         if first != reserved or size != rows * round_up(4 * table.dimensions, ALIGN) or not rows:
-            raise Corrupt(record.position, "rows reserved out of order")
+            raise DamageError(record.position, "rows reserved out of order")
         table.extents.append((first, rows, round_up(frame.gap_start, align)))
 
     # What a user sees
@@ -401,7 +402,7 @@ class Log:
                 data = lz4_block(data[4:], int.from_bytes(data[:4], "little"))
             return decode(tag, data)
         except (ValueError, struct.error, IndexError) as error:
-            raise Corrupt(record.position, f"no value of tag {tag}: {error}") from error
+            raise DamageError(record.position, f"no value of tag {tag}: {error}") from error
 
     def state(self, name: str = "kv") -> dict[str, Any]:
         """The newest value of every live key of a table."""
@@ -440,6 +441,11 @@ def shown(log: Log) -> dict[str, Any]:
     }
 
 
+def base64_of(data: bytes) -> dict[str, str]:
+    """Bytes, as JSON can hold them."""
+    return {"base64": base64.b64encode(data).decode()}
+
+
 def main() -> int:
     """Prints a file as JSON; 1 where it is corrupt."""
     if len(sys.argv) != 2:
@@ -448,11 +454,10 @@ def main() -> int:
     try:
         log = Log(sys.argv[1])
         found = shown(log)
-    except (Corrupt, OSError) as error:
+    except (DamageError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    encode = {"default": lambda data: {"base64": base64.b64encode(data).decode()}}
-    json.dump(found, sys.stdout, indent=1, **encode)
+    json.dump(found, sys.stdout, indent=1, default=base64_of)
     print()
     return 0
 

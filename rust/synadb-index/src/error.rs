@@ -34,28 +34,16 @@ impl fmt::Display for IndexError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownSimdLevel { name } => {
-                write!(
-                    formatter,
-                    "SYNADB_SIMD is '{name}', expected scalar, avx2 or avx512"
-                )
+                write!(formatter, "SYNADB_SIMD is '{name}', expected scalar, avx2 or avx512")
             }
             Self::UnsupportedSimdLevel { name } => {
-                write!(
-                    formatter,
-                    "SYNADB_SIMD asks for {name}, which this processor lacks"
-                )
+                write!(formatter, "SYNADB_SIMD asks for {name}, which this processor lacks")
             }
             Self::Dimensions { query, source } => {
-                write!(
-                    formatter,
-                    "query has {query} dimensions, the vectors have {source}"
-                )
+                write!(formatter, "query has {query} dimensions, the vectors have {source}")
             }
             Self::NonFinite { position } => {
-                write!(
-                    formatter,
-                    "query component {position} is not a finite number"
-                )
+                write!(formatter, "query component {position} is not a finite number")
             }
         }
     }

@@ -148,22 +148,11 @@ impl<'a> Scan<'a> {
     ) -> Self {
         let row_bytes = size_of::<f32>() * source.dimensions().max(1);
         let batch_rows = (BATCH_BYTES / row_bytes).clamp(BATCH_ROWS_MIN, ROWS_OF_ONE);
-        let rows_at_once = if queries.len() > 1 {
-            batch_rows
-        } else {
-            ROWS_OF_ONE
-        };
+        let rows_at_once = if queries.len() > 1 { batch_rows } else { ROWS_OF_ONE };
         scratch.keys.resize(ROWS_OF_ONE, 0.0);
         scratch.inverse_norms.resize(ROWS_OF_ONE, 0.0);
         let needs_norms = queries.iter().any(Query::needs_norms);
-        Self {
-            queries,
-            source,
-            scratch,
-            outs,
-            rows_at_once,
-            needs_norms,
-        }
+        Self { queries, source, scratch, outs, rows_at_once, needs_norms }
     }
 
     /// Scans the runs of a set that lie in `within`, and the small gaps between them.
@@ -195,10 +184,7 @@ impl<'a> Scan<'a> {
             let Some(block) = self.source.block(RowId(row)) else {
                 return;
             };
-            assert!(
-                block.first == RowId(row) && block.count > 0,
-                "a block begins where asked"
-            );
+            assert!(block.first == RowId(row) && block.count > 0, "a block begins where asked");
             let count = block.count.min((range.end - row) as usize);
             for start in (0..count).step_by(self.rows_at_once) {
                 let rows = Rows {
@@ -251,10 +237,7 @@ fn select(
 ) {
     let mut limit = query.key_limit(out.worst());
     for (chunk, keys) in keys.chunks(SELECT_CHUNK).enumerate() {
-        if keys
-            .iter()
-            .fold(true, |beyond, &key| beyond & (key > limit))
-        {
+        if keys.iter().fold(true, |beyond, &key| beyond & (key > limit)) {
             continue;
         }
         for (lane, &key) in keys.iter().enumerate() {

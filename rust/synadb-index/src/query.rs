@@ -48,13 +48,7 @@ impl Query {
         kernels: &'static Kernels,
     ) -> Result<Self, IndexError> {
         let (unit, squared_norm) = (Vec::new(), 0.0);
-        let mut query = Self {
-            metric,
-            kernels,
-            values: Vec::new(),
-            unit,
-            squared_norm,
-        };
+        let mut query = Self { metric, kernels, values: Vec::new(), unit, squared_norm };
         query.reset(values)?;
         Ok(query)
     }
@@ -74,11 +68,7 @@ impl Query {
         let norm = self.squared_norm.sqrt();
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         self.unit.clear();
-        self.unit.extend(
-            values
-                .iter()
-                .map(|&value| (f64::from(value) * inverse) as f32),
-        );
+        self.unit.extend(values.iter().map(|&value| (f64::from(value) * inverse) as f32));
         Ok(())
     }
 
@@ -107,11 +97,7 @@ impl Query {
     /// [`IndexError::Dimensions`] when it does not.
     pub fn check(&self, source: &dyn VectorSource) -> Result<(), IndexError> {
         let (query, source) = (self.dimensions(), source.dimensions());
-        if query == source {
-            Ok(())
-        } else {
-            Err(IndexError::Dimensions { query, source })
-        }
+        if query == source { Ok(()) } else { Err(IndexError::Dimensions { query, source }) }
     }
 
     /// True when [`Query::keys`] looks at the inverse norms.
@@ -156,11 +142,7 @@ impl Query {
     #[must_use]
     pub fn key_limit(&self, worst: f64) -> f32 {
         let nearest = worst as f32;
-        let limit = if f64::from(nearest) < worst {
-            nearest.next_up()
-        } else {
-            nearest
-        };
+        let limit = if f64::from(nearest) < worst { nearest.next_up() } else { nearest };
         match self.metric {
             Metric::Cosine => limit,
             Metric::Euclidean => limit.max(UNDERFLOW_LIMIT),
@@ -241,17 +223,10 @@ pub fn inverse_norm(vector: &[f32]) -> f32 {
 /// Position of the first component that is a NaN or an infinity.
 #[must_use]
 pub fn first_non_finite(vector: &[f32]) -> Option<usize> {
-    let any = |chunk: &[f32]| {
-        chunk
-            .iter()
-            .fold(false, |any, value| any | !value.is_finite())
-    };
+    let any = |chunk: &[f32]| chunk.iter().fold(false, |any, value| any | !value.is_finite());
     let bad = vector.chunks(FINITE_CHUNK).position(any)?;
     let start = bad * FINITE_CHUNK;
-    vector[start..]
-        .iter()
-        .position(|value| !value.is_finite())
-        .map(|offset| start + offset)
+    vector[start..].iter().position(|value| !value.is_finite()).map(|offset| start + offset)
 }
 
 #[cfg(test)]
@@ -297,12 +272,7 @@ mod tests {
             let query = Query::new(metric, &[1.0; 16])?;
             for extreme in [f32::MAX, f32::MIN] {
                 let mut keys = [0.0];
-                query.keys(
-                    &[extreme; 16],
-                    16,
-                    &[inverse_norm(&[extreme; 16])],
-                    &mut keys,
-                );
+                query.keys(&[extreme; 16], 16, &[inverse_norm(&[extreme; 16])], &mut keys);
                 assert!(keys[0].is_nan() && !query.is_reliable(keys[0]));
             }
         }

@@ -39,8 +39,7 @@ pub trait VectorSource: Sync {
 
     /// The vector of a row; none past the end.
     fn vector(&self, row: RowId) -> Option<&[f32]> {
-        self.block(row)
-            .map(|block| &block.data[..self.dimensions()])
+        self.block(row).map(|block| &block.data[..self.dimensions()])
     }
 
     /// Asks the processor for the beginning of a row that will be read soon.
@@ -57,18 +56,12 @@ pub trait VectorSource: Sync {
     /// Panics when `out` has another length than the vectors, or a row lies past the end.
     fn gather(&self, rows: &[RowId], out: &mut [f32]) {
         let dimensions = self.dimensions();
-        assert_eq!(
-            out.len(),
-            rows.len() * dimensions,
-            "the vectors fill the output"
-        );
+        assert_eq!(out.len(), rows.len() * dimensions, "the vectors fill the output");
         if dimensions == 0 {
             return;
         }
         for (&row, slot) in rows.iter().zip(out.chunks_exact_mut(dimensions)) {
-            let vector = self
-                .vector(row)
-                .expect("a gathered row lies before the end");
+            let vector = self.vector(row).expect("a gathered row lies before the end");
             slot.copy_from_slice(vector);
         }
     }

@@ -24,9 +24,7 @@ struct Candidate {
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key
-            .total_cmp(&other.key)
-            .then(self.row.cmp(&other.row))
+        self.key.total_cmp(&other.key).then(self.row.cmp(&other.row))
     }
 }
 
@@ -69,11 +67,7 @@ impl TopK {
     /// Forgets all rows and collects the `k` nearest from now on; the memory stays.
     pub fn reset(&mut self, k: usize) {
         self.k = k;
-        self.keep = if k == 0 {
-            0
-        } else {
-            k.saturating_add(k / 4 + 8)
-        };
+        self.keep = if k == 0 { 0 } else { k.saturating_add(k / 4 + 8) };
         self.heap.clear();
     }
 
@@ -89,19 +83,13 @@ impl TopK {
         if self.heap.len() < self.keep {
             return f64::INFINITY;
         }
-        self.heap
-            .peek()
-            .map_or(f64::NEG_INFINITY, |candidate| candidate.key)
+        self.heap.peek().map_or(f64::NEG_INFINITY, |candidate| candidate.key)
     }
 
     /// Offers a row with its key; true when it was kept. A row is offered once.
     pub fn offer(&mut self, row: RowId, key: f64) -> bool {
         // Adding zero makes a negative zero positive, so that the two tie.
-        let key = if key.is_nan() {
-            f64::INFINITY
-        } else {
-            key + 0.0
-        };
+        let key = if key.is_nan() { f64::INFINITY } else { key + 0.0 };
         let candidate = Candidate { key, row };
         if self.heap.len() < self.keep {
             self.heap.push(candidate);
@@ -122,17 +110,11 @@ impl TopK {
         self.exact.clear();
         self.exact.extend(self.heap.drain().filter_map(|candidate| {
             let vector = source.vector(candidate.row)?;
-            Some(Candidate {
-                key: query.exact_key(vector) + 0.0,
-                row: candidate.row,
-            })
+            Some(Candidate { key: query.exact_key(vector) + 0.0, row: candidate.row })
         }));
         self.exact.sort_unstable();
         let nearest = self.exact.iter().take(self.k);
-        hits.extend(nearest.map(|found| Hit {
-            row: found.row,
-            score: query.score(found.key),
-        }));
+        hits.extend(nearest.map(|found| Hit { row: found.row, score: query.score(found.key) }));
     }
 }
 

@@ -13,10 +13,7 @@ const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Euclidean, Metric::DotProd
 
 /// Kills a row and leaves garbage in its slot.
 fn kill(source: &mut Memory, row: u32, garbage: f32) {
-    let (piece, slot) = (
-        row as usize / source.piece_rows,
-        row as usize % source.piece_rows,
-    );
+    let (piece, slot) = (row as usize / source.piece_rows, row as usize % source.piece_rows);
     source.pieces[piece][slot * source.stride..][..source.dimensions].fill(garbage);
     source.inverse_norms[row as usize] = inverse_norm(&[garbage]);
     source.live.remove(RowId(row));
@@ -27,10 +24,7 @@ fn assert_same(found: &[Hit], expected: &[(RowId, f64)]) {
     assert_eq!(rows(found), expected_rows);
     for (hit, (_, distance)) in found.iter().zip(expected) {
         let tolerance = f64::from(f32::EPSILON) * distance.abs() + 1e-15;
-        assert!(
-            (f64::from(hit.score) - distance).abs() <= tolerance,
-            "{hit:?} {distance}"
-        );
+        assert!((f64::from(hit.score) - distance).abs() <= tolerance, "{hit:?} {distance}");
     }
 }
 
@@ -62,21 +56,11 @@ fn every_level_finds_the_same() -> Result<(), IndexError> {
     let vectors = random.vectors(700, 100);
     let source = Memory::new(&vectors, 100);
     let values = random.vector(100);
-    for table in SimdLevel::ALL
-        .into_iter()
-        .filter_map(|level| Kernels::for_level(level).ok())
-    {
+    for table in SimdLevel::ALL.into_iter().filter_map(|level| Kernels::for_level(level).ok()) {
         for metric in METRICS {
             let query = Query::with_kernels(metric, &values, table)?;
             let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(20), Vec::new());
-            search_tail(
-                0..700,
-                &query,
-                &Filter::All,
-                &source,
-                &mut scratch,
-                &mut top,
-            )?;
+            search_tail(0..700, &query, &Filter::All, &source, &mut scratch, &mut top)?;
             top.finish(&query, &source, &mut hits);
             assert_same(&hits, &naive(metric, &values, &vectors, |_| true, 20));
         }
@@ -103,19 +87,11 @@ fn duplicates_come_in_row_order() -> Result<(), IndexError> {
 
 #[test]
 fn zero_vectors_are_at_cosine_distance_one() -> Result<(), IndexError> {
-    let vectors = [
-        vec![0.0, 0.0],
-        vec![1.0, 0.0],
-        vec![-1.0, 0.0],
-        vec![0.0, 0.0],
-    ];
+    let vectors = [vec![0.0, 0.0], vec![1.0, 0.0], vec![-1.0, 0.0], vec![0.0, 0.0]];
     let source = Memory::new(&vectors, 2);
     let hits = search(Metric::Cosine, &[2.0, 0.0], &Filter::All, &source, 4)?;
     let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
-    assert_eq!(
-        (rows(&hits), scores),
-        (vec![1, 0, 3, 2], vec![0.0, 1.0, 1.0, 2.0])
-    );
+    assert_eq!((rows(&hits), scores), (vec![1, 0, 3, 2], vec![0.0, 1.0, 1.0, 2.0]));
     let hits = search(Metric::Cosine, &[0.0, 0.0], &Filter::All, &source, 4)?;
     assert_eq!(rows(&hits), [0, 1, 2, 3]);
     assert!(hits.iter().all(|hit| hit.score == 1.0));
@@ -136,10 +112,7 @@ fn dead_rows_with_garbage_neither_appear_nor_disturb() -> Result<(), IndexError>
             let found = search(metric, &query, &Filter::All, &source, 20)?;
             let live = |row: RowId| row.0 % 2 == 1;
             assert_same(&found, &naive(metric, &query, &vectors, live, 20));
-            assert_eq!(
-                search(metric, &query, &Filter::All, &source, 400)?.len(),
-                150
-            );
+            assert_eq!(search(metric, &query, &Filter::All, &source, 400)?.len(), 150);
         }
     }
     Ok(())
@@ -153,10 +126,8 @@ fn filters_of_every_density_are_exact() -> Result<(), IndexError> {
     kill(&mut source, 500, f32::NAN);
     let index = FlatIndex::new(RowSet::range(RowId(100), 800));
     for part_of in [1, 2, 5, 6, 50, 400, 100_000] {
-        let allowed: RowSet = (0..1000)
-            .filter(|_| random.next().is_multiple_of(part_of))
-            .map(RowId)
-            .collect();
+        let allowed: RowSet =
+            (0..1000).filter(|_| random.next().is_multiple_of(part_of)).map(RowId).collect();
         let query = random.vector(24);
         for metric in METRICS {
             let expected = |row| allowed.contains(row) && row != RowId(500);
@@ -204,14 +175,7 @@ fn part_and_tail_together_are_the_whole() -> Result<(), IndexError> {
         let query = Query::new(metric, &values)?;
         let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(25), Vec::new());
         index.search(&query, &Filter::All, &source, &mut scratch, &mut top)?;
-        search_tail(
-            555..u32::MAX,
-            &query,
-            &Filter::All,
-            &source,
-            &mut scratch,
-            &mut top,
-        )?;
+        search_tail(555..u32::MAX, &query, &Filter::All, &source, &mut scratch, &mut top)?;
         top.finish(&query, &source, &mut hits);
         assert_same(&hits, &naive(metric, &values, &vectors, |_| true, 25));
     }
@@ -225,35 +189,14 @@ fn a_batch_finds_what_its_queries_find_alone() -> Result<(), IndexError> {
     let source = Memory::new(&vectors, 70);
     let values = random.vectors(9, 70);
     let metric = |index: usize| METRICS[index % 3];
-    let queries = values
-        .iter()
-        .enumerate()
-        .map(|(index, value)| Query::new(metric(index), value));
+    let queries = values.iter().enumerate().map(|(index, value)| Query::new(metric(index), value));
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
-    let mut tops: Vec<TopK> = (0..queries.len())
-        .map(|index| TopK::new(index * 3))
-        .collect();
-    search_batch(
-        0..800,
-        &queries,
-        &Filter::All,
-        &source,
-        &mut Scratch::new(),
-        &mut tops,
-    )?;
+    let mut tops: Vec<TopK> = (0..queries.len()).map(|index| TopK::new(index * 3)).collect();
+    search_batch(0..800, &queries, &Filter::All, &source, &mut Scratch::new(), &mut tops)?;
     for (index, (query, top)) in queries.iter().zip(&mut tops).enumerate() {
         let mut hits = Vec::new();
         top.finish(query, &source, &mut hits);
-        assert_eq!(
-            hits,
-            search(
-                metric(index),
-                &values[index],
-                &Filter::All,
-                &source,
-                index * 3
-            )?
-        );
+        assert_eq!(hits, search(metric(index), &values[index], &Filter::All, &source, index * 3)?);
         assert_eq!(hits.len(), index * 3);
     }
     Ok(())
@@ -263,13 +206,7 @@ fn a_batch_finds_what_its_queries_find_alone() -> Result<(), IndexError> {
 fn a_query_of_other_dimensions_is_refused() -> Result<(), IndexError> {
     let source = Memory::new(&[vec![1.0, 2.0]], 2);
     let error = search(Metric::Euclidean, &[1.0], &Filter::All, &source, 1).err();
-    assert_eq!(
-        error,
-        Some(IndexError::Dimensions {
-            query: 1,
-            source: 2
-        })
-    );
+    assert_eq!(error, Some(IndexError::Dimensions { query: 1, source: 2 }));
     Ok(())
 }
 

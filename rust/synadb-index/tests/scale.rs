@@ -20,33 +20,17 @@ fn the_cosine_order_does_not_depend_on_scale() -> Result<(), IndexError> {
     let mut random = Random(11);
     let vectors = random.vectors(400, 48);
     let query = random.vector(48);
-    let expected: Vec<u32> = naive(Metric::Cosine, &query, &vectors, |_| true, 40)
-        .iter()
-        .map(|hit| hit.0.0)
-        .collect();
+    let expected: Vec<u32> =
+        naive(Metric::Cosine, &query, &vectors, |_| true, 40).iter().map(|hit| hit.0.0).collect();
     // Powers of two keep every bit, so that the true order is the same.
-    let scales = [
-        2.0_f32.powi(-27),
-        2.0_f32.powi(66),
-        2.0_f32.powi(-100),
-        2.0_f32.powi(125),
-    ];
+    let scales = [2.0_f32.powi(-27), 2.0_f32.powi(66), 2.0_f32.powi(-100), 2.0_f32.powi(125)];
     for scale in scales {
         let source = Memory::new(&scaled(&vectors, |_| scale), 48);
-        assert_eq!(
-            rows(&search(Metric::Cosine, &query, &Filter::All, &source, 40)?),
-            expected
-        );
+        assert_eq!(rows(&search(Metric::Cosine, &query, &Filter::All, &source, 40)?), expected);
         let mixed = Memory::new(&scaled(&vectors, |row| scales[row % 4]), 48);
-        assert_eq!(
-            rows(&search(Metric::Cosine, &query, &Filter::All, &mixed, 40)?),
-            expected
-        );
+        assert_eq!(rows(&search(Metric::Cosine, &query, &Filter::All, &mixed, 40)?), expected);
         let query: Vec<f32> = query.iter().map(|value| value * scale).collect();
-        assert_eq!(
-            rows(&search(Metric::Cosine, &query, &Filter::All, &mixed, 40)?),
-            expected
-        );
+        assert_eq!(rows(&search(Metric::Cosine, &query, &Filter::All, &mixed, 40)?), expected);
     }
     Ok(())
 }
@@ -58,11 +42,8 @@ fn every_metric_is_in_order_at_every_scale() -> Result<(), IndexError> {
         let vectors = scaled(&random.vectors(300, 20), |_| scale);
         let source = Memory::new(&vectors, 20);
         for query_scale in [1.0, scale] {
-            let query: Vec<f32> = random
-                .vector(20)
-                .iter()
-                .map(|value| value * query_scale)
-                .collect();
+            let query: Vec<f32> =
+                random.vector(20).iter().map(|value| value * query_scale).collect();
             for metric in METRICS {
                 let found = search(metric, &query, &Filter::All, &source, 25)?;
                 assert_eq!(found.len(), 25);
@@ -117,17 +98,11 @@ fn a_nearer_row_is_found_although_its_fast_key_underflows() -> Result<(), IndexE
     // The hundred squares of the nearer row sum up to 0.8e-43, but each is rounded up to 1.4e-45.
     crowd[0] = 3.16e-22;
     let nearer = vec![2.83e-23; 100];
-    assert_eq!(
-        last_of_a_crowd(Metric::Euclidean, &[0.0; 100], crowd.clone(), nearer)?,
-        [50]
-    );
+    assert_eq!(last_of_a_crowd(Metric::Euclidean, &[0.0; 100], crowd.clone(), nearer)?, [50]);
     // The hundred products of the nearer row are each rounded down to zero.
     crowd[0] = 2e-43;
     let nearer = vec![4.2e-45; 100];
-    assert_eq!(
-        last_of_a_crowd(Metric::DotProduct, &[1.0; 100], crowd, nearer)?,
-        [50]
-    );
+    assert_eq!(last_of_a_crowd(Metric::DotProduct, &[1.0; 100], crowd, nearer)?, [50]);
     Ok(())
 }
 

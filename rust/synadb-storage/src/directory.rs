@@ -139,9 +139,8 @@ impl Directory for DiskDirectory {
 
     fn remove_stale(&self, path: &Path) -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-        let prefixes = ["", "-ckpt"].map(|middle| {
-            format!("{}{middle}{TEMPORARY}", name.to_string_lossy())
-        });
+        let prefixes =
+            ["", "-ckpt"].map(|middle| format!("{}{middle}{TEMPORARY}", name.to_string_lossy()));
         let entries = std::fs::read_dir(parent);
         for entry in entries.map_err(|e| StorageError::io("list the directory", e))?.flatten() {
             let file_name = entry.file_name();

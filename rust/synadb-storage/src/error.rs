@@ -80,7 +80,9 @@ impl std::fmt::Display for StorageError {
         match self {
             Self::Io { action, source } => write!(f, "cannot {action}: {source}"),
             Self::DiskFull { action } => write!(f, "cannot {action}: no space left on the device"),
-            Self::Corrupt { offset, reason } => write!(f, "corruption at offset {offset}: {reason}"),
+            Self::Corrupt { offset, reason } => {
+                write!(f, "corruption at offset {offset}: {reason}")
+            }
             Self::NotADatabase { reason } => write!(f, "not a synadb database: {reason}"),
             Self::Legacy { format } => write!(
                 f,

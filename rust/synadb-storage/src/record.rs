@@ -201,5 +201,18 @@ pub fn decode(bytes: &[u8]) -> Option<Raw<'_>> {
     if len > bytes.len() {
         return None;
     }
-    Some(Raw { kind, tag, flags, table, key, back, payload_len, small, large, origin, len, covered })
+    Some(Raw {
+        kind,
+        tag,
+        flags,
+        table,
+        key,
+        back,
+        payload_len,
+        small,
+        large,
+        origin,
+        len,
+        covered,
+    })
 }

@@ -27,10 +27,7 @@ impl RowSet {
     /// Makes an empty set with room for the rows below `rows_end`.
     #[must_use]
     pub fn with_rows(rows_end: u32) -> Self {
-        Self {
-            words: vec![0; (rows_end as usize).div_ceil(WORD_BITS)],
-            len: 0,
-        }
+        Self { words: vec![0; (rows_end as usize).div_ceil(WORD_BITS)], len: 0 }
     }
 
     /// Makes the set of `count` rows from `first` on.
@@ -40,10 +37,7 @@ impl RowSet {
     /// Panics when the last row would not fit in a `u32`.
     #[must_use]
     pub fn range(first: RowId, count: u32) -> Self {
-        let end = first
-            .0
-            .checked_add(count)
-            .expect("the end of a row range fits in 32 bits");
+        let end = first.0.checked_add(count).expect("the end of a row range fits in 32 bits");
         let mut set = Self::with_rows(end);
         for (index, word) in set.words.iter_mut().enumerate() {
             *word = word_mask(index, &(first.0..end));
@@ -139,11 +133,7 @@ impl RowSet {
     /// Members in ascending order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter {
-            words: &self.words,
-            index: 0,
-            word: self.words.first().copied().unwrap_or(0),
-        }
+        Iter { words: &self.words, index: 0, word: self.words.first().copied().unwrap_or(0) }
     }
 
     /// Runs of consecutive members inside `within`, in ascending order, each as long as it can be.
@@ -153,11 +143,7 @@ impl RowSet {
     }
 
     fn recount(&mut self) {
-        self.len = self
-            .words
-            .iter()
-            .map(|word| word.count_ones() as usize)
-            .sum();
+        self.len = self.words.iter().map(|word| word.count_ones() as usize).sum();
     }
 
     /// First row from `from` on, below `end`, whose membership equals `member`; else `end`.
@@ -180,10 +166,7 @@ impl RowSet {
 }
 
 fn place(row: RowId) -> (usize, u64) {
-    (
-        row.0 as usize / WORD_BITS,
-        1 << (row.0 as usize % WORD_BITS),
-    )
+    (row.0 as usize / WORD_BITS, 1 << (row.0 as usize % WORD_BITS))
 }
 
 fn row_at(position: usize) -> RowId {
@@ -196,11 +179,7 @@ fn word_mask(index: usize, range: &Range<u32>) -> u64 {
     let low = (range.start as usize).clamp(base, base + WORD_BITS) - base;
     let high = (range.end as usize).clamp(base, base + WORD_BITS) - base;
     let below = |bits: usize| {
-        if bits == WORD_BITS {
-            u64::MAX
-        } else {
-            (1 << bits) - 1
-        }
+        if bits == WORD_BITS { u64::MAX } else { (1 << bits) - 1 }
     };
     below(high) & !below(low)
 }
@@ -285,10 +264,7 @@ impl Eq for RowSet {}
 
 impl fmt::Debug for RowSet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_set()
-            .entries(self.runs(0..self.extent()))
-            .finish()
+        formatter.debug_set().entries(self.runs(0..self.extent())).finish()
     }
 }
 
@@ -302,9 +278,7 @@ mod tests {
     fn rows(seed: u64, count: usize, below: u64) -> Vec<RowId> {
         let mut state = seed;
         let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             RowId(u32::try_from((state >> 33) % below).expect("below 2^32"))
         };
         (0..count).map(|_| next()).collect()
@@ -343,10 +317,8 @@ mod tests {
     #[test]
     fn intersection_and_union_agree_with_ordered_sets() {
         let (left, right) = (rows(1, 300, 500), rows(2, 300, 900));
-        let (left_set, right_set): (RowSet, RowSet) = (
-            left.iter().copied().collect(),
-            right.iter().copied().collect(),
-        );
+        let (left_set, right_set): (RowSet, RowSet) =
+            (left.iter().copied().collect(), right.iter().copied().collect());
         let (left, right): (BTreeSet<_>, BTreeSet<_>) =
             (left.into_iter().collect(), right.into_iter().collect());
         for (a, b) in [(&left_set, &right_set), (&right_set, &left_set)] {
@@ -372,11 +344,8 @@ mod tests {
                 previous_end = Some(run.end);
                 covered.extend(run);
             }
-            let expected: Vec<u32> = set
-                .iter()
-                .map(|row| row.0)
-                .filter(|row| window.contains(row))
-                .collect();
+            let expected: Vec<u32> =
+                set.iter().map(|row| row.0).filter(|row| window.contains(row)).collect();
             assert_eq!(covered, expected, "{window:?}");
         }
     }

@@ -117,8 +117,7 @@ impl OpenOptions {
 
 impl From<DbConfig> for OpenOptions {
     fn from(config: DbConfig) -> Self {
-        let durability =
-            if config.sync_on_write { Durability::Sync } else { Durability::Process };
+        let durability = if config.sync_on_write { Durability::Sync } else { Durability::Process };
         Self::new().durability(durability).compression(config.enable_compression)
     }
 }

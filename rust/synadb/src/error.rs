@@ -120,7 +120,11 @@ impl std::fmt::Display for Error {
             Self::Closed => write!(f, "Database is closed"),
             Self::InvalidPath { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::MissingDirectory { path } => {
-                write!(f, "Failed to open database: {}: its directory does not exist", path.display())
+                write!(
+                    f,
+                    "Failed to open database: {}: its directory does not exist",
+                    path.display()
+                )
             }
             Self::MissingDatabase { path } => {
                 write!(f, "Failed to open database: {}: there is no such file", path.display())
@@ -154,6 +158,15 @@ impl std::fmt::Display for Error {
                 }
                 write!(f, ": {reason}")
             }
+            other => other.explain_input(f),
+        }
+    }
+}
+
+impl Error {
+    /// Messages about what the caller passed in, and about states of the handle.
+    fn explain_input(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
             Self::KeyNotFound { key } => write!(f, "Key not found: {key}"),
             Self::TypeMismatch { key, stored, wanted } => {
                 write!(f, "Type mismatch: key {key:?} holds {stored}, not {wanted}")
@@ -188,6 +201,8 @@ impl std::fmt::Display for Error {
                 path.display()
             ),
             Self::Unsupported { what } => write!(f, "{what}"),
+            // The rest is explained in `fmt`.
+            other => write!(f, "{}", other.class()),
         }
     }
 }

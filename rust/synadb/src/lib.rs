@@ -18,9 +18,7 @@ pub mod value;
 pub mod vector;
 
 pub use config::{Access, DbConfig, Durability, OpenOptions};
-pub use db::{
-    CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport,
-};
+pub use db::{CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport};
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};
 pub use glob::Pattern;

@@ -114,11 +114,7 @@ fn group<const SQUARED: bool, const PREFETCH: bool, const N: usize, const S: usi
 /// The mask of the first `count` lanes, all of them when there are that many.
 #[inline]
 fn mask_of(count: usize) -> __mmask16 {
-    if count >= LANES {
-        __mmask16::MAX
-    } else {
-        (1 << count) - 1
-    }
+    if count >= LANES { __mmask16::MAX } else { (1 << count) - 1 }
 }
 
 /// # Safety

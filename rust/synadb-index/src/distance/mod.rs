@@ -144,12 +144,7 @@ pub fn kernels() -> Result<&'static Kernels, IndexError> {
     CHOSEN
         .get_or_init(|| {
             let wanted = std::env::var_os(LEVEL_VARIABLE);
-            choose(
-                wanted
-                    .as_ref()
-                    .map(|name| name.to_string_lossy())
-                    .as_deref(),
-            )
+            choose(wanted.as_ref().map(|name| name.to_string_lossy()).as_deref())
         })
         .clone()
 }
@@ -160,40 +155,26 @@ fn choose(wanted: Option<&str>) -> Result<&'static Kernels, IndexError> {
         Some(name) => SimdLevel::ALL
             .into_iter()
             .find(|level| level.name() == name)
-            .ok_or_else(|| IndexError::UnknownSimdLevel {
-                name: name.to_owned(),
-            })?,
+            .ok_or_else(|| IndexError::UnknownSimdLevel { name: name.to_owned() })?,
     };
     Kernels::for_level(level)
 }
 
 fn best_level() -> SimdLevel {
     let mut levels = SimdLevel::ALL.into_iter().rev();
-    levels
-        .find(|level| level.is_supported())
-        .unwrap_or(SimdLevel::Scalar)
+    levels.find(|level| level.is_supported()).unwrap_or(SimdLevel::Scalar)
 }
 
 /// Checks what every pair kernel relies on.
 fn assert_pair(a: &[f32], b: &[f32]) {
-    assert_eq!(
-        a.len(),
-        b.len(),
-        "the vectors of a distance have one length"
-    );
+    assert_eq!(a.len(), b.len(), "the vectors of a distance have one length");
 }
 
 /// Checks what every rows kernel relies on: `count` rows of the query's length lie in `rows`.
 fn assert_rows(query: &[f32], rows: &[f32], stride: usize, count: usize, out: &[f32]) {
-    assert!(
-        out.len() >= count,
-        "{} results do not hold {count} rows",
-        out.len()
-    );
+    assert!(out.len() >= count, "{} results do not hold {count} rows", out.len());
     if let Some(last) = count.checked_sub(1) {
-        let end = last
-            .checked_mul(stride)
-            .and_then(|start| start.checked_add(query.len()));
+        let end = last.checked_mul(stride).and_then(|start| start.checked_add(query.len()));
         assert!(
             end.is_some_and(|end| end <= rows.len()),
             "{} floats do not hold {count} rows of {} at stride {stride}",

@@ -7,13 +7,8 @@ const LANES: usize = 16;
 /// Independent sums in double precision.
 const EXACT_LANES: usize = 8;
 
-pub(super) static KERNELS: Kernels = Kernels {
-    level: SimdLevel::Scalar,
-    dot,
-    squared_euclidean,
-    dot_rows,
-    squared_euclidean_rows,
-};
+pub(super) static KERNELS: Kernels =
+    Kernels { level: SimdLevel::Scalar, dot, squared_euclidean, dot_rows, squared_euclidean_rows };
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_pair(a, b);

@@ -17,35 +17,26 @@ fn gamma(n: usize) -> f64 {
 /// of its product and `n` of the sums.
 fn dot_and_bound(a: &[f32], b: &[f32]) -> (f64, f64) {
     let terms = a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y));
-    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| {
-        (sum + term, size + term.abs())
-    });
+    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
     (sum, gamma(a.len() + 1) * size + a.len() as f64 * UNDERFLOW)
 }
 
 /// As above for squared differences: the difference is rounded once and enters twice.
 fn squared_and_bound(a: &[f32], b: &[f32]) -> (f64, f64) {
-    let terms = a
-        .iter()
-        .zip(b)
-        .map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2));
+    let terms = a.iter().zip(b).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2));
     let sum: f64 = terms.sum();
     (sum, gamma(a.len() + 3) * sum + a.len() as f64 * UNDERFLOW)
 }
 
 fn tables() -> Vec<&'static Kernels> {
-    SimdLevel::ALL
-        .into_iter()
-        .filter_map(|level| Kernels::for_level(level).ok())
-        .collect()
+    SimdLevel::ALL.into_iter().filter_map(|level| Kernels::for_level(level).ok()).collect()
 }
 
 fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..count).map(|_| next()).collect()
@@ -54,20 +45,10 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
 fn check_pair(table: &Kernels, a: &[f32], b: &[f32]) {
     let (expected, bound) = dot_and_bound(a, b);
     let found = f64::from((table.dot)(a, b));
-    assert!(
-        (found - expected).abs() <= bound,
-        "{:?} dot {}",
-        table.level,
-        a.len()
-    );
+    assert!((found - expected).abs() <= bound, "{:?} dot {}", table.level, a.len());
     let (expected, bound) = squared_and_bound(a, b);
     let found = f64::from((table.squared_euclidean)(a, b));
-    assert!(
-        (found - expected).abs() <= bound,
-        "{:?} squared {}",
-        table.level,
-        a.len()
-    );
+    assert!((found - expected).abs() <= bound, "{:?} squared {}", table.level, a.len());
 }
 
 fn check_rows(table: &Kernels, query: &[f32], rows: &[f32], stride: usize, count: usize) {
@@ -78,30 +59,14 @@ fn check_rows(table: &Kernels, query: &[f32], rows: &[f32], stride: usize, count
     for index in 0..count {
         let row = &rows[index * stride..][..query.len()];
         let (expected, bound) = dot_and_bound(query, row);
-        assert!(
-            (f64::from(dots[index]) - expected).abs() <= bound,
-            "{:?} dot",
-            table.level
-        );
+        assert!((f64::from(dots[index]) - expected).abs() <= bound, "{:?} dot", table.level);
         let (expected, bound) = squared_and_bound(query, row);
-        assert!(
-            (f64::from(squares[index]) - expected).abs() <= bound,
-            "{:?}",
-            table.level
-        );
+        assert!((f64::from(squares[index]) - expected).abs() <= bound, "{:?}", table.level);
         let mut alone = [0.0];
         (table.dot_rows)(query, row, 0, 1, &mut alone);
-        assert_eq!(
-            alone[0].to_bits(),
-            dots[index].to_bits(),
-            "position changes a dot product"
-        );
+        assert_eq!(alone[0].to_bits(), dots[index].to_bits(), "position changes a dot product");
         (table.squared_euclidean_rows)(query, row, 0, 1, &mut alone);
-        assert_eq!(
-            alone[0].to_bits(),
-            squares[index].to_bits(),
-            "position changes a distance"
-        );
+        assert_eq!(alone[0].to_bits(), squares[index].to_bits(), "position changes a distance");
     }
 }
 
@@ -145,29 +110,16 @@ proptest! {
 
 #[test]
 fn a_level_is_chosen_by_name_or_refused() {
-    assert_eq!(
-        choose(Some("scalar")).map(|table| table.level),
-        Ok(SimdLevel::Scalar)
-    );
+    assert_eq!(choose(Some("scalar")).map(|table| table.level), Ok(SimdLevel::Scalar));
     assert_eq!(choose(None).map(|table| table.level), Ok(best_level()));
     assert_eq!(choose(Some("")).map(|table| table.level), Ok(best_level()));
     for level in SimdLevel::ALL {
         let chosen = choose(Some(level.name())).map(|table| table.level);
         let refused = IndexError::UnsupportedSimdLevel { name: level.name() };
-        assert_eq!(
-            chosen,
-            if level.is_supported() {
-                Ok(level)
-            } else {
-                Err(refused)
-            }
-        );
+        assert_eq!(chosen, if level.is_supported() { Ok(level) } else { Err(refused) });
     }
     let error = choose(Some("avx3")).err().map(|error| error.to_string());
-    assert_eq!(
-        error.as_deref(),
-        Some("SYNADB_SIMD is 'avx3', expected scalar, avx2 or avx512")
-    );
+    assert_eq!(error.as_deref(), Some("SYNADB_SIMD is 'avx3', expected scalar, avx2 or avx512"));
 }
 
 #[test]

@@ -29,15 +29,7 @@ impl Memory {
         let inverse_norms = vectors.iter().map(|vector| inverse_norm(vector)).collect();
         let live = RowSet::range(RowId(0), vectors.len() as u32);
         let rows = vectors.len();
-        Self {
-            dimensions,
-            stride,
-            piece_rows,
-            rows,
-            pieces,
-            inverse_norms,
-            live,
-        }
+        Self { dimensions, stride, piece_rows, rows, pieces, inverse_norms, live }
     }
 }
 
@@ -58,12 +50,7 @@ impl VectorSource for Memory {
         let (piece, slot) = (index / self.piece_rows, index % self.piece_rows);
         let count = self.piece_rows.min(self.rows - piece * self.piece_rows) - slot;
         let data = &self.pieces[piece][slot * self.stride..];
-        Some(Block {
-            first: row,
-            count,
-            stride: self.stride,
-            data,
-        })
+        Some(Block { first: row, count, stride: self.stride, data })
     }
 
     fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
@@ -80,10 +67,8 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 32) as u32
     }
 
@@ -123,13 +108,9 @@ pub fn naive(
     allowed: impl Fn(RowId) -> bool,
     k: usize,
 ) -> Vec<(RowId, f64)> {
-    let rows = (0..)
-        .map(RowId)
-        .zip(vectors)
-        .filter(|(row, _)| allowed(*row));
-    let mut found: Vec<(RowId, f64)> = rows
-        .map(|(row, vector)| (row, distance(metric, query, vector)))
-        .collect();
+    let rows = (0..).map(RowId).zip(vectors).filter(|(row, _)| allowed(*row));
+    let mut found: Vec<(RowId, f64)> =
+        rows.map(|(row, vector)| (row, distance(metric, query, vector))).collect();
     found.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     found.truncate(k);
     found
@@ -145,14 +126,7 @@ pub fn search(
 ) -> Result<Vec<Hit>, IndexError> {
     let query = Query::new(metric, query)?;
     let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(k), Vec::new());
-    search_tail(
-        0..source.rows_end(),
-        &query,
-        filter,
-        source,
-        &mut scratch,
-        &mut top,
-    )?;
+    search_tail(0..source.rows_end(), &query, filter, source, &mut scratch, &mut top)?;
     top.finish(&query, source, &mut hits);
     Ok(hits)
 }

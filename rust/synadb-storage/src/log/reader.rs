@@ -89,11 +89,13 @@ impl<'a> Record<'a> {
         if self.kind != RecordKind::Row {
             return Ok(&[]);
         }
-        let row = Row::decode(self.raw.small)
-            .ok_or_else(|| StorageError::corrupt(self.position, "a row record of another length"))?;
-        let bytes = self.region.bytes(row.offset, row.bytes as usize).ok_or_else(|| {
-            StorageError::corrupt(row.offset, "a row outside of the file")
+        let row = Row::decode(self.raw.small).ok_or_else(|| {
+            StorageError::corrupt(self.position, "a row record of another length")
         })?;
+        let bytes = self
+            .region
+            .bytes(row.offset, row.bytes as usize)
+            .ok_or_else(|| StorageError::corrupt(row.offset, "a row outside of the file"))?;
         if crc32c(bytes) != row.crc {
             return Err(StorageError::corrupt(row.offset, "a row does not fit its checksum"));
         }
@@ -151,9 +153,8 @@ impl Log {
     /// `Corrupt` by the record's offset.
     #[inline]
     pub fn record(&self, position: u64) -> Result<Record<'_>> {
-        self.find(position).ok_or_else(|| {
-            StorageError::corrupt(position, "a record does not fit its checksum")
-        })
+        self.find(position)
+            .ok_or_else(|| StorageError::corrupt(position, "a record does not fit its checksum"))
     }
 
     fn find(&self, position: u64) -> Option<Record<'_>> {

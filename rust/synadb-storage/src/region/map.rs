@@ -48,9 +48,7 @@ impl Map {
         // `self`. Callers bound it by the allocated space, so the pages exist. Bytes below the
         // published tail are never stored to again (format.md, "Publishing"), and callers look at
         // bytes above it only through `load` or while they hold the write lock.
-        Some(unsafe {
-            std::slice::from_raw_parts(self.raw.as_ptr().add(offset as usize), len)
-        })
+        Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(offset as usize), len) })
     }
 
     pub(super) fn store(&self, offset: u64, bytes: &[u8]) -> bool {

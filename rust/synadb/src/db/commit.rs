@@ -123,12 +123,7 @@ impl Transaction<'_> {
     }
 
     /// The table of that name; where there is none yet, what its record will say.
-    pub fn table(
-        &self,
-        name: &str,
-        kind: TableKind,
-        config: &[u8],
-    ) -> Result<Arc<TableInfo>> {
+    pub fn table(&self, name: &str, kind: TableKind, config: &[u8]) -> Result<Arc<TableInfo>> {
         if let Some(table) = self.generation.table(name) {
             return Ok(Arc::clone(&table.info));
         }
@@ -165,12 +160,7 @@ impl Transaction<'_> {
         Ok(reservation.start(head.gap_start()))
     }
 
-    fn append_frame(
-        &mut self,
-        table: &TableInfo,
-        ops: &[Op<'_>],
-        gap: u64,
-    ) -> Result<(Head, u64)> {
+    fn append_frame(&mut self, table: &TableInfo, ops: &[Op<'_>], gap: u64) -> Result<(Head, u64)> {
         let guard = PanicGuard(self.engine);
         let is_new = self.generation.table_by_id(table.id).is_none();
         let table_payload = if is_new { table.encode() } else { Vec::new() };
@@ -272,8 +262,7 @@ impl Commit {
             }
             let hash = generation.hash(record.key);
             let view = self.views.get_mut(&record.table).ok_or_else(invalid)?;
-            let applied =
-                Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap };
+            let applied = Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap };
             if !view.apply(&applied) {
                 return Err(invalid());
             }

@@ -256,8 +256,8 @@ impl Engine {
         }
         let mut commit = self.lock_commit()?;
         let old = self.generation.load_full();
-        let replaced = self.directory.inode(&self.path).map_err(|e| self.failure(e))?
-            != commit.opened.inode;
+        let replaced =
+            self.directory.inode(&self.path).map_err(|e| self.failure(e))? != commit.opened.inode;
         let unborn = old.log.identity().database_id == [0; 16];
         if replaced || unborn {
             let reopen = || {

@@ -37,7 +37,8 @@ impl Engine {
         let mut registry = Registry::lock();
         for writes in [true, false] {
             let joins = read_only || writes;
-            let known = registry.map().get(&(path.clone(), writes)).and_then(std::sync::Weak::upgrade);
+            let known =
+                registry.map().get(&(path.clone(), writes)).and_then(std::sync::Weak::upgrade);
             if let Some(engine) = known.filter(|_| joins) {
                 engine.check_poison()?;
                 engine.handles.fetch_add(1, Ordering::AcqRel);
@@ -184,11 +185,10 @@ pub(super) fn load(
     // A reader of a file that nobody created yet sees an empty database.
     let identity = identify(path, directory, &*region, writes)?;
     let is_new = identity.is_none();
-    let log = Log::new(region, identity.unwrap_or(Identity {
-        database_id: [0; 16],
-        generation: 0,
-        horizon: 0,
-    }));
+    let log = Log::new(
+        region,
+        identity.unwrap_or(Identity { database_id: [0; 16], generation: 0, horizon: 0 }),
+    );
     let mut opened = Some(opened);
     let checkpoint = open_checkpoint(path, directory, &log).filter(|_| !is_new);
     if let Some(checkpoint) = &checkpoint {
@@ -232,17 +232,9 @@ fn replay(
     let sequence = checkpoint.map_or(log.identity().horizon, |checkpoint| checkpoint.sequence);
     let writer = Writer::new(start.position, start.link, start.last_frame, start.time, sequence);
     let opened = opened.take().ok_or_else(|| StorageError::corrupt(0, "opened twice"))?;
-    let mut commit = Commit {
-        writer,
-        views,
-        opened,
-        checkpointed: floor,
-        saved_bytes: floor,
-        unsaved_bytes: 0,
-    };
-    if let Err(error) = commit.catch_up(&generation, factory, found.tail) {
-        return Err(error);
-    }
+    let mut commit =
+        Commit { writer, views, opened, checkpointed: floor, saved_bytes: floor, unsaved_bytes: 0 };
+    commit.catch_up(&generation, factory, found.tail)?;
     generation.raise_synced(found.synced.min(found.tail));
     commit.writer.marked = found.synced;
     let report = RecoveryReport::new(&found, start.position, writes);

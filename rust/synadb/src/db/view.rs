@@ -62,6 +62,10 @@ pub(crate) trait ViewFactory: Send + Sync {
     -> Result<Box<dyn TableView>>;
 
     /// Carries the live records of a table over into a new generation.
-    fn carry(&self, view: &dyn TableView, table: &TableInfo, rewrite: &mut Rewrite<'_>)
-    -> Result<()>;
+    fn carry(
+        &self,
+        view: &dyn TableView,
+        table: &TableInfo,
+        rewrite: &mut Rewrite<'_>,
+    ) -> Result<()>;
 }

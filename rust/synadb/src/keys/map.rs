@@ -171,9 +171,7 @@ impl KeyMapReader {
                 &[]
             }
         };
-        let mut order = |a: &Entry, b: &Entry| {
-            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)))
-        };
+        let mut order = |a: &Entry, b: &Entry| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)));
         added.sort_unstable_by(&mut order);
         let merged = merge(&sorted.entries, added, &mut order);
         if let Some(error) = failed {
@@ -201,11 +199,12 @@ fn merge(
 ) -> Vec<Entry> {
     let mut merged = Vec::with_capacity(old.len() + added.len());
     let mut rest = old.iter().copied().peekable();
-    let push = |merged: &mut Vec<Entry>, entry: Entry, order: &mut dyn FnMut(&Entry, &Entry) -> _| {
-        if merged.last().is_none_or(|last| order(last, &entry) != std::cmp::Ordering::Equal) {
-            merged.push(entry);
-        }
-    };
+    let push =
+        |merged: &mut Vec<Entry>, entry: Entry, order: &mut dyn FnMut(&Entry, &Entry) -> _| {
+            if merged.last().is_none_or(|last| order(last, &entry) != std::cmp::Ordering::Equal) {
+                merged.push(entry);
+            }
+        };
     for entry in added {
         while let Some(&next) = rest.peek() {
             if order(&next, &entry) == std::cmp::Ordering::Greater {

@@ -176,10 +176,8 @@ impl Histories {
             (RecordKind::Delete, Some(history)) => {
                 history.ended.store(record.position, Ordering::Release);
             }
-            (RecordKind::Put, Some(history)) => {
-                if history.push(record).is_none() {
-                    history.ended.store(0, Ordering::Release);
-                }
+            (RecordKind::Put, Some(history)) if history.push(record).is_none() => {
+                history.ended.store(0, Ordering::Release);
             }
             (RecordKind::Put, None) => {
                 // An ended history (0: given up) of the key stays where the walk is the answer.
@@ -201,9 +199,8 @@ impl Histories {
             }
         }
         let old = ended.and_then(|ended| {
-            let same = |number: &u64| {
-                self.all.get(number - 1).is_some_and(|h| std::ptr::eq(h, ended))
-            };
+            let same =
+                |number: &u64| self.all.get(number - 1).is_some_and(|h| std::ptr::eq(h, ended));
             self.index.find(hash, |number| Ok::<_, ()>(same(&number))).ok().flatten()
         });
         let number = self.all.push(history) + 1;
@@ -225,13 +222,8 @@ impl Histories {
                 continue;
             }
             let points = history.read(log, saved, state)?;
-            let words = [
-                history.hash,
-                history.key_at,
-                (values.len() / 8) as u64,
-                points.len() as u64,
-                0,
-            ];
+            let words =
+                [history.hash, history.key_at, (values.len() / 8) as u64, points.len() as u64, 0];
             words.iter().for_each(|word| entries.extend_from_slice(&word.to_le_bytes()));
             points.iter().for_each(|point| values.extend_from_slice(&point.to_le_bytes()));
         }
@@ -307,9 +299,8 @@ pub(crate) fn points_of(records: &[Record<'_>]) -> Result<Vec<f64>> {
     let mut out = Vec::new();
     for record in records.iter().rev() {
         let bytes = record.value()?;
-        let points = value::history_points(record.tag, bytes).ok_or_else(|| {
-            StorageError::corrupt(record.position, "floats of another length")
-        })?;
+        let points = value::history_points(record.tag, bytes)
+            .ok_or_else(|| StorageError::corrupt(record.position, "floats of another length"))?;
         out.extend(points);
     }
     Ok(out)

@@ -58,9 +58,7 @@ fn append(transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Optio
         }
         let (kind, tag, flags, payload) = match (&item.value, seal) {
             (None, _) => (RecordKind::Delete, 0, 0, &[][..]),
-            (Some(value), None) => {
-                (RecordKind::Put, value.tag, value.flags, value.payload.bytes())
-            }
+            (Some(value), None) => (RecordKind::Put, value.tag, value.flags, value.payload.bytes()),
             (Some(value), Some(seal)) => {
                 (RecordKind::Put, value.tag, value.flags | IN_EXTENT, &seal[..])
             }
@@ -83,7 +81,11 @@ fn seal_large(
     let len = |item: &Item<'_>| item.value.as_ref().map_or(0, |v| v.payload.bytes().len());
     let frame: usize = items
         .iter()
-        .map(|item| item.key.len() + 64 + Some(len(item)).filter(|n| *n <= INLINE_VALUE_BYTES_MAX).unwrap_or(64))
+        .map(|item| {
+            item.key.len()
+                + 64
+                + Some(len(item)).filter(|n| *n <= INLINE_VALUE_BYTES_MAX).unwrap_or(64)
+        })
         .sum();
     if frame > FRAME_BYTES_MAX {
         return Err(Error::BatchTooLarge { bytes: frame as u64 });
@@ -238,7 +240,11 @@ impl SynaDB {
         let borrowed: Vec<_> = batch
             .changes
             .iter()
-            .map(|(_, change)| if let Change::Put(value) = change { Some(value.borrowed()) } else { None })
+            .map(
+                |(_, change)| {
+                    if let Change::Put(value) = change { Some(value.borrowed()) } else { None }
+                },
+            )
             .collect();
         let mut items = Vec::with_capacity(batch.len());
         for ((key, change), value) in batch.changes.iter().zip(&borrowed) {

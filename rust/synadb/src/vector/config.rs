@@ -71,7 +71,7 @@ impl StoredConfig {
     }
 
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let [low, high, metric, dtype] = *bytes.as_array::<4>()?;
+        let [low, high, metric, dtype] = *<&[u8; 4]>::try_from(bytes).ok()?;
         let dimensions = u16::from_le_bytes([low, high]);
         if dimensions == 0 || metric > 2 || dtype != DTYPE_F32 {
             return None;

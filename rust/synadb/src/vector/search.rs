@@ -101,10 +101,11 @@ impl VectorStore {
         let k = k.min(snapshot.rows_end() as usize);
         let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
         let rows = 0..snapshot.rows_end();
-        SCRATCH.with_borrow_mut(|scratch| {
-            search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops)
-        })
-        .map_err(index_failure)?;
+        SCRATCH
+            .with_borrow_mut(|scratch| {
+                search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops)
+            })
+            .map_err(index_failure)?;
         for (query, top) in queries.iter().zip(&mut tops) {
             let mut hits = Vec::new();
             top.finish(query, &source, &mut hits);

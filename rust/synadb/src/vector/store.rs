@@ -57,8 +57,7 @@ impl VectorStore {
     /// # Errors
     /// `ConfigMismatch` names both values; `Dimension`; as [`SynaDB::new`].
     pub fn new<P: AsRef<Path>>(path: P, config: VectorConfig) -> Result<Self> {
-        let durability =
-            if config.sync_on_write { Durability::Sync } else { Durability::Process };
+        let durability = if config.sync_on_write { Durability::Sync } else { Durability::Process };
         Self::open_with(path, config, OpenOptions::new().durability(durability))
     }
 
