@@ -154,6 +154,30 @@ def test_checkpoint_changes_no_answer(path: Path) -> None:
         assert (len(db), db["k7"], db["after"]) == (101, 7, 1)
 
 
+def test_regression_key_put_again_after_a_checkpoint_of_its_delete(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("k", 1)
+        db.delete("k")
+        db.checkpoint()
+        db.put("k", 2)
+    with SynaDB(path) as db:
+        assert db.history("k") == [2]
+
+
+def test_regression_replay_without_the_checkpoint_that_left_a_delete_out(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("k", 1)
+        db.delete("k")
+        db.checkpoint()
+    with SynaDB(path) as db:
+        db.put("k", 2)
+    for beside in path.parent.iterdir():
+        if beside != path:
+            beside.unlink()
+    with SynaDB(path) as db:
+        assert db.history("k") == [2]
+
+
 def test_stats_count_keys_and_bytes(db: SynaDB, path: Path) -> None:
     db.put_many({"a": 1, "b": 2})
     stats = db.stats()

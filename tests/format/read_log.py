@@ -347,9 +347,9 @@ class Log:
             self._add_extent(table, record, frame)
             return
         newest = table.newest.get(record.key)
-        forgotten = newest is None or newest.kind == DELETE
         expected = newest.position if newest else 0
-        if not record.key or (record.previous != expected and (record.previous or not forgotten)):
+        ends_nothing = record.kind == DELETE and (newest is None or newest.kind == DELETE)
+        if not record.key or record.previous != expected or ends_nothing:
             raise DamageError(record.position, "a record does not follow the one of its key before")
         table.newest[record.key] = record
         if record.kind == DELETE:

@@ -287,12 +287,21 @@ impl KeyMap {
         true
     }
 
-    /// Saves an image of all live keys.
+    /// Saves an image of all keys, deleted ones too: a record that follows a delete names it.
     pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
         let delta = &self.reader.delta;
-        let slots = (self.live.max(1) * 10 / 7 + 1).next_power_of_two();
+        let mut pairs: Vec<(u64, u64)> = delta.pairs().collect();
+        for (hash, position) in self.reader.image_pairs() {
+            let replaced = delta.find(hash, |newer| {
+                Ok::<_, StorageError>(log.record(newer)?.key == log.record(position)?.key)
+            })?;
+            if replaced.is_none() {
+                pairs.push((hash, position));
+            }
+        }
+        let slots = (pairs.len() as u64 * 10 / 7 + 1).next_power_of_two().max(2);
         let mut image = vec![0; (slots * SLOT_BYTES) as usize];
-        let mut add = |hash: u64, position: u64| {
+        for (hash, position) in pairs {
             let mut place = hash & (slots - 1);
             while slot(&image, place).1 != 0 {
                 place = (place + 1) & (slots - 1);
@@ -300,23 +309,9 @@ impl KeyMap {
             let at = (place * SLOT_BYTES) as usize;
             image[at..at + 8].copy_from_slice(&hash.to_le_bytes());
             image[at + 8..at + 16].copy_from_slice(&position.to_le_bytes());
-        };
-        for (hash, position) in delta.pairs() {
-            if log.record(position)?.kind != RecordKind::Delete {
-                add(hash, position);
-            }
-        }
-        for (hash, position) in self.reader.image_pairs() {
-            let replaced = delta.find(hash, |newer| {
-                Ok::<_, StorageError>(log.record(newer)?.key == log.record(position)?.key)
-            })?;
-            if replaced.is_none() {
-                add(hash, position);
-            }
         }
         out.put(IMAGE, table, &image)?;
-        let count = self.live.to_le_bytes();
-        out.put(LIVE, table, &count)
+        out.put(LIVE, table, &self.live.to_le_bytes())
     }
 
     /// Takes over an image.
