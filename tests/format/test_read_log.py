@@ -160,6 +160,19 @@ def test_random_operations(path: Path) -> None:
     agree_after_close(path, lambda db: (write(db), db.compact(), write(db)))
 
 
+def test_key_that_was_deleted_before_a_checkpoint_comes_back(path: Path) -> None:
+    def delete(db: SynaDB) -> None:
+        db.put("a", 1)
+        db.delete("a")
+        db.checkpoint()
+
+    agree_after_close(path, delete)
+    log = agree_after_close(path, lambda db: db.put("a", 2))
+    path.with_name(path.name + "-ckpt").unlink()
+    with SynaDB(path) as db:
+        agree(log, db)
+
+
 KILLED = """
 import os, sys, synadb
 db = synadb.SynaDB(sys.argv[1], sync_on_write=False)

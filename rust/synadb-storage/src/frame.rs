@@ -12,6 +12,8 @@ use crate::{Result, StorageError};
 pub const HEAD_BYTES: usize = 24;
 /// Largest head of a frame.
 pub const HEAD_BYTES_MAX: usize = 36;
+/// What a record usually takes beside its key and payload.
+const RECORD_OVERHEAD_BYTES: usize = 18;
 const MARK: u16 = 2;
 const GAP: u16 = 4;
 const FRONT: u16 = 8;
@@ -253,6 +255,14 @@ impl<'a> Encoder<'a> {
             patches: Vec::new(),
             records: Vec::new(),
             head_words,
+        }
+    }
+
+    /// Makes room for so many records with so many bytes of keys and payloads.
+    pub fn reserve(&mut self, records: usize, bytes: usize) {
+        self.front.reserve(bytes + records * RECORD_OVERHEAD_BYTES);
+        if !self.plan.sole {
+            self.records.reserve(records + 1);
         }
     }
 

@@ -225,6 +225,10 @@ impl TableView for RowsView {
         true
     }
 
+    fn expect(&mut self, records: usize) {
+        self.keys.expect(records);
+    }
+
     fn live(&self) -> u64 {
         self.keys.live()
     }

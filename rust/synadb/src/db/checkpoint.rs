@@ -121,7 +121,8 @@ pub(super) fn import(
     factory: &dyn ViewFactory,
     views: &mut BTreeMap<TableId, Box<dyn TableView>>,
 ) -> StorageResult<()> {
-    let catalog = checkpoint.table(0).get(CATALOG)?.ok_or_else(|| implausible("no catalogue"))?;
+    let catalog = checkpoint.table(0).get(CATALOG).map_err(disposable)?;
+    let catalog = catalog.ok_or_else(|| implausible("no catalogue"))?;
     let mut rest = catalog.bytes();
     let mut part = || -> Option<Option<&[u8]>> {
         if rest.is_empty() {
@@ -153,9 +154,13 @@ fn import_view(
     checkpoint: &Checkpoint,
     factory: &dyn ViewFactory,
 ) -> StorageResult<Box<dyn TableView>> {
-    // Whatever is wrong with a section, the log has it all: offset 0 says so to the caller.
-    factory.import(info, &checkpoint.table(info.id.0)).map_err(|error| match error {
+    factory.import(info, &checkpoint.table(info.id.0)).map_err(disposable)
+}
+
+/// Whatever is wrong with a section, the log has it all: offset 0 says so to the caller.
+fn disposable(error: StorageError) -> StorageError {
+    match error {
         StorageError::Corrupt { reason, .. } => implausible(&reason),
         other => other,
-    })
+    }
 }

@@ -182,9 +182,13 @@ impl Transaction<'_> {
                 origin: None,
             });
         }
+        encoder.reserve(ops.len(), ops.iter().map(|op| op.key.len() + op.payload.len()).sum());
         let last = push_all(&mut encoder, ops);
         let image = encoder.finish().map_err(|e| self.engine.failure(e))?;
         let committed = commit.writer.append(log, image).map_err(|e| self.engine.failure(e))?;
+        if let Some(view) = commit.views.get_mut(&table.id) {
+            view.expect(ops.len());
+        }
         let applied = commit.apply(&self.generation, &*self.engine.factory, &committed.head);
         applied.map_err(|error| {
             self.engine.poison();
@@ -227,9 +231,23 @@ fn repeats_a_key(ops: &[Op<'_>]) -> bool {
     if ops.len() < 2 {
         return false;
     }
-    let mut hashes: Vec<u64> = ops.iter().map(|op| op.hash).collect();
-    hashes.sort_unstable();
-    hashes.windows(2).any(|pair| pair[0] == pair[1])
+    // One bit of a table 16 times as large for most keys; the few that meet are compared.
+    let mask = (ops.len() * 16).next_power_of_two().max(64) as u64 - 1;
+    let mut seen = vec![0u64; (mask as usize + 1) / 64];
+    let mut met = Vec::new();
+    for op in ops {
+        let place = op.hash & mask;
+        let (word, bit) = (&mut seen[(place / 64) as usize], 1 << (place % 64));
+        if *word & bit != 0 {
+            met.push(place);
+        }
+        *word |= bit;
+    }
+    met.sort_unstable();
+    let mut suspects: Vec<u64> = ops.iter().map(|op| op.hash).collect();
+    suspects.retain(|hash| met.binary_search(&(hash & mask)).is_ok());
+    suspects.sort_unstable();
+    suspects.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// A panic between append and apply leaves views that do not hold what the log does.

@@ -155,7 +155,13 @@ fn identify(
     let page = region.bytes(0, header).unwrap_or_default();
     if page.iter().any(|byte| *byte != 0) {
         let page = &page[..header.min(PAGE_BYTES as usize)];
-        return Identity::read(page).map(|(identity, _)| Some(identity));
+        let (identity, _) = Identity::read(page)?;
+        if region.len() < FRAMES_START + 8 {
+            // Creation allocates more than this before it stores the identity.
+            let reason = "the file ends inside its header".to_owned();
+            return Err(StorageError::Corrupt { offset: region.len(), reason });
+        }
+        return Ok(Some(identity));
     }
     if !writes {
         return Ok(None);

@@ -36,6 +36,9 @@ pub(crate) trait TableView: Send {
     /// Validation runs on every path, own commits and replay alike; behind it nothing fails.
     fn apply(&mut self, applied: &Applied<'_>) -> bool;
 
+    /// Says that a commit of so many records follows.
+    fn expect(&mut self, records: usize);
+
     /// Called once behind each commit, before it is visible.
     fn publish(&mut self) {}
 

@@ -96,10 +96,22 @@ impl HashIndex {
         self.used.store(used, Ordering::Relaxed);
     }
 
+    /// Makes room for so many more words at once; for the writer.
+    pub fn reserve(&self, more: usize) {
+        let needed = (self.used.load(Ordering::Relaxed) + more + 1) * 4 / 3 + 1;
+        if needed > self.table().len() {
+            self.grow_to(needed.next_power_of_two());
+        }
+    }
+
     fn grow(&self) {
+        self.grow_to(self.table().len() * 2);
+    }
+
+    fn grow_to(&self, slots: usize) {
         let old = self.table();
         let number = self.newest.load(Ordering::Relaxed) + 1;
-        let table = self.tables[number].get_or_init(|| new_table(old.len() * 2));
+        let table = self.tables[number].get_or_init(|| new_table(slots));
         for slot in old {
             let word = slot.word.load(Ordering::Relaxed);
             if word != 0 {

@@ -14,6 +14,8 @@ const IMAGE: u32 = 1;
 const LIVE: u32 = 2;
 
 const SLOT_BYTES: u64 = 16;
+/// Fewer records than this are no reason to grow at once.
+const EXPECTED_MIN: usize = 256;
 
 /// Readers' half, and all that there is: the writer's half adds the count of live keys.
 #[derive(Default)]
@@ -255,6 +257,13 @@ impl KeyMap {
         position.map(|position| log.record(position)).transpose()
     }
 
+    /// Makes room for so many records at once.
+    pub fn expect(&mut self, records: usize) {
+        if records >= EXPECTED_MIN {
+            self.reader.delta.reserve(records);
+        }
+    }
+
     /// Makes a record the newest of its key; false, and nothing changed, where it cannot be.
     ///
     /// A record names the one before it: where the map holds that position under the same hash,
@@ -279,6 +288,9 @@ impl KeyMap {
         }
         let before = log.record(record.previous);
         let was_live = !before.is_ok_and(|before| before.kind == RecordKind::Delete);
+        if !was_live && !is_live {
+            return false;
+        }
         self.live = (self.live + u64::from(is_live)).saturating_sub(u64::from(was_live));
         if in_delta.is_none() || !was_live {
             self.reader.fresh.push(record.position);

@@ -67,6 +67,10 @@ impl TableView for KvView {
         }
     }
 
+    fn expect(&mut self, records: usize) {
+        self.keys.expect(records);
+    }
+
     fn live(&self) -> u64 {
         self.keys.live()
     }

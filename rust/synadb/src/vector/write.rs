@@ -190,17 +190,21 @@ impl VectorStore {
         let mut row = first;
         for block in rows.chunks(per_block * dimensions) {
             let start = offset + u64::from(row - first) * stride;
-            self.check_finite(&names[(row - first) as usize..], block)?;
             padded.clear();
             for vector in block.chunks_exact(dimensions) {
                 let bytes: &[u8] = bytemuck::cast_slice(vector);
+                let inverse_norm = inverse_norm(vector);
+                // A NaN or an infinity makes the norm one: only then is it worth a look.
+                if inverse_norm.is_nan() {
+                    self.check_finite(&names[(row - first) as usize..], vector)?;
+                }
                 let described = Row {
                     dtype: DTYPE_F32,
                     row,
                     offset: offset + u64::from(row - first) * stride,
                     bytes: row_bytes,
                     crc: crc32c(bytes),
-                    inverse_norm: inverse_norm(vector),
+                    inverse_norm,
                     replaces: NO_ROW,
                 };
                 payloads.push(described.encode());
