@@ -17,7 +17,7 @@ TEXT = (".rs", ".py", ".pyi", ".toml", ".md", ".sh", ".in", ".txt", ".yml", ".ya
 UNSAFE_FILES = {
     "rust/synadb-storage/src/region/map.rs",
     "rust/synadb-storage/src/region/disk.rs",
-    "rust/synadb-storage/src/lock.rs",
+    "rust/synadb-storage/src/lock/file.rs",
     "rust/synadb/src/original.rs",
     "rust/synadb-index/src/distance/avx2.rs",
     "rust/synadb-index/src/distance/avx512.rs",

@@ -1,5 +1,6 @@
 //! Errors of the engine as the classes of `synadb.errors`.
 
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
@@ -9,7 +10,15 @@ static ERRORS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
 /// The Python exception for an error of the engine.
 pub fn raised(error: Error) -> PyErr {
+    if matches!(error, Error::Interrupted) {
+        return interrupted();
+    }
     built(error.code(), error.class(), error.to_string())
+}
+
+/// What the handler of the signal raised that ended a wait.
+fn interrupted() -> PyErr {
+    Python::attach(|py| PyErr::take(py).unwrap_or_else(|| PyKeyboardInterrupt::new_err(())))
 }
 
 /// An argument that no value of its type makes sense of.

@@ -1,9 +1,16 @@
 //! Page 1: the few words that change in place. Hints, but for `synced` and `dir_synced`.
 
-use crate::checksum::{crc32c, fold16};
+use std::sync::OnceLock;
+
+use crate::Result;
+use crate::checksum::{crc32c, fold16, low32};
 use crate::identity::PAGE_BYTES;
 use crate::region::Region;
 
+/// 1 while somebody waits for the write lock; a futex.
+pub const WANT: u64 = PAGE_BYTES;
+/// Counts the releases of the write lock that somebody waited for; a futex.
+pub const RELEASED: u64 = PAGE_BYTES + 64;
 /// Process and pid namespace of the one that writes.
 pub const HOLDER: u64 = PAGE_BYTES + 128;
 /// Set before a compacted file takes the path over.
@@ -12,6 +19,8 @@ pub const SUPERSEDED: u64 = PAGE_BYTES + 192;
 pub const POISONED: u64 = PAGE_BYTES + 256;
 /// Set once the directory entry is known to be durable.
 pub const DIR_SYNCED: u64 = PAGE_BYTES + 320;
+/// Counts the syncs that were made for several processes; a futex.
+pub const SYNC_GEN: u64 = PAGE_BYTES + 384;
 /// Position known to be synced (48 bits) and its check (16 bits).
 pub const SYNCED: u64 = PAGE_BYTES + 448;
 
@@ -41,7 +50,31 @@ fn synced_check(position: u64, database_id: &[u8; 16]) -> u16 {
 /// The word that names this process as the holder.
 #[must_use]
 pub fn holder_word() -> u64 {
+    u64::from(std::process::id()) | (pid_namespace() << 32)
+}
+
+/// Process id of the holder; 0 where it is unknown, or of another pid namespace.
+#[must_use]
+pub fn holder(region: &dyn Region) -> u32 {
+    let word = region.load(HOLDER).unwrap_or(0);
+    if word >> 32 == pid_namespace() { low32(word) } else { 0 }
+}
+
+fn pid_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let namespace = std::fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino() & 0xffff_ffff);
-    u64::from(std::process::id()) | (namespace << 32)
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    let ask = || std::fs::metadata("/proc/self/ns/pid").map_or(0, |m| m.ino() & 0xffff_ffff);
+    *NAMESPACE.get_or_init(ask)
+}
+
+/// Raises the synced position that all processes see; it never falls.
+///
+/// # Errors
+/// As [`Region::publish`].
+pub fn raise_synced(region: &dyn Region, position: u64, database_id: &[u8; 16]) -> Result<()> {
+    // Two raisers hold the sync lock one after the other: no store is lost between them.
+    if synced(region, database_id) < position {
+        region.publish(SYNCED, pack_synced(position, database_id))?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::lock::LockFile;
+use crate::lock::{FileLocks, Locks};
 use crate::region::{DiskRegion, Region};
 use crate::{Result, StorageError};
 
@@ -14,7 +14,7 @@ pub struct Opened {
     /// The bytes.
     pub region: Arc<dyn Region>,
     /// Locks on a descriptor of their own.
-    pub locks: Option<LockFile>,
+    pub locks: Option<Box<dyn Locks>>,
     /// Device and inode.
     pub inode: (u64, u64),
 }
@@ -31,7 +31,7 @@ pub trait Directory: Send + Sync {
     ///
     /// # Errors
     /// `Io`.
-    fn create_beside(&self, path: &Path) -> Result<(PathBuf, Arc<dyn Region>)>;
+    fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)>;
 
     /// Puts `from` in the place of `to`, durably.
     ///
@@ -50,6 +50,12 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// `Io`.
     fn sync_parent(&self, path: &Path) -> Result<()>;
+
+    /// Whether several processes may write to the file at once; the error says why not.
+    ///
+    /// # Errors
+    /// `Unsupported` on a file system that does not keep maps and locks coherent, `Io`.
+    fn check_sharing(&self, path: &Path) -> Result<()>;
 
     /// Device and inode of what `path` names now.
     ///
@@ -71,6 +77,19 @@ pub struct DiskDirectory;
 /// What stands between a database's name and the random part of a temporary name.
 const TEMPORARY: &str = "-tmp-";
 
+/// File systems behind which there may be another kernel, by their numbers in `statfs`.
+const INCOHERENT: [(u64, &str); 9] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE or virtiofs"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x7461_636f, "OCFS2"),
+];
+
 impl Directory for DiskDirectory {
     fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened> {
         let open = |create| {
@@ -82,12 +101,16 @@ impl Directory for DiskDirectory {
             let (first, second) = (inode_of(&file)?, inode_of(&lock_file)?);
             if first == second && self.inode(path)? == first {
                 let region = Arc::new(DiskRegion::open(file, write)?);
-                return Ok(Opened { region, locks: Some(LockFile::new(lock_file)), inode: first });
+                return Ok(Opened {
+                    region,
+                    locks: Some(Box::new(FileLocks::new(lock_file))),
+                    inode: first,
+                });
             }
         }
     }
 
-    fn create_beside(&self, path: &Path) -> Result<(PathBuf, Arc<dyn Region>)> {
+    fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)> {
         loop {
             let mut random = [0; 8];
             getrandom::fill(&mut random)
@@ -100,7 +123,8 @@ impl Directory for DiskDirectory {
             match options.open(&name) {
                 Ok(file) => {
                     take_over_mode(&file, path)?;
-                    return Ok((name, Arc::new(DiskRegion::open(file, true)?)));
+                    let opened = self.open(&name, true, false)?;
+                    return Ok((name, opened));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StorageError::io("create a temporary file", error)),
@@ -129,6 +153,21 @@ impl Directory for DiskDirectory {
         };
         let synced = File::open(parent).and_then(|directory| directory.sync_all());
         synced.map_err(|e| StorageError::io("sync the directory", e))
+    }
+
+    fn check_sharing(&self, path: &Path) -> Result<()> {
+        let found = rustix::fs::statfs(path)
+            .map_err(|e| StorageError::errno("ask for the file system", e))?;
+        let number = (found.f_type as u64) & 0xffff_ffff;
+        match INCOHERENT.iter().find(|(magic, _)| *magic == number) {
+            Some((_, name)) => Err(StorageError::Unsupported {
+                what: format!(
+                    "access 'shared' on {name}: two machines that write there share neither maps \
+                     nor locks; open it with access 'exclusive'"
+                ),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn inode(&self, path: &Path) -> Result<(u64, u64)> {

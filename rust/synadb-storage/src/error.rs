@@ -43,10 +43,17 @@ pub enum StorageError {
         /// What this version does not know.
         reason: String,
     },
-    /// Another process has the file open.
+    /// Another process has the file open, or writes and does not let go.
     Locked {
         /// Process id of the holder, 0 where unknown.
         pid: u32,
+    },
+    /// The caller asked to stop waiting.
+    Interrupted,
+    /// What was asked for cannot be had here.
+    Unsupported {
+        /// What, and why.
+        what: String,
     },
     /// The commit does not fit into one frame.
     FrameTooLarge {
@@ -94,6 +101,8 @@ impl std::fmt::Display for StorageError {
             Self::FrameTooLarge { bytes } => {
                 write!(f, "a commit of {bytes} bytes exceeds the limit of one frame")
             }
+            Self::Interrupted => write!(f, "interrupted while waiting for another process"),
+            Self::Unsupported { what } => write!(f, "{what}"),
             Self::ReadOnly => write!(f, "opened for reading only"),
         }
     }

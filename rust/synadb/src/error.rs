@@ -37,6 +37,7 @@ pub enum Error {
     InvalidArgument { argument: &'static str, reason: String },
     Poisoned { path: PathBuf },
     Unsupported { what: String },
+    Interrupted,
 }
 
 impl Error {
@@ -79,6 +80,7 @@ impl Error {
             Self::InvalidArgument { .. } => (-14, "InvalidArgumentError"),
             Self::Poisoned { .. } => (-15, "PoisonedError"),
             Self::Unsupported { .. } => (-16, "UnsupportedError"),
+            Self::Interrupted => (-17, "KeyboardInterrupt"),
         }
     }
 
@@ -109,6 +111,8 @@ impl Error {
             StorageError::Locked { pid } => Self::Locked { path, pid },
             StorageError::FrameTooLarge { bytes } => Self::BatchTooLarge { bytes },
             StorageError::ReadOnly => Self::ReadOnly { path },
+            StorageError::Unsupported { what } => Self::Unsupported { what },
+            StorageError::Interrupted => Self::Interrupted,
             other => Self::Unsupported { what: other.to_string() },
         }
     }
@@ -201,6 +205,7 @@ impl Error {
                 path.display()
             ),
             Self::Unsupported { what } => write!(f, "{what}"),
+            Self::Interrupted => write!(f, "interrupted while waiting for another process"),
             // The rest is explained in `fmt`.
             other => write!(f, "{}", other.class()),
         }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 use rustix::io::Errno;
@@ -114,6 +114,16 @@ impl Region for DiskRegion {
             return Ok(());
         }
         Err(StorageError::corrupt(offset, "a word behind the allocated space"))
+    }
+
+    fn hint(&self, offset: u64, word: u64) {
+        if offset + 8 <= self.len() {
+            self.map().publish(offset, word);
+        }
+    }
+
+    fn signal(&self, offset: u64) -> Option<&AtomicU32> {
+        (offset.checked_add(8)? <= self.len()).then(|| self.map().signal(offset))?
     }
 
     fn allocate(&self, len: u64) -> Result<()> {

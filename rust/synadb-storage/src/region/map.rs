@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -83,5 +83,15 @@ impl Map {
 
     pub(super) fn publish(&self, offset: u64, value: u64) -> bool {
         self.word(offset).map(|word| word.store(value.to_le(), Ordering::Release)).is_some()
+    }
+
+    /// Half a word that is only ever accessed as this half.
+    pub(super) fn signal(&self, offset: u64) -> Option<&AtomicU32> {
+        if !offset.is_multiple_of(8) || offset.checked_add(8)? > self.len() {
+            return None;
+        }
+        // SAFETY: in range and aligned; the callers name control words that no other access of
+        // this library touches but as a half (format.md, "Page 1").
+        Some(unsafe { &*self.raw.as_ptr().add(offset as usize).cast::<AtomicU32>() })
     }
 }

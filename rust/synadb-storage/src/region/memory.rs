@@ -1,6 +1,6 @@
 //! A region in anonymous memory, for tests and databases without a file.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Region, map::Map};
 use crate::{Result, StorageError};
@@ -47,6 +47,16 @@ impl Region for MemoryRegion {
             return Ok(());
         }
         Err(StorageError::corrupt(offset, "a word outside of the region"))
+    }
+
+    fn hint(&self, offset: u64, word: u64) {
+        if offset + 8 <= self.len() {
+            self.map.publish(offset, word);
+        }
+    }
+
+    fn signal(&self, offset: u64) -> Option<&AtomicU32> {
+        (offset.checked_add(8)? <= self.len()).then(|| self.map.signal(offset))?
     }
 
     fn allocate(&self, len: u64) -> Result<()> {

@@ -7,6 +7,11 @@ mod memory;
 pub use disk::DiskRegion;
 pub use memory::MemoryRegion;
 
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use rustix::thread::futex;
+
 use crate::Result;
 
 /// Bytes that a log lies in.
@@ -40,6 +45,12 @@ pub trait Region: Send + Sync {
     /// `Io`, `ReadOnly`.
     fn publish(&self, offset: u64, word: u64) -> Result<()>;
 
+    /// Stores a control word that any value of is true or harmless; it may never reach the medium.
+    fn hint(&self, offset: u64, word: u64);
+
+    /// A control word that processes wait on, `None` beyond the allocated space.
+    fn signal(&self, offset: u64) -> Option<&AtomicU32>;
+
     /// Makes sure that at least `len` bytes are allocated.
     ///
     /// # Errors
@@ -72,4 +83,22 @@ pub trait Region: Send + Sync {
 
     /// "disk" or "memory".
     fn kind(&self) -> &'static str;
+}
+
+/// Waits until `word` is woken or no longer `seen`, at most `timeout`; may also return early.
+pub(crate) fn wait(word: &AtomicU32, seen: u32, timeout: Duration) {
+    let timeout = futex::Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    if futex::wait(word, futex::Flags::empty(), seen, Some(&timeout)).is_err() {
+        // Woken, changed, timed out, interrupted: the caller looks again in any case.
+    }
+}
+
+/// Wakes all that wait on `word`, in any process.
+pub(crate) fn wake(word: &AtomicU32) {
+    if futex::wake(word, futex::Flags::empty(), u32::MAX >> 1).is_err() {
+        // Without futexes the waiters look again by themselves.
+    }
 }

@@ -82,7 +82,8 @@ impl Engine {
 
     fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {
         let target = path_of(&self.path);
-        let (temporary, region) = self.directory.create_beside(&self.path)?;
+        let (temporary, created) = self.directory.create_beside(&self.path)?;
+        let region = created.region;
         let write = || {
             let mut out = SectionWriter::new(&*region);
             let mut catalog = Vec::new();

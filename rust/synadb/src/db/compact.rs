@@ -5,7 +5,7 @@ use std::sync::Arc;
 use synadb_storage::control;
 use synadb_storage::extent::Reservation;
 use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
-use synadb_storage::lock::{LockFile, LockKind};
+use synadb_storage::lock::{LockKind, Locks};
 use synadb_storage::log::{Log, Writer};
 use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::region::Region;
@@ -163,8 +163,9 @@ impl Engine {
     pub fn compact(&self, options: CompactOptions) -> Result<CompactionReport> {
         let mut commit = self.lock_commit()?;
         let old = self.generation.load_full();
-        let (temporary, region) =
+        let (temporary, created) =
             self.directory.create_beside(&self.path).map_err(|e| self.failure(e))?;
+        let region = created.region;
         let rewritten = self.rewrite(&commit, &old, Arc::clone(&region), options);
         let finished = rewritten.and_then(|rewrite| {
             old.log.region().publish(control::SUPERSEDED, 1)?;
@@ -238,7 +239,7 @@ impl Engine {
     fn move_over(&self, commit: &mut super::engine::Commit) -> StorageResult<Generation> {
         let opened = self.directory.open(&self.path, true, false)?;
         if let Some(locks) = &opened.locks {
-            take_over(locks)?;
+            take_over(&**locks)?;
         }
         let (generation, fresh, _) =
             load(&self.path, &*self.directory, &*self.factory, opened, true)?;
@@ -278,7 +279,7 @@ impl Engine {
 }
 
 /// The new file's locks, before anybody else can see it free.
-fn take_over(locks: &LockFile) -> StorageResult<()> {
+fn take_over(locks: &dyn Locks) -> StorageResult<()> {
     for kind in [LockKind::Open, LockKind::Registration] {
         let mut tries = 0;
         while !locks.try_exclusive(kind)? {

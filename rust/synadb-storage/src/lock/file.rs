@@ -4,38 +4,31 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+use super::{LockKind, Locks};
 use crate::{Result, StorageError};
 
 const BASE: i64 = 1 << 62;
 
-/// What a lock says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LockKind {
-    /// Held while a file is opened for writing, recovered or trimmed.
-    Open,
-    /// Held by every writing process as long as it has the file open.
-    Registration,
-    /// Held while a checkpoint is written.
-    Checkpoint,
-}
-
-impl LockKind {
-    fn start(self) -> i64 {
-        BASE + match self {
-            Self::Open => 2,
-            Self::Registration => 3,
-            Self::Checkpoint => 5,
-        }
+/// Bytes behind any log, one a lock.
+fn place(kind: LockKind) -> i64 {
+    BASE + match kind {
+        LockKind::Write => 0,
+        LockKind::Queue => 1,
+        LockKind::Open => 2,
+        LockKind::Registration => 3,
+        LockKind::Sync => 4,
+        LockKind::Checkpoint => 5,
+        LockKind::Compaction => 6,
     }
 }
 
 /// Locks of one open file description, which must never be mapped: a map would pin them.
 #[derive(Debug)]
-pub struct LockFile {
+pub struct FileLocks {
     file: File,
 }
 
-impl LockFile {
+impl FileLocks {
     /// Locks through `file`, opened for this purpose alone.
     #[must_use]
     pub fn new(file: File) -> Self {
@@ -46,36 +39,6 @@ impl LockFile {
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
-    }
-
-    /// Takes a lock if nobody else holds it.
-    ///
-    /// # Errors
-    /// `Io` where the file system has no such locks.
-    pub fn try_exclusive(&self, kind: LockKind) -> Result<bool> {
-        self.set(kind, libc::F_WRLCK)
-    }
-
-    /// Gives a lock back.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn unlock(&self, kind: LockKind) -> Result<()> {
-        self.set(kind, libc::F_UNLCK).map(|_| ())
-    }
-
-    /// Whether some other descriptor holds the lock.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn is_held_elsewhere(&self, kind: LockKind) -> Result<bool> {
-        let mut range = range(kind, libc::F_WRLCK);
-        // SAFETY: `range` is a valid flock structure that outlives the call.
-        let result = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_GETLK, &mut range) };
-        if result == -1 {
-            return Err(StorageError::io("ask for a lock", std::io::Error::last_os_error()));
-        }
-        Ok(i32::from(range.l_type) != libc::F_UNLCK)
     }
 
     fn set(&self, kind: LockKind, lock_type: i32) -> Result<bool> {
@@ -96,11 +59,35 @@ impl LockFile {
     }
 }
 
+impl Locks for FileLocks {
+    fn try_exclusive(&self, kind: LockKind) -> Result<bool> {
+        self.set(kind, libc::F_WRLCK)
+    }
+
+    fn try_shared(&self, kind: LockKind) -> Result<bool> {
+        self.set(kind, libc::F_RDLCK)
+    }
+
+    fn unlock(&self, kind: LockKind) -> Result<()> {
+        self.set(kind, libc::F_UNLCK).map(|_| ())
+    }
+
+    fn is_held_elsewhere(&self, kind: LockKind) -> Result<bool> {
+        let mut range = range(kind, libc::F_WRLCK);
+        // SAFETY: `range` is a valid flock structure that outlives the call.
+        let result = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_GETLK, &mut range) };
+        if result == -1 {
+            return Err(StorageError::io("ask for a lock", std::io::Error::last_os_error()));
+        }
+        Ok(i32::from(range.l_type) != libc::F_UNLCK)
+    }
+}
+
 fn range(kind: LockKind, lock_type: i32) -> libc::flock {
     libc::flock {
         l_type: lock_type as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: kind.start(),
+        l_start: place(kind),
         l_len: 1,
         l_pid: 0,
     }
@@ -113,7 +100,7 @@ mod tests {
     #[test]
     fn second_description_is_refused() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        let open = || LockFile::new(file.reopen().expect("reopened"));
+        let open = || FileLocks::new(file.reopen().expect("reopened"));
         let (first, second) = (open(), open());
         assert!(first.try_exclusive(LockKind::Registration).expect("locked"));
         assert!(!second.try_exclusive(LockKind::Registration).expect("asked"));
@@ -121,5 +108,21 @@ mod tests {
         assert!(second.try_exclusive(LockKind::Open).expect("another range"));
         drop(first);
         assert!(second.try_exclusive(LockKind::Registration).expect("free again"));
+    }
+
+    #[test]
+    fn shared_and_exclusive_turn_into_each_other() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let open = || FileLocks::new(file.reopen().expect("reopened"));
+        let (first, second) = (open(), open());
+        let kind = LockKind::Registration;
+        assert!(first.try_exclusive(kind).expect("free"));
+        assert!(!second.try_shared(kind).expect("asked"));
+        assert!(first.try_shared(kind).expect("its own"));
+        assert!(second.try_shared(kind).expect("beside"));
+        assert!(!first.try_exclusive(kind).expect("asked"));
+        assert!(first.is_held_elsewhere(kind).expect("asked"), "a refusal loses nothing");
+        second.unlock(kind).expect("given back");
+        assert!(first.try_exclusive(kind).expect("alone again"));
     }
 }

@@ -1,0 +1,55 @@
+//! Locks of a file: who has it open, who writes, who syncs.
+
+mod file;
+mod write;
+
+pub use file::FileLocks;
+pub use write::{Patience, WriteLock, is_wanted, wait_until_wanted};
+
+use crate::Result;
+
+/// What a lock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockKind {
+    /// Held by whoever appends.
+    Write,
+    /// Held by whoever is next to append.
+    Queue,
+    /// Held while a file is opened for writing, recovered or trimmed.
+    Open,
+    /// Held by every writing process as long as it has the file open: shared, or exclusive.
+    Registration,
+    /// Held while the file is synced for several processes.
+    Sync,
+    /// Held while a checkpoint is written.
+    Checkpoint,
+    /// Held while the file is compacted.
+    Compaction,
+}
+
+/// Locks of one opened file. They go when it is closed, however its process ends.
+pub trait Locks: Send + Sync {
+    /// Takes a lock if nobody else holds it, or turns one's own shared lock into it.
+    ///
+    /// # Errors
+    /// `Io` where the file system has no such locks.
+    fn try_exclusive(&self, kind: LockKind) -> Result<bool>;
+
+    /// Takes a lock beside others who hold it shared, or turns one's own exclusive lock into it.
+    ///
+    /// # Errors
+    /// `Io` where the file system has no such locks.
+    fn try_shared(&self, kind: LockKind) -> Result<bool>;
+
+    /// Gives a lock back.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn unlock(&self, kind: LockKind) -> Result<()>;
+
+    /// Whether somebody else holds the lock, shared or exclusive.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn is_held_elsewhere(&self, kind: LockKind) -> Result<bool>;
+}
