@@ -64,19 +64,22 @@ impl Database {
 #[pymethods]
 impl Database {
     #[new]
-    #[pyo3(signature = (path, sync_on_write=true, *, config=None, access="exclusive",
-        lock_timeout=0.0, checkpoint_bytes=None, create=true))]
+    #[pyo3(signature = (path, sync_on_write=true, *, config=None, access="shared",
+        lock_timeout=None, checkpoint_bytes=None, create=true, maintenance="thread"))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
         path: &Bound<'_, PyAny>,
         sync_on_write: bool,
         config: Option<&Bound<'_, PyAny>>,
         access: &str,
-        lock_timeout: f64,
+        lock_timeout: Option<f64>,
         checkpoint_bytes: Option<u64>,
         create: bool,
+        maintenance: &str,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
+        opening.maintain(maintenance)?;
         opening.apply(config, checkpoint_bytes, create)?;
         let file = absolute_path(path)?;
         let path = file.clone().into_os_string();
@@ -387,12 +390,24 @@ impl Database {
 
     /// What opening the file found: records kept, bytes dropped, offsets.
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        reports::recovery(py, &self.database.recovery())
+        reports::recovery(py, &answered(self.database.recovery())?)
     }
 
     /// Closes the handle; repeatable. Other handles on the file go on.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         answered(py.detach(|| self.database.close_handle()))
+    }
+
+    /// A handle travels to another process as its path and options.
+    fn __getnewargs_ex__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<((OsString,), Bound<'py, PyDict>)> {
+        if self.database.is_closed() {
+            return Err(closed());
+        }
+        let keywords = opening::database_keywords(py, &self.database.settings())?;
+        Ok(((self.path.clone(),), keywords))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -4,6 +4,7 @@ use synadb_types::limits::{EXTENT_ALIGN, FRAME_BYTES_MAX, SMALL_PAYLOAD_BYTES_MA
 
 use crate::checksum::{append, crc32c, fold16, high32, low32};
 use crate::identity::Identity;
+use crate::log::Log;
 use crate::record::{self, Draft, Raw};
 use crate::region::Region;
 use crate::{Result, StorageError};
@@ -168,6 +169,22 @@ impl Head {
 #[must_use]
 pub fn next_offset(end: u64, gap: u64) -> u64 {
     if gap == 0 { end.next_multiple_of(8) } else { end.next_multiple_of(EXTENT_ALIGN) + gap }
+}
+
+/// Where the frames end that are published at or behind `from`, by their heads alone.
+#[must_use]
+pub fn published_end(log: &Log, from: u64) -> u64 {
+    let region = log.region();
+    let mut end = from;
+    while let Some(word) = region.load(end).filter(|word| *word != 0) {
+        let left = region.len().saturating_sub(end).min(HEAD_BYTES_MAX as u64) as usize;
+        let head = region.bytes(end, left);
+        match head.and_then(|bytes| Head::decode(log.seed(), end, word, bytes)) {
+            Some(head) => end = head.next(),
+            None => break,
+        }
+    }
+    end
 }
 
 /// What is known of a frame before its records are.

@@ -17,7 +17,7 @@ mod tables;
 pub mod value;
 pub mod vector;
 
-pub use config::{Access, DbConfig, Durability, OpenOptions};
+pub use config::{Access, DbConfig, Durability, Interrupt, Maintenance, OpenOptions, Settings};
 pub use db::{CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport};
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 use super::engine::Commit;
 use super::view::{Applied, ViewFactory};
 use super::{Engine, Generation, TableInfo, TableKind};
-use crate::config::Durability;
+use crate::config::{Durability, Terms};
 use crate::error::{Error, Result};
 
 /// One record of a commit.
@@ -48,14 +48,18 @@ impl Engine {
     /// The plan is the precondition: it looks, and appends or does not.
     pub fn transact<R>(
         &self,
+        terms: &Terms,
         durability: Durability,
         plan: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
     ) -> Result<R> {
-        let commit = self.lock_commit()?;
+        let mut commit = self.lock_commit()?;
+        self.enter(&mut commit, terms)?;
         let generation = self.generation.load_full();
         let mut transaction = Transaction { engine: self, commit, generation, end: 0 };
-        let result = plan(&mut transaction)?;
+        let result = plan(&mut transaction);
         let Transaction { mut commit, generation, end, .. } = transaction;
+        self.leave(&mut commit, durability)?;
+        let result = result?;
         if end > 0 && self.checkpoint_due(&commit) {
             self.write_checkpoint(&mut commit, &generation)?;
         }
@@ -66,7 +70,7 @@ impl Engine {
         Ok(result)
     }
 
-    /// As `transact`, but `None` where something might block: the lock, growth, a checkpoint.
+    /// As `transact`, but `None` where something might block: a lock, growth, a checkpoint.
     pub fn try_transact<R>(
         &self,
         bytes: usize,
@@ -75,12 +79,18 @@ impl Engine {
         self.check_poison()?;
         let Ok(commit) = self.commit.try_lock() else { return Ok(None) };
         let generation = self.generation.load_full();
+        let ours = !self.is_shared() || (commit.write.is_held() && !commit.reserved);
         let room = commit.writer.has_room(&generation.log, bytes as u64);
-        if !room || self.checkpoint_due(&commit) {
+        if !ours || !room || self.checkpoint_due(&commit) {
             return Ok(None);
         }
+        if self.is_shared() {
+            self.check_poison_of_all(generation.log.region())?;
+        }
         let mut transaction = Transaction { engine: self, commit, generation, end: 0 };
-        plan(&mut transaction).map(Some)
+        let result = plan(&mut transaction);
+        self.leave(&mut transaction.commit, Durability::Process)?;
+        result.map(Some)
     }
 
     fn checkpoint_due(&self, commit: &Commit) -> bool {

@@ -129,9 +129,10 @@ impl SynaDB {
     pub fn put(&self, key: &str, value: &ValueRef<'_>) -> Result<u64> {
         let engine = self.handle.writable()?;
         let item = self.item(key, value)?;
-        let put = engine.transact(self.handle.durability, |transaction| {
-            append(transaction, std::slice::from_ref(&item))
-        })?;
+        let put =
+            engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
+                append(transaction, std::slice::from_ref(&item))
+            })?;
         Ok(put.unwrap_or(0))
     }
 
@@ -144,7 +145,7 @@ impl SynaDB {
         let engine = self.handle.writable()?;
         let item = self.item(key, value)?;
         let bytes = item.value.as_ref().map_or(0, |v| v.payload.bytes().len()) + key.len();
-        if self.handle.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
+        if self.handle.terms.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
             return Ok(None);
         }
         let put = engine.try_transact(bytes + 256, |transaction| append_one(transaction, &item))?;
@@ -153,7 +154,7 @@ impl SynaDB {
 
     fn item<'a>(&self, key: &'a str, value: &'a ValueRef<'_>) -> Result<Item<'a>> {
         keys::check(key)?;
-        let encoded = value.encode(self.handle.compression);
+        let encoded = value.encode(self.handle.terms.compression);
         check_value(key, &encoded)?;
         Ok(Item { key, value: Some(encoded) })
     }
@@ -177,8 +178,9 @@ impl SynaDB {
             let count = rest.iter().take_while(fits).count().max(1);
             let (now, later) = rest.split_at(count);
             let last = later.is_empty();
-            let durability = if last { self.handle.durability } else { Durability::Process };
-            engine.transact(durability, |transaction| append(transaction, now))?;
+            let durability = if last { self.handle.terms.durability } else { Durability::Process };
+            engine
+                .transact(&self.handle.terms, durability, |transaction| append(transaction, now))?;
             rest = later;
         }
         Ok(values.len())
@@ -195,8 +197,10 @@ impl SynaDB {
             let value = encode_run(run);
             let item = [Item { key, value: Some(value) }];
             let last = std::ptr::eq(run.as_ptr_range().end, values.as_ptr_range().end);
-            let durability = if last { self.handle.durability } else { Durability::Process };
-            engine.transact(durability, |transaction| append(transaction, &item))?;
+            let durability = if last { self.handle.terms.durability } else { Durability::Process };
+            engine.transact(&self.handle.terms, durability, |transaction| {
+                append(transaction, &item)
+            })?;
         }
         Ok(values.len())
     }
@@ -225,7 +229,8 @@ impl SynaDB {
         let engine = self.handle.writable()?;
         keys::check(key)?;
         let item = [Item { key, value: None }];
-        let put = engine.transact(self.handle.durability, |tx| append(tx, &item))?;
+        let put = engine
+            .transact(&self.handle.terms, self.handle.terms.durability, |tx| append(tx, &item))?;
         Ok(put.is_some())
     }
 
@@ -250,7 +255,7 @@ impl SynaDB {
         for ((key, change), value) in batch.changes.iter().zip(&borrowed) {
             let value = match (change, value) {
                 (Change::Floats(values), _) => Some(encode_run(values)),
-                (Change::Put(_), Some(value)) => Some(value.encode(self.handle.compression)),
+                (Change::Put(_), Some(value)) => Some(value.encode(self.handle.terms.compression)),
                 _ => None,
             };
             if let Some(value) = &value {
@@ -258,7 +263,9 @@ impl SynaDB {
             }
             items.push(Item { key, value });
         }
-        engine.transact(self.handle.durability, |transaction| append(transaction, &items))
+        engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
+            append(transaction, &items)
+        })
     }
 }
 

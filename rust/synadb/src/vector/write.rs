@@ -72,7 +72,9 @@ impl VectorStore {
             let count = keys.iter().take_while(fits).count().max(1);
             let (now, later) = keys.split_at(count);
             let (now_rows, later_rows) = rows.split_at(count * dimensions);
-            new += engine.transact(self.durability, |tx| self.write_rows(tx, now, now_rows))?;
+            new += engine.transact(&self.handle.terms, self.handle.terms.durability, |tx| {
+                self.write_rows(tx, now, now_rows)
+            })?;
             (keys, rows) = (later, later_rows);
         }
         Ok(new)
@@ -230,7 +232,7 @@ impl VectorStore {
         let engine = self.handle.writable()?;
         keys::check(key)?;
         self.check_finite(&[key], vector)?;
-        engine.transact(self.durability, |transaction| {
+        engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
             let table = self.table_info(transaction)?;
             let hash = transaction.hash(key.as_bytes());
             let newest = transaction.newest(table.id, key.as_bytes(), hash)?;
@@ -256,7 +258,7 @@ impl VectorStore {
     pub fn remove(&self, key: &str) -> Result<bool> {
         let engine = self.handle.writable()?;
         keys::check(key)?;
-        engine.transact(self.durability, |transaction| {
+        engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
             let table = self.table_info(transaction)?;
             let hash = transaction.hash(key.as_bytes());
             let newest = transaction.newest(table.id, key.as_bytes(), hash)?;
