@@ -33,7 +33,8 @@ class SynaDB(_native.Database):
     to wait for another process: for its closing a file that it has for itself (default 0), and in
     each write for its letting go of the write lock (default 5). `maintenance` is `"thread"` (a
     background thread for each file, started when needed), `"inline"` or `"off"`.
-    `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False` raises `DatabaseMissingError` for a missing file.
+    `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False`
+    raises `DatabaseMissingError` for a missing file.
 
     Raises `DatabaseLockedError`, `MissingDirectoryError`, `PathIsDirectoryError`,
     `NotADatabaseError`, `LegacyFormatError`, `CorruptionError`, and on every call after
