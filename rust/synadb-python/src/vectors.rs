@@ -7,7 +7,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
-use synadb::vector;
+use synadb::{Pattern, vector};
 
 use crate::convert::{Text, absolute_path, answered, held_keys};
 use crate::database::Database;
@@ -294,8 +294,7 @@ impl VectorStore {
 
     /// The live keys, sorted.
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.open_check()?;
-        Ok(py.detach(|| self.store.keys()))
+        answered(py.detach(|| self.store.keys_matching(&Pattern::All)))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {

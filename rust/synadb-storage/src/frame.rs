@@ -1,6 +1,6 @@
 //! Frames: one commit each, whole or not at all.
 
-use synadb_types::limits::{EXTENT_ALIGN, FRAME_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX};
+use synadb_types::limits::{COUNTER_END, EXTENT_ALIGN, FRAME_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX};
 
 use crate::checksum::{append, crc32c, fold16, high32, low32};
 use crate::identity::Identity;
@@ -125,7 +125,7 @@ impl Head {
         let flags = u16::from_le_bytes([fixed[12], fixed[13]]);
         let check = u16::from_le_bytes([fixed[14], fixed[15]]);
         let time = u64::from_le_bytes(std::array::from_fn(|i| fixed[16 + i]));
-        if flags & !KNOWN_FLAGS != 0 {
+        if flags & !KNOWN_FLAGS != 0 || time >= COUNTER_END {
             return None;
         }
         let mut head_len = HEAD_BYTES;
@@ -325,6 +325,9 @@ impl<'a> Encoder<'a> {
             return Err(StorageError::FrameTooLarge { bytes: length as u64 });
         }
         let (front_len, offset) = (self.front.len(), self.plan.offset);
+        if self.plan.time >= COUNTER_END {
+            return Err(StorageError::corrupt(offset, "no time is left behind the frame before"));
+        }
         for &(start, patch, before) in &self.patches {
             let distance = (front_len - start + before) as u32;
             self.front[patch..patch + 4].copy_from_slice(&distance.to_le_bytes());

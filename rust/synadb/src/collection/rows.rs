@@ -8,7 +8,7 @@ use synadb_storage::extent::{PAGE_ALIGNED_BYTES_MIN, Reservation, Row};
 use synadb_storage::log::{Log, Record};
 use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
-use synadb_types::limits::{EXTENT_ALIGN, ROWS_MAX};
+use synadb_types::limits::{EXTENT_ALIGN, POSITION_END, ROWS_MAX};
 
 use crate::db::{Applied, Carried, Rewrite, TableInfo, TableView};
 use crate::keys::{AppendVec, AppendWords, KeyMap, KeyMapReader};
@@ -122,7 +122,8 @@ impl RowsView {
         let view = Self::over(table, row_bytes, KeyMap::import(sections)?, rows);
         let mut next = 0;
         for extent in view.reader.extents.iter() {
-            if extent.first != next || extent.rows > ROWS_MAX - next {
+            let fits = extent.first == next && extent.rows <= ROWS_MAX - next;
+            if !fits || extent.start >= POSITION_END {
                 return Err(implausible("extents of rows"));
             }
             next += extent.rows;

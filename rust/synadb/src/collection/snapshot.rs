@@ -88,14 +88,14 @@ impl Snapshot {
         if fits { Ok(record) } else { Err(StorageError::corrupt(born, "a row of another number")) }
     }
 
-    /// All live keys, in order.
-    pub fn keys(&self) -> Result<Vec<String>> {
+    /// Live keys that begin with `prefix`, in order.
+    pub fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         let mut keys = Vec::new();
         let mut take = |record: Record<'_>| {
             keys.push(String::from_utf8_lossy(record.key).into_owned());
         };
         let (log, seed) = (&self.generation.log, self.generation.hash_seed);
-        self.reader.keys.scan(log, seed, b"", self.visible, &mut take)?;
+        self.reader.keys.scan(log, seed, prefix.as_bytes(), self.visible, &mut take)?;
         Ok(keys)
     }
 }

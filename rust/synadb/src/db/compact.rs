@@ -12,7 +12,7 @@ use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
-use synadb_types::limits::SMALL_PAYLOAD_BYTES_MAX;
+use synadb_types::limits::{COUNTER_END, SMALL_PAYLOAD_BYTES_MAX};
 
 use super::open::{Role, load};
 use super::{Engine, Generation, TableInfo};
@@ -235,6 +235,9 @@ impl Engine {
             horizon: commit.writer.sequence,
             ..*old.log.identity()
         };
+        if identity.generation.max(identity.horizon) >= COUNTER_END {
+            return Err(StorageError::corrupt(0, "no generation is left behind this one"));
+        }
         region.allocate(FRAMES_START + PAGE_BYTES)?;
         region.store(0, &identity.page())?;
         let to = Log::new(region, identity);

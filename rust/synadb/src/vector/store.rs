@@ -12,6 +12,7 @@ use crate::config::{Durability, OpenOptions};
 use crate::db::{Handle, Stats, TableKind, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
+use crate::glob::Pattern;
 use crate::keys;
 use crate::kv::SynaDB;
 
@@ -165,8 +166,18 @@ impl VectorStore {
     /// All live keys, sorted; empty for a closed store.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        let snapshot = self.snapshot().ok().flatten();
-        snapshot.and_then(|snapshot| snapshot.keys().ok()).unwrap_or_default()
+        self.keys_matching(&Pattern::All).unwrap_or_default()
+    }
+
+    /// Live keys that a pattern matches, sorted.
+    ///
+    /// # Errors
+    /// `Closed`, `Corruption`.
+    pub fn keys_matching(&self, pattern: &Pattern) -> Result<Vec<String>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(Vec::new()) };
+        let mut keys = snapshot.keys(pattern.prefix()).map_err(|error| self.failure(error))?;
+        keys.retain(|key| pattern.matches(key));
+        Ok(keys)
     }
 
     /// Number of live keys; 0 for a closed store.
