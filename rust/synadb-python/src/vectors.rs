@@ -291,8 +291,7 @@ impl VectorStore {
 
     /// The live keys, sorted.
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.open_check()?;
-        Ok(py.detach(|| self.store.keys()))
+        answered(py.detach(|| self.store.live_keys()))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {

@@ -165,15 +165,24 @@ impl VectorStore {
     pub fn contains(&self, key: &str) -> Result<bool> {
         keys::check(key)?;
         let Some(snapshot) = self.snapshot()? else { return Ok(false) };
-        let found = snapshot.get(key.as_bytes()).map_err(|error| self.failure(error))?;
+        let found = snapshot.get(key.as_bytes());
+        let found = found.map_err(|error| self.failure(error).for_key(key.as_bytes()))?;
         Ok(found.is_some())
     }
 
-    /// All live keys, sorted; empty for a closed store.
+    /// All live keys, sorted; empty for a closed store, and where they cannot be read.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        let snapshot = self.snapshot().ok().flatten();
-        snapshot.and_then(|snapshot| snapshot.keys().ok()).unwrap_or_default()
+        self.live_keys().unwrap_or_default()
+    }
+
+    /// As [`VectorStore::keys`], but says what is wrong.
+    ///
+    /// # Errors
+    /// `Closed`, `Corruption`.
+    pub fn live_keys(&self) -> Result<Vec<String>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(Vec::new()) };
+        snapshot.keys().map_err(|error| self.failure(error))
     }
 
     /// Number of live keys; 0 for a closed store.
