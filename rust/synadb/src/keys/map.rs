@@ -183,6 +183,23 @@ impl KeyMapReader {
         Ok(Arc::clone(&sorted.entries))
     }
 
+    /// Hash and position of the newest record of every key, deletes too, in no order.
+    ///
+    /// Where a record is damaged, equal hashes stand for equal keys.
+    pub fn newest_of_all(&self, log: &Log) -> Vec<(u64, u64)> {
+        let mut pairs: Vec<(u64, u64)> = self.delta.pairs().collect();
+        for (hash, position) in self.image_pairs() {
+            let replaces = |newer| match (log.record(newer), log.record(position)) {
+                (Ok(newer), Ok(older)) => Ok::<_, ()>(newer.key == older.key),
+                _ => Ok(true),
+            };
+            if self.delta.find(hash, replaces).ok().flatten().is_none() {
+                pairs.push((hash, position));
+            }
+        }
+        pairs
+    }
+
     fn image_positions(&self) -> impl Iterator<Item = u64> {
         let slots = self.image.as_ref().map_or(&[][..], |image| image.bytes());
         (0..slots.len() as u64 / SLOT_BYTES).map(|i| slot(slots, i).1).filter(|p| *p != 0)
@@ -301,16 +318,7 @@ impl KeyMap {
 
     /// Saves an image of all keys, deleted ones too: a record that follows a delete names it.
     pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
-        let delta = &self.reader.delta;
-        let mut pairs: Vec<(u64, u64)> = delta.pairs().collect();
-        for (hash, position) in self.reader.image_pairs() {
-            let replaced = delta.find(hash, |newer| {
-                Ok::<_, StorageError>(log.record(newer)?.key == log.record(position)?.key)
-            })?;
-            if replaced.is_none() {
-                pairs.push((hash, position));
-            }
-        }
+        let pairs = self.reader.newest_of_all(log);
         let slots = (pairs.len() as u64 * 10 / 7 + 1).next_power_of_two().max(2);
         let mut image = vec![0; (slots * SLOT_BYTES) as usize];
         for (hash, position) in pairs {
