@@ -57,7 +57,7 @@ impl Engine {
         let result = plan(&mut transaction)?;
         let Transaction { mut commit, generation, end, .. } = transaction;
         if end > 0 && self.checkpoint_due(&commit) {
-            self.write_checkpoint(&mut commit, &generation)?;
+            self.checkpoint_behind(&mut commit, &generation);
         }
         drop(commit);
         if durability == Durability::Sync && end > 0 {
@@ -86,7 +86,7 @@ impl Engine {
     fn checkpoint_due(&self, commit: &Commit) -> bool {
         let least = self.checkpoint_bytes.load(Ordering::Relaxed);
         // A checkpoint is complete: in steps of half the log all of them cost what one costs.
-        commit.unsaved_bytes >= least.max(commit.saved_bytes / 2)
+        commit.unsaved_bytes - commit.put_off_at >= least.max(commit.saved_bytes / 2)
     }
 }
 

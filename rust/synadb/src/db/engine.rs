@@ -43,6 +43,8 @@ pub(super) struct Commit {
     /// Bytes of frames before and behind it: what a replay reads; extents do not count.
     pub saved_bytes: u64,
     pub unsaved_bytes: u64,
+    /// Of the latter, how many there were when a checkpoint failed.
+    pub put_off_at: u64,
 }
 
 impl Engine {
@@ -123,7 +125,7 @@ impl Engine {
         let tail = commit.writer.tail;
         let region = generation.log.region();
         self.sync_to(&generation, tail)?;
-        self.checkpoint_if_worth_it(&mut commit, &generation)?;
+        let saved = self.checkpoint_if_worth_it(&mut commit, &generation);
         let vouch = || {
             let word = control::pack_synced(tail, &generation.log.identity().database_id);
             if region.load(control::SYNCED) != Some(word) {
@@ -135,7 +137,8 @@ impl Engine {
             }
             region.sync()
         };
-        vouch().map_err(|error| self.failure(error))
+        vouch().map_err(|error| self.failure(error))?;
+        saved
     }
 }
 

@@ -238,8 +238,9 @@ fn replay(
     let sequence = checkpoint.map_or(log.identity().horizon, |checkpoint| checkpoint.sequence);
     let writer = Writer::new(start.position, start.link, start.last_frame, start.time, sequence);
     let opened = opened.take().ok_or_else(|| StorageError::corrupt(0, "opened twice"))?;
+    let (checkpointed, saved_bytes, unsaved_bytes, put_off_at) = (floor, floor, 0, 0);
     let mut commit =
-        Commit { writer, views, opened, checkpointed: floor, saved_bytes: floor, unsaved_bytes: 0 };
+        Commit { writer, views, opened, checkpointed, saved_bytes, unsaved_bytes, put_off_at };
     commit.catch_up(&generation, factory, found.tail)?;
     generation.raise_synced(found.synced.min(found.tail));
     commit.writer.marked = found.synced;
