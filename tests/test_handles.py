@@ -256,3 +256,19 @@ def test_lock_timeout_waits_for_the_other_writer(path: Path) -> None:
         assert waiter.wait(timeout=60) == 0
     with SynaDB(path) as db:
         assert db.keys() == ["a", "b"]
+
+
+def test_regression_checkpoint_that_fails_does_not_fail_the_write(path: Path) -> None:
+    in_its_place = path.with_name("a.db-ckpt")
+    in_its_place.mkdir()
+    with SynaDB(path, checkpoint_bytes=100) as db:
+        for n in range(50):
+            db.put(f"k{n:02}", n)
+        with pytest.raises(synadb.StorageError, match="replace"):
+            db.checkpoint()
+        in_its_place.rmdir()
+        for n in range(50, 100):
+            db.put(f"k{n:02}", n)
+        assert in_its_place.is_file()
+    with SynaDB(path) as db:
+        assert (db.get_many(db), db.recovery()["replayed_from"] > 8192) == (list(range(100)), True)

@@ -234,11 +234,11 @@ impl TableView for RowsView {
         self.keys.live()
     }
 
-    fn live_positions(&self, _log: &Log, _seed: u64) -> Result<Vec<u64>> {
+    fn live_positions(&self, _log: &Log) -> Vec<u64> {
         let reader = &self.reader;
         let rows = 0..reader.born.len();
         let live = rows.filter(|row| reader.died.get(*row) == Some(0));
-        Ok(live.filter_map(|row| reader.born.get(row)).filter(|born| *born != 0).collect())
+        live.filter_map(|row| reader.born.get(row)).filter(|born| *born != 0).collect()
     }
 
     fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
@@ -273,7 +273,7 @@ pub(crate) fn carry(
     rewrite: &mut Rewrite<'_>,
 ) -> Result<()> {
     let from = rewrite.from;
-    let positions = view.live_positions(&from.log, from.hash_seed)?;
+    let positions = view.live_positions(&from.log);
     let stride = stride(row_bytes);
     let per_extent = ((64 << 20) / stride).max(1) as usize;
     let mut first_row = 0;
@@ -283,14 +283,8 @@ pub(crate) fn carry(
         rewrite.region().allocate(start + reservation.bytes)?;
         let mut slot = 0;
         for position in piece {
-            let record = from.log.record(*position)?;
-            let bytes = match record.row_bytes() {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    rewrite.damaged(error, record.key)?;
-                    continue;
-                }
-            };
+            let Some(record) = rewrite.intact(from.log.record(*position), &[])? else { continue };
+            let Some(bytes) = rewrite.intact(record.row_bytes(), record.key)? else { continue };
             let Some(old) = Row::decode(record.payload()?) else { continue };
             let offset = start + u64::from(slot) * stride;
             rewrite.region().store(offset, bytes)?;

@@ -51,6 +51,15 @@ impl Engine {
         self.write_checkpoint(&mut commit, &generation)
     }
 
+    /// After a commit, which stands whatever becomes of the checkpoint.
+    ///
+    /// The log has it all; the next attempt comes when as much again was written.
+    pub(super) fn checkpoint_behind(&self, commit: &mut Commit, generation: &Generation) {
+        if self.write_checkpoint(commit, generation).is_err() {
+            commit.put_off_at = commit.unsaved_bytes;
+        }
+    }
+
     /// At close: only where something changed, and not while the tail is small.
     pub(super) fn checkpoint_if_worth_it(
         &self,
@@ -77,6 +86,7 @@ impl Engine {
         commit.checkpointed = tail;
         commit.saved_bytes += commit.unsaved_bytes;
         commit.unsaved_bytes = 0;
+        commit.put_off_at = 0;
         Ok(())
     }
 

@@ -61,7 +61,7 @@ impl Engine {
         self.leave(&mut commit, durability)?;
         let result = result?;
         if end > 0 && self.checkpoint_due(&commit) {
-            self.write_checkpoint(&mut commit, &generation)?;
+            self.checkpoint_behind(&mut commit, &generation);
         }
         drop(commit);
         if durability == Durability::Sync && end > 0 {
@@ -96,7 +96,7 @@ impl Engine {
     fn checkpoint_due(&self, commit: &Commit) -> bool {
         let least = self.checkpoint_bytes.load(Ordering::Relaxed);
         // A checkpoint is complete: in steps of half the log all of them cost what one costs.
-        commit.unsaved_bytes >= least.max(commit.saved_bytes / 2)
+        commit.unsaved_bytes - commit.put_off_at >= least.max(commit.saved_bytes / 2)
     }
 }
 

@@ -64,19 +64,22 @@ pub(crate) struct Carried {
 }
 
 impl Rewrite<'_> {
-    /// Leaves a damaged record behind, or fails, as was asked for.
-    pub fn damaged(&mut self, error: StorageError, key: &[u8]) -> StorageResult<()> {
-        match error {
-            StorageError::Corrupt { offset, reason } => {
+    /// What was read; where it is damaged it is left behind, or this fails, as was asked for.
+    ///
+    /// `key` is empty where the damage hides it.
+    pub fn intact<T>(&mut self, read: StorageResult<T>, key: &[u8]) -> StorageResult<Option<T>> {
+        match read {
+            Err(StorageError::Corrupt { offset, reason }) => {
                 let name = String::from_utf8_lossy(key);
-                let reason = format!("key {name:?}: {reason}");
+                let reason =
+                    if key.is_empty() { reason } else { format!("key {name:?}: {reason}") };
                 if self.skip_damaged {
                     self.skipped.push((offset, reason));
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(StorageError::Corrupt { offset, reason })
             }
-            other => Err(other),
+            read => read.map(Some),
         }
     }
 

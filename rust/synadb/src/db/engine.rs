@@ -56,6 +56,8 @@ pub(super) struct Commit {
     /// Bytes of frames before and behind it: what a replay reads; extents do not count.
     pub saved_bytes: u64,
     pub unsaved_bytes: u64,
+    /// Of the latter, how many there were when a checkpoint failed.
+    pub put_off_at: u64,
     /// Whether a transaction that is open keeps the write lock.
     pub reserved: bool,
 }
@@ -78,6 +80,7 @@ impl Commit {
             checkpointed,
             saved_bytes,
             unsaved_bytes: 0,
+            put_off_at: 0,
             reserved: false,
         }
     }

@@ -254,7 +254,7 @@ impl Engine {
         let tail = commit.writer.tail;
         let region = generation.log.region();
         self.sync_to(generation, tail)?;
-        self.checkpoint_if_worth_it(commit, generation)?;
+        let saved = self.checkpoint_if_worth_it(commit, generation);
         let act = || {
             let word = control::pack_synced(tail, &generation.log.identity().database_id);
             if region.load(control::SYNCED) != Some(word) {
@@ -267,6 +267,7 @@ impl Engine {
             }
             region.sync()
         };
-        act().map_err(|error| self.failure(error))
+        act().map_err(|error| self.failure(error))?;
+        saved
     }
 }

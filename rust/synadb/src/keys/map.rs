@@ -196,6 +196,29 @@ impl KeyMapReader {
         Ok(Arc::clone(&sorted.entries))
     }
 
+    /// Positions of the newest records of all keys that are not deleted, in no order.
+    pub fn live_positions(&self, log: &Log) -> Vec<u64> {
+        let words = self.newest_of_all(log).into_iter().map(|pair| pair.1);
+        words.filter(|word| word & DEAD == 0).collect()
+    }
+
+    /// Hash and word of the newest record of every key, deletes too, in no order.
+    ///
+    /// Where a record is damaged, equal hashes stand for equal keys.
+    fn newest_of_all(&self, log: &Log) -> Vec<(u64, u64)> {
+        let mut pairs: Vec<(u64, u64)> = self.delta.pairs().collect();
+        for (hash, word) in self.image_pairs() {
+            let replaces = |newer| match (log.record(newer), log.record(word & !DEAD)) {
+                (Ok(newer), Ok(older)) => Ok(newer.key == older.key),
+                _ => Ok(true),
+            };
+            if self.in_delta(hash, replaces).ok().flatten().is_none() {
+                pairs.push((hash, word));
+            }
+        }
+        pairs
+    }
+
     fn image_pairs(&self) -> impl Iterator<Item = (u64, u64)> {
         let slots = self.image.as_ref().map_or(&[][..], |image| image.bytes());
         (0..slots.len() as u64 / SLOT_BYTES).map(|i| slot(slots, i)).filter(|pair| pair.1 != 0)
@@ -308,16 +331,7 @@ impl KeyMap {
 
     /// Saves an image of all keys, deleted ones too: a record that follows a delete names it.
     pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
-        let delta = &self.reader.delta;
-        let mut pairs: Vec<(u64, u64)> = delta.pairs().collect();
-        for (hash, word) in self.reader.image_pairs() {
-            let replaced = self.reader.in_delta(hash, |newer| {
-                Ok(log.record(newer)?.key == log.record(word & !DEAD)?.key)
-            })?;
-            if replaced.is_none() {
-                pairs.push((hash, word));
-            }
-        }
+        let pairs = self.reader.newest_of_all(log);
         let slots = (pairs.len() as u64 * 10 / 7 + 1).next_power_of_two().max(2);
         let mut image = vec![0; (slots * SLOT_BYTES) as usize];
         for (hash, word) in pairs {

@@ -159,11 +159,12 @@ impl VectorStore {
     pub fn contains(&self, key: &str) -> Result<bool> {
         keys::check(key)?;
         let Some(snapshot) = self.snapshot()? else { return Ok(false) };
-        let found = snapshot.get(key.as_bytes()).map_err(|error| self.failure(error))?;
+        let found = snapshot.get(key.as_bytes());
+        let found = found.map_err(|error| self.failure(error).for_key(key.as_bytes()))?;
         Ok(found.is_some())
     }
 
-    /// All live keys, sorted; empty for a closed store.
+    /// All live keys, sorted; empty for a closed store, and where they cannot be read.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         self.keys_matching(&Pattern::All).unwrap_or_default()
