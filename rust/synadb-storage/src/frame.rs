@@ -18,11 +18,13 @@ const RECORD_OVERHEAD_BYTES: usize = 18;
 const MARK: u16 = 2;
 const GAP: u16 = 4;
 const FRONT: u16 = 8;
-const KNOWN_FLAGS: u16 = MARK | GAP | FRONT | REWRITTEN | SOLE;
+const KNOWN_FLAGS: u16 = MARK | GAP | FRONT | REWRITTEN | SOLE | RESERVES;
 /// The frame holds one record.
 pub const SOLE: u16 = 1;
 /// The frame was written by compaction and is not counted.
 pub const REWRITTEN: u16 = 16;
+/// The frame changes nothing but reserves space, and is not counted.
+pub const RESERVES: u16 = 32;
 
 /// Checksum state over what binds frames to one generation of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +113,12 @@ impl Head {
     #[must_use]
     pub fn is_rewritten(&self) -> bool {
         self.flags & REWRITTEN != 0
+    }
+
+    /// Whether the frame is a commit: sequence numbers count those.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.flags & (REWRITTEN | RESERVES) == 0
     }
 
     /// Decodes and checks a head; says nothing of the rest of the frame.
@@ -206,6 +214,8 @@ pub struct Plan {
     pub large: bool,
     /// Whether compaction writes it.
     pub rewritten: bool,
+    /// Whether it only reserves space.
+    pub reserves: bool,
 }
 
 /// Encodes one frame into a buffer that is used again.
@@ -247,6 +257,7 @@ impl<'a> Encoder<'a> {
         buffer.clear();
         let mut flags = if plan.sole { SOLE } else { 0 };
         flags |= if plan.rewritten { REWRITTEN } else { 0 };
+        flags |= if plan.reserves { RESERVES } else { 0 };
         let back = (plan.offset - plan.mark.min(plan.offset)) / 8;
         let mark = u32::try_from(back).ok().filter(|_| plan.mark != 0);
         flags |= if mark.is_some() { MARK } else { 0 };

@@ -59,14 +59,27 @@ impl Snapshot {
         });
     }
 
+    /// The first row at or behind `row` whose slot nobody writes to any more.
+    pub fn filled_from(&self, row: RowId) -> Option<RowId> {
+        let mut row = row.0;
+        while row < self.rows_end {
+            let extent = self.reader.extent_of(row)?;
+            if row - extent.first < extent.filled() {
+                return Some(RowId(row));
+            }
+            row = extent.first + extent.rows;
+        }
+        None
+    }
+
     /// The longest run of slots from `row` on.
     pub fn slots(&self, row: RowId) -> Option<Slots<'_>> {
         if row.0 >= self.rows_end {
             return None;
         }
         let extent = self.reader.extent_of(row.0)?;
-        let last = extent.rows.min(self.rows_end - extent.first);
-        let count = (last - (row.0 - extent.first)) as usize;
+        let last = extent.filled().min(self.rows_end - extent.first);
+        let count = last.checked_sub(row.0 - extent.first).filter(|count| *count > 0)? as usize;
         let stride = super::rows::stride(self.row_bytes);
         let offset = extent.start + u64::from(row.0 - extent.first) * stride;
         let len = (count - 1) * stride as usize + self.row_bytes as usize;

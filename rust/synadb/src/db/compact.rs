@@ -7,7 +7,7 @@ use synadb_storage::directory::Opened;
 use synadb_storage::extent::Reservation;
 use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
 use synadb_storage::lock::LockKind;
-use synadb_storage::log::{Log, Writer};
+use synadb_storage::log::{Log, Shape, Writer};
 use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
@@ -143,7 +143,8 @@ impl Rewrite<'_> {
     /// Writes one rewritten frame; returns where its gap begins.
     fn write(&mut self, drafts: &[Draft<'_>], gap: u64) -> StorageResult<u64> {
         let large = drafts.iter().any(|draft| draft.payload.len() > SMALL_PAYLOAD_BYTES_MAX);
-        let mut encoder = self.writer.rewriting_encoder(&self.to, drafts.len(), large, gap);
+        let shape = Shape { records: drafts.len(), large, gap, ..Shape::default() };
+        let mut encoder = self.writer.rewriting_encoder(&self.to, shape);
         for draft in drafts {
             encoder.push(draft);
         }

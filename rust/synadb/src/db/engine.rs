@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use synadb_storage::control;
@@ -13,6 +13,7 @@ use synadb_storage::log::Writer;
 use synadb_types::TableId;
 
 use super::maintenance::Maintainer;
+use super::reserve::Owner;
 use super::view::{TableView, ViewFactory};
 use super::{Generation, RecoveryReport};
 use crate::config::Maintenance;
@@ -37,6 +38,8 @@ pub(crate) struct Engine {
     pub(super) checkpoint_bytes: AtomicU64,
     pub(super) recovery: Mutex<RecoveryReport>,
     pub(super) handles: AtomicUsize,
+    /// Woken when a transaction ends.
+    pub(super) unreserved: Condvar,
     pub(super) maintenance: Maintenance,
     pub(super) maintainer: Maintainer,
 }
@@ -58,8 +61,8 @@ pub(super) struct Commit {
     pub unsaved_bytes: u64,
     /// Of the latter, how many there were when a checkpoint failed.
     pub put_off_at: u64,
-    /// Whether a transaction that is open keeps the write lock.
-    pub reserved: bool,
+    /// The transaction that is open and keeps the write lock.
+    pub reserved: Option<Owner>,
 }
 
 impl Commit {
@@ -81,7 +84,7 @@ impl Commit {
             saved_bytes,
             unsaved_bytes: 0,
             put_off_at: 0,
-            reserved: false,
+            reserved: None,
         }
     }
 }

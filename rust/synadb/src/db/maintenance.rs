@@ -107,7 +107,7 @@ impl Shared {
         let last = commit.write.last_commit_us();
         let idle = std::mem::replace(seen, last) == last;
         let wanted = is_wanted(region);
-        if commit.reserved || !(idle || wanted) {
+        if commit.reserved.is_some() || !(idle || wanted) {
             return;
         }
         if wanted && !idle && !commit.write.turn_is_over() {

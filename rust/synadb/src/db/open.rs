@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -196,6 +196,7 @@ impl Engine {
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
             recovery: Mutex::new(loaded.report),
             handles: AtomicUsize::new(1),
+            unreserved: Condvar::new(),
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
         });

@@ -89,7 +89,7 @@ impl Engine {
     /// After a commit, or none: keeps the write lock for the next one, or gives it back.
     #[inline]
     pub(super) fn leave(&self, commit: &mut Commit, durability: Durability) -> Result<()> {
-        if !commit.write.is_held() || commit.reserved {
+        if !commit.write.is_held() || commit.reserved.is_some() {
             return Ok(());
         }
         let generation = self.generation.load();
@@ -166,7 +166,7 @@ impl Commit {
             match head {
                 Some(head) if head.link == self.writer.link && head.time > self.writer.time => {
                     self.apply(generation, factory, &head)?;
-                    self.step_over(&head);
+                    self.step_over(generation, &head);
                 }
                 _ if vouched => {
                     let reason = "a frame that a living process vouches for does not fit";

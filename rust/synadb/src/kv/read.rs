@@ -83,6 +83,26 @@ impl SynaDB {
         self.get_with(key, |value| value.map(|value| value.to_owned()))
     }
 
+    /// Sequence number of the last commit that this handle sees.
+    ///
+    /// # Errors
+    /// `Closed`, `Corruption`.
+    pub fn sequence(&self) -> Result<u64> {
+        Ok(self.handle.open()?.current()?.sequence())
+    }
+
+    /// Sequence number of the commit that gave a key its newest value; `None` where it has none.
+    ///
+    /// # Errors
+    /// As [`SynaDB::get_with`].
+    pub fn version(&self, key: &str) -> Result<Option<u64>> {
+        self.with_record(key, |found| {
+            let Some((generation, _, record)) = found else { return Ok(None) };
+            let (sequence, _) = generation.commit_of(&record).map_err(|e| self.failure(key, e))?;
+            Ok(Some(sequence))
+        })
+    }
+
     /// All values of a key since its last delete, oldest first.
     ///
     /// # Errors
