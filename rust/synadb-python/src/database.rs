@@ -9,10 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyBytes, PyDict, PyIterator, PyList, PyString};
 use synadb::{Pattern, ValueRef};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Transaction};
 use crate::bulk;
-use crate::convert::{Blob, Held, Text, absolute_path, answered, into_object, to_object};
-use crate::errors::{closed, key_not_found, type_mismatch};
+use crate::convert::{
+    Blob, Held, Text, absolute_path, answered, held_keys, into_object, to_object,
+};
+use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
 use crate::numpy::{float_array, owned};
 use crate::opening::{self, Opening};
@@ -339,11 +341,46 @@ impl Database {
     }
 
     /// A batch: `with db.batch() as b:` commits its changes together at the end of the block.
-    fn batch(&self) -> PyResult<Batch> {
+    ///
+    /// With `expect`, a sequence number, it commits only if no key of the batch or of `reads` was
+    /// changed after that commit; `ConflictError` otherwise, and nothing is written.
+    #[pyo3(signature = (*, expect=None, reads=None))]
+    fn batch(&self, expect: Option<u64>, reads: Option<&Bound<'_, PyAny>>) -> PyResult<Batch> {
         if self.database.is_closed() {
             return Err(closed());
         }
-        Ok(Batch::new(self.database.clone()))
+        let mut changes = synadb::WriteBatch::new();
+        if let Some(sequence) = expect {
+            changes.expect_unchanged_since(sequence);
+        }
+        for key in reads.map(held_keys).transpose()?.unwrap_or_default() {
+            if expect.is_none() {
+                let reason = "it needs `expect`, the sequence number of the reading".to_owned();
+                return Err(invalid_argument("reads", reason));
+            }
+            answered(changes.read(&key))?;
+        }
+        Ok(Batch::new(self.database.clone(), changes))
+    }
+
+    /// A transaction: `with db.transaction() as t:` holds the write lock from here to the end of
+    /// the block, so that what is read is still true when its changes are committed together.
+    ///
+    /// Other writers, threads and processes alike, wait for its end, as long as their
+    /// `lock_timeout` says.
+    fn transaction(&self, py: Python<'_>) -> PyResult<Py<Transaction>> {
+        Transaction::begin(py, &self.database)
+    }
+
+    /// Sequence number of the last commit that this handle sees.
+    #[getter]
+    fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
+        answered(py.detach(|| self.database.sequence()))
+    }
+
+    /// Sequence number of the commit that gave `key` its newest value; `None` for an absent key.
+    fn version(&self, py: Python<'_>, key: Text<'_>) -> PyResult<Option<u64>> {
+        answered(py.detach(|| self.database.version(key.0)))
     }
 
     /// Rewrites the file with the newest value of each live key and reports what it freed.

@@ -38,6 +38,11 @@ pub struct VectorStore {
 }
 
 impl VectorStore {
+    /// The engine's store.
+    pub fn engine(&self) -> &vector::VectorStore {
+        &self.store
+    }
+
     fn width(&self) -> usize {
         usize::from(self.store.dimensions())
     }

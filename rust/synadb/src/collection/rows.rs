@@ -346,6 +346,7 @@ pub(crate) fn carry(
             rewrite.region().store(offset, bytes)?;
             let row = Row { row: first_row + slot, offset, replaces: NO_ROW, ..old };
             slot += 1;
+            let origin = rewrite.origin(&record);
             rewrite.push(Carried {
                 kind: RecordKind::Row,
                 tag: record.tag,
@@ -353,6 +354,7 @@ pub(crate) fn carry(
                 table: table.id,
                 key: record.key.to_vec(),
                 payload: row.encode().to_vec(),
+                origin,
             })?;
         }
         first_row += reservation.rows;

@@ -7,13 +7,14 @@ use synadb_storage::directory::Opened;
 use synadb_storage::extent::Reservation;
 use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
 use synadb_storage::lock::LockKind;
-use synadb_storage::log::{Log, Shape, Writer};
+use synadb_storage::log::{Log, Record, Shape, Writer};
 use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
 use synadb_types::limits::{COUNTER_END, SMALL_PAYLOAD_BYTES_MAX};
 
+use super::generation::Milestone;
 use super::open::{Role, load};
 use super::{Engine, Generation, TableInfo};
 use crate::config::{Durability, Terms};
@@ -51,6 +52,8 @@ pub(crate) struct Rewrite<'a> {
     skipped: Vec<(u64, String)>,
     pending: Vec<Carried>,
     pending_bytes: usize,
+    /// The frame of the last record that was asked for.
+    last: Option<Milestone>,
 }
 
 /// A record to be carried over.
@@ -61,6 +64,8 @@ pub(crate) struct Carried {
     pub table: TableId,
     pub key: Vec<u8>,
     pub payload: Vec<u8>,
+    /// Sequence number and time of its commit.
+    pub origin: (u64, u64),
 }
 
 impl Rewrite<'_> {
@@ -81,6 +86,14 @@ impl Rewrite<'_> {
             }
             read => read.map(Some),
         }
+    }
+
+    /// Sequence number and time of the commit that a record belongs to.
+    ///
+    /// Where damage hides them, those of the compaction.
+    pub fn origin(&mut self, record: &Record<'_>) -> (u64, u64) {
+        let found = self.from.commit_behind(&mut self.last, record);
+        found.unwrap_or((self.from.sequence(), self.writer.time))
     }
 
     /// Adds a record; several make a frame.
@@ -123,7 +136,6 @@ impl Rewrite<'_> {
         if pending.is_empty() {
             return Ok(());
         }
-        let origin = Some((self.from.sequence(), self.writer.time + 1));
         let drafts: Vec<Draft<'_>> = pending
             .iter()
             .map(|record| Draft {
@@ -134,7 +146,7 @@ impl Rewrite<'_> {
                 key: &record.key,
                 previous: 0,
                 payload: &record.payload,
-                origin,
+                origin: Some(record.origin),
             })
             .collect();
         self.write(&drafts, 0).map(|_| ())
@@ -160,6 +172,7 @@ impl Rewrite<'_> {
             table: TableId(0),
             key: table.name.as_bytes().to_vec(),
             payload: table.encode(),
+            origin: (self.from.sequence(), self.writer.time),
         })
     }
 }
@@ -167,7 +180,7 @@ impl Rewrite<'_> {
 impl Engine {
     /// Keeps the newest value of each live key only.
     pub fn compact(&self, terms: &Terms, options: CompactOptions) -> Result<CompactionReport> {
-        let mut commit = self.lock_commit()?;
+        let mut commit = self.lock_to_write(None, terms)?;
         self.enter(&mut commit, terms)?;
         let result = self.replace_log(&mut commit, options);
         self.leave(&mut commit, Durability::Sync)?;
@@ -254,6 +267,7 @@ impl Engine {
             skipped: Vec::new(),
             pending: Vec::new(),
             pending_bytes: 0,
+            last: None,
         };
         // Every table keeps its number, also one without a live key.
         for table in old.tables() {

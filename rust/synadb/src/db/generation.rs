@@ -35,7 +35,7 @@ pub(crate) struct Milestone {
 }
 
 /// Bytes of log for which there is one milestone.
-const MILESTONE_BYTES: u64 = 64 << 10;
+const MILESTONE_BYTES: u64 = 16 << 10;
 
 /// A table with the readers' half of its view.
 pub(crate) struct Table {
@@ -120,38 +120,55 @@ impl Generation {
 
     /// Sequence number and time of the commit that a record belongs to.
     ///
-    /// Walks at most the frames of 64 KiB of log.
+    /// Walks the frames of 16 KiB of log at most.
     ///
     /// # Errors
     /// `Corrupt` where a frame on the way is damaged.
     pub fn commit_of(&self, record: &Record<'_>) -> Result<(u64, u64)> {
+        self.commit_behind(&mut None, record)
+    }
+
+    /// As `commit_of`, for records in order of their positions: goes on from `last`, the frame of
+    /// the record before.
+    pub fn commit_behind(
+        &self,
+        last: &mut Option<Milestone>,
+        record: &Record<'_>,
+    ) -> Result<(u64, u64)> {
         if let Some(origin) = record.origin {
             return Ok(origin);
         }
-        let (mut from, mut to) = (0, self.milestones.len());
-        while from < to {
-            let middle = u64::midpoint(from, to);
-            let before = self.milestones.get(middle).is_some_and(|m| m.position <= record.position);
-            if before { from = middle + 1 } else { to = middle }
-        }
-        let start = from.checked_sub(1).and_then(|index| self.milestones.get(index)).copied();
-        let horizon = self.log.identity().horizon;
+        let near = last.filter(|last| {
+            (last.position..last.position + MILESTONE_BYTES).contains(&record.position)
+        });
+        let start = near.or_else(|| self.milestone_before(record.position));
         let (mut at, mut sequence) = match start {
             Some(milestone) => (milestone.position, milestone.sequence),
-            None => (FRAMES_START, horizon),
+            None => (FRAMES_START, self.log.identity().horizon),
         };
-        let mut first = start.is_some();
+        let mut known = start.is_some();
         while at < self.visible() {
             let unread = || StorageError::corrupt(at, "a frame on the way to a record");
             let head = self.log.frame(at)?.ok_or_else(unread)?;
-            sequence += u64::from(!first && head.counts());
-            first = false;
+            sequence += u64::from(!known && head.counts());
+            known = false;
             if record.position < head.end() {
+                *last = Some(Milestone { position: at, sequence, time: head.time });
                 return Ok((sequence, head.time));
             }
             at = head.next();
         }
         Err(StorageError::corrupt(record.position, "a record behind all frames"))
+    }
+
+    fn milestone_before(&self, position: u64) -> Option<Milestone> {
+        let (mut from, mut to) = (0, self.milestones.len());
+        while from < to {
+            let middle = u64::midpoint(from, to);
+            let before = self.milestones.get(middle).is_some_and(|m| m.position <= position);
+            if before { from = middle + 1 } else { to = middle }
+        }
+        self.milestones.get(from.checked_sub(1)?).copied()
     }
 
     /// Everything before this position is known to be on the medium.

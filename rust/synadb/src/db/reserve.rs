@@ -5,6 +5,8 @@ use std::sync::{Arc, MutexGuard};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use synadb_storage::fork;
+
 use super::Engine;
 use super::engine::Commit;
 use crate::config::{Durability, Terms};
@@ -24,6 +26,15 @@ pub(super) struct Owner {
 pub(crate) struct Reserved {
     engine: Arc<Engine>,
     owner: Owner,
+    /// Of the process that holds the lock: a forked child does not.
+    epoch: u64,
+}
+
+impl Reserved {
+    /// Whether this process keeps the lock of this engine.
+    pub fn holds(&self, engine: &Arc<Engine>) -> bool {
+        Arc::ptr_eq(&self.engine, engine) && self.epoch == fork::epoch()
+    }
 }
 
 impl Engine {
@@ -35,7 +46,7 @@ impl Engine {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let owner = Owner { number, thread: std::thread::current().id() };
         commit.reserved = Some(owner);
-        Ok(Reserved { engine: Arc::clone(self), owner })
+        Ok(Reserved { engine: Arc::clone(self), owner, epoch: fork::epoch() })
     }
 
     /// The commit mutex, once no transaction but the caller's own is open.
@@ -73,6 +84,9 @@ impl Engine {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
+        if self.epoch != fork::epoch() {
+            return;
+        }
         let Ok(mut commit) = self.engine.commit.lock() else { return };
         if commit.reserved == Some(self.owner) {
             commit.reserved = None;

@@ -114,6 +114,7 @@ pub(crate) fn carry(
             payload = fill(rewrite.region(), start, value)?.encode().to_vec();
             flags |= IN_EXTENT;
         }
+        let origin = rewrite.origin(&record);
         rewrite.push(Carried {
             kind: RecordKind::Put,
             tag,
@@ -121,6 +122,7 @@ pub(crate) fn carry(
             table: table.id,
             key: record.key.to_vec(),
             payload,
+            origin,
         })?;
     }
     Ok(())

@@ -246,6 +246,10 @@ impl SynaDB {
     ) -> Result<Option<u64>> {
         let engine = self.handle.writable()?;
         batch.check_database(engine)?;
+        if owner.is_some_and(|reserved| !reserved.holds(engine)) {
+            let reason = "it belongs to the process that began it".to_owned();
+            return Err(Error::InvalidArgument { argument: "transaction", reason });
+        }
         let borrowed: Vec<_> = batch.changes.iter().map(|(_, change)| change.borrowed()).collect();
         let mut items = Vec::with_capacity(batch.changes.len());
         for ((key, change), value) in batch.changes.iter().zip(&borrowed) {
