@@ -11,7 +11,7 @@ from typing_extensions import disjoint_base
 
 from synadb.config import DbConfig
 
-__all__ = ["Batch", "Database", "SearchResult", "VectorStore"]
+__all__ = ["Batch", "Database", "SearchResult", "Transaction", "VectorStore"]
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Blob: TypeAlias = bytes | bytearray | memoryview
@@ -91,6 +91,7 @@ class Database:
         /,
     ) -> None: ...
 
+@disjoint_base
 class Batch:
     def put(self, key: str, value: _Value | bytearray | memoryview | np.generic) -> None: ...
     def put_float(self, key: str, value: float) -> None: ...
