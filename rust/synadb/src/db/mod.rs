@@ -17,7 +17,7 @@ mod sync;
 mod view;
 
 pub(crate) use catalog::{TableInfo, TableKind};
-pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
+pub(crate) use commit::{Contribution, Op, OwnedOp, TOUCHED, Transaction};
 pub(crate) use compact::{Carried, Rewrite};
 pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
