@@ -122,7 +122,7 @@ fn a_log_restored_beside_a_newer_checkpoint_goes_on_as_itself() {
     store(&path, &older, newer.as_deref());
     let mut scribe = Scribe::open(&path, model, &fast());
     scribe.run((0..200).map(|_| Op::random(&mut random)));
-    scribe.act(&Op::Reopen { compression: false });
+    scribe.act(&Op::Reopen { compression: false, exclusive: false });
     let model = scribe.model.clone();
     let mut judge = common::reads::Judge::strict();
     common::reads::read_all(&scribe.open, &model, &[], &mut judge);

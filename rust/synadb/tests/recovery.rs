@@ -93,6 +93,12 @@ impl Written {
         commits(self.frames.iter().filter(|frame| frame.end() <= len))
     }
 
+    /// Where the last frame ends that lies before a length as a whole, its gap too.
+    fn end_of_whole(&self, len: u64) -> u64 {
+        let last = self.frames.iter().rfind(|frame| frame.end() <= len);
+        last.map_or(8192, Frame::next).min(len)
+    }
+
     /// Opens what is at `path`, finds the commits up to `sequence` and no other, and goes on.
     fn assert_holds(&self, path: &Path, sequence: u64) {
         let mut model = stage_at(&self.stages, sequence).clone();
@@ -141,6 +147,8 @@ fn killed_files_cut_anywhere_open(saves: bool) {
     }
 }
 
+/// Defects 1 and 13 of the original: a torn tail takes nothing else along, and of a torn batch
+/// nothing is there.
 #[test]
 fn a_killed_writers_file_cut_anywhere_opens_with_all_earlier_commits() {
     killed_files_cut_anywhere_open(false);
@@ -151,6 +159,7 @@ fn so_does_one_with_a_checkpoint_beside_it() {
     killed_files_cut_anywhere_open(true);
 }
 
+/// Defect 3 of the original, where the damage is at the end: what was synced is gone, and said so.
 #[test]
 fn a_closed_file_cut_anywhere_is_refused_by_both_offsets_and_unchanged() {
     let folder = folder();
@@ -162,8 +171,7 @@ fn a_closed_file_cut_anywhere_is_refused_by_both_offsets_and_unchanged() {
         let _note = Note(|| format!("a cut at {len}"));
         let bytes = &written.closed[..len as usize];
         store(&path, bytes, None);
-        let accepted = written.frames.iter().filter(|frame| frame.end() <= len);
-        let end = accepted.last().map_or(8192, Frame::next).min(len);
+        let end = written.end_of_whole(len);
         assert_refused(&path, bytes, &[end], synced);
     }
     for len in synced as usize..=written.closed.len() {
@@ -185,8 +193,7 @@ fn so_is_one_with_a_checkpoint_at_its_end() {
         let _note = Note(|| format!("a cut at {len}"));
         let bytes = &closed[..len as usize];
         store(&path, bytes, checkpoint.as_deref());
-        let accepted = written.frames.iter().filter(|frame| frame.end() <= len);
-        let end = accepted.last().map_or(8192, Frame::next).min(len);
+        let end = written.end_of_whole(len);
         // Where the last frame's head is there, the checkpoint fits and the log ends at the cut.
         assert_refused(&path, bytes, &[end, len], synced);
     }
@@ -213,6 +220,91 @@ fn a_flip_in_what_was_not_synced_takes_away_later_commits_only() {
     }
 }
 
+/// Defects 18 and 22 of the original: junk behind the end costs one look, and is reported.
+#[test]
+fn megabytes_behind_the_end_are_dropped_and_reported() {
+    const JUNK: u64 = 8 << 20;
+    let folder = folder();
+    let path = folder.path().join("log.db");
+    let written = write(&path, false);
+    let tail = written.tail();
+    let mut bytes = written.killed[..tail as usize].to_vec();
+    bytes.resize((tail + JUNK) as usize, 0xff);
+    store(&path, &bytes, None);
+    let reader = Open::new(&path, &reading()).expect("opens for reading");
+    let report = reader.db.recovery().expect("open");
+    assert!(report.torn && report.needs_recovery, "{report:?}");
+    assert_eq!((report.tail, report.bytes_dropped, report.commits_dropped), (tail, JUNK, 0));
+    assert_eq!(report.commits_replayed, commits(&written.frames));
+    drop(reader);
+    written.assert_holds(&path, commits(&written.frames));
+}
+
+/// The mark in a later frame says what the file lacks; of a payload its reader finds out.
+#[test]
+fn a_flip_below_a_killed_writers_mark_is_reported_and_takes_away_no_synced_commit() {
+    let folder = folder();
+    let path = folder.path().join("log.db");
+    let written = write(&path, false);
+    let synced = written.cuts().start;
+    let mut refused = 0;
+    for at in 8192..synced {
+        let _note = Note(|| format!("a flip at {at}"));
+        let mut bytes = written.killed.clone();
+        bytes[at as usize] ^= 1 << (at % 8);
+        store(&path, &bytes, None);
+        let in_front =
+            |frame: &&Frame| (frame.offset..frame.offset + frame.front_len as u64).contains(&at);
+        if let Some(frame) = written.frames.iter().find(in_front) {
+            assert_refused(&path, &bytes, &[frame.offset], synced);
+            refused += 1;
+            continue;
+        }
+        let open = Open::new(&path, &fast()).expect("opens");
+        let sequence = open.db.stats().expect("stats").sequence;
+        // Slots that were reserved below the mark are filled by commits behind it.
+        assert!(sequence >= written.whole(synced), "{sequence} commits");
+        let model = stage_at(&written.stages, sequence);
+        read_all(&open, model, &ABSENT, &mut Judge::lenient());
+    }
+    assert!(refused > 300, "{refused}");
+}
+
+/// Two copies of a file went their own ways; a part of one lies behind a part of the other.
+#[test]
+fn frames_of_another_history_are_not_taken_for_the_next_ones() {
+    let folder = folder();
+    let path = folder.path().join("log.db");
+    let mut scribe = Scribe::create(&path);
+    scribe.run([put("int", 1), put("text", "t".repeat(100))]);
+    let model = scribe.model.clone();
+    scribe.close();
+    let (base, _) = load(&path);
+    let history = |value: i64| {
+        store(&path, &base, None);
+        let mut scribe = Scribe::open(&path, model.clone(), &fast());
+        scribe.run((0..20).map(|i| put(&format!("key/{}", i % 5), value + i)));
+        let (killed, _) = load(&path);
+        scribe.close();
+        killed
+    };
+    let (first, second) = (history(100), history(120));
+    let places = frames(&first);
+    assert!(places.iter().zip(&frames(&second)).all(|(a, b)| a.next() == b.next()));
+    for (kept, place) in places.iter().enumerate().skip(3) {
+        let _note = Note(|| format!("{kept} frames of the first"));
+        let at = place.offset as usize;
+        store(&path, &[&first[..at], &second[at..]].concat(), None);
+        let open = Open::new(&path, &fast()).expect("opens");
+        assert_eq!(open.db.stats().expect("stats").sequence, kept as u64);
+        let mut model = model.clone();
+        for i in 0..kept as i64 - 2 {
+            model.change(&format!("key/{}", i % 5), &Change::Put(Value::Int(100 + i)));
+        }
+        read_all(&open, &model, &ABSENT, &mut Judge::strict());
+    }
+}
+
 /// After a recovery that dropped `dropped`, a thousand acts and further recoveries bring nothing
 /// of it back. On disk, where ranges are zeroed by another way than in memory.
 fn assert_dropped_for_good(damage: impl FnOnce(&mut Vec<u8>, &[Frame]), seed: u64) {
@@ -235,11 +327,18 @@ fn assert_dropped_for_good(damage: impl FnOnce(&mut Vec<u8>, &[Frame]), seed: u6
     let written = frames(&bytes);
     let first = written.iter().position(|frame| frame.offset == synced).expect("a frame");
     damage(&mut bytes, &written[first..]);
+    let len = bytes.len() as u64;
+    let whole = commits(written[first + 1..].iter().filter(|frame| frame.end() <= len));
+    let last = bytes.iter().rposition(|byte| *byte != 0).expect("a byte") as u64;
+    let bytes_dropped = last + 1 - synced;
     store(&path, &bytes, None);
 
     let mut scribe = Scribe::open(&path, kept.1, &fast());
     assert_eq!(scribe.sequence(), kept.0);
-    assert!(scribe.open.db.recovery().expect("open").torn);
+    let report = scribe.open.db.recovery().expect("open");
+    assert_eq!((report.torn, report.needs_recovery, report.tail), (true, false, synced));
+    assert_eq!(report.commits_dropped, whole);
+    assert_eq!(report.bytes_dropped, bytes_dropped);
     scribe.run((0..1000).map(|_| Op::random(&mut random)));
     read_all(&scribe.open, &scribe.model, &["lost/0"], &mut Judge::strict());
     let (bytes, _) = load(&path);
@@ -274,11 +373,13 @@ fn assert_dropped_for_good(damage: impl FnOnce(&mut Vec<u8>, &[Frame]), seed: u6
     }
 }
 
+/// Defects 1 and 22 of the original: what was dropped is reported, and gone.
 #[test]
 fn what_a_cut_dropped_never_comes_back() {
     assert_dropped_for_good(|bytes, dropped| bytes.truncate(dropped[0].end() as usize - 1), 1);
 }
 
+/// Defect 22 of the original: whole commits that go with a damaged one are counted.
 #[test]
 fn what_was_dropped_behind_a_flip_never_comes_back() {
     assert_dropped_for_good(|bytes, dropped| bytes[dropped[0].offset as usize + 30] ^= 4, 2);

@@ -485,7 +485,7 @@ fn find_end(
         }
         // Between what was loaded first and last the writer went on: what it published fits.
         if let Ok(found) = found {
-            return Ok(Recovery { torn: false, frames_dropped: 0, bytes_dropped: 0, ..found });
+            return Ok(Recovery { torn: false, commits_dropped: 0, bytes_dropped: 0, ..found });
         }
         std::thread::sleep(LOCK_POLL);
     }

@@ -67,7 +67,7 @@ pub enum Op {
     Compact,
     Checkpoint,
     Sync,
-    Reopen { compression: bool },
+    Reopen { compression: bool, exclusive: bool },
     Kill,
 }
 

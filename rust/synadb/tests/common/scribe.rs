@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use synadb::{Error, OpenOptions, Result, WriteBatch};
+use synadb::{Access, Error, OpenOptions, Result, WriteBatch};
 
 use super::model::{Change, Model, Op};
 use super::{Open, checkpoint_of, create, fast, load, reads, remove, store};
@@ -71,8 +71,9 @@ impl Scribe {
             }
             Op::Checkpoint => self.open.db.checkpoint().expect("saves"),
             Op::Sync => self.open.db.sync().expect("syncs"),
-            Op::Reopen { compression } => {
-                let options = self.options.clone().compression(*compression);
+            Op::Reopen { compression, exclusive } => {
+                let access = if *exclusive { Access::Exclusive } else { Access::Shared };
+                let options = self.options.clone().compression(*compression).access(access);
                 self.reopen(&self.path.clone(), options);
             }
             Op::Kill => self.kill(),
