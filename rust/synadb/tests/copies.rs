@@ -92,18 +92,23 @@ fn a_whole_copy_in_a_value_stays_a_value() {
     let path = folder.path().join("log.db");
     let mut scribe = Scribe::create(&path);
     ghosts(&mut scribe);
-    scribe.act(&Op::Sync);
+    // The copy has a mark in it, which must not speak for the file around it.
+    scribe.run([Op::Sync, put("ghost", 1), Op::Sync]);
     let (copy, _) = load(&path);
     let tail = scribe.open.db.stats().expect("stats").log_bytes as usize;
     bury(&mut scribe);
     scribe.act(&Op::Sync);
     let from = scribe.open.db.stats().expect("stats").log_bytes;
     // Frames are looked for at multiples of 8: the copy begins at each distance from one.
+    let mut aligned = 0;
     for padding in 0..8 {
         let value = [&vec![0; padding], &copy[..tail]].concat();
-        scribe.act(&put("copy", Value::Bytes(value)));
+        scribe.act(&put(&format!("copy/{padding}"), Value::Bytes(value)));
+        let at = payload_at(&load(&path).0) + padding as u64;
+        aligned += u32::from(at.is_multiple_of(8));
         scribe.act(&put("key", i64::try_from(padding).expect("small")));
     }
+    assert_eq!(aligned, 1);
     let (killed, _) = load(&path);
     let stages = scribe.close();
     let (closed, _) = load(&path);

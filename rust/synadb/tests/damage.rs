@@ -10,7 +10,7 @@ use common::model::{Change, Model, Op};
 use common::reads::{Judge, read_all};
 use common::scribe::Scribe;
 use common::{Note, Open, fast, folder, load, reading, store};
-use synadb::{Error, Value};
+use synadb::{CompactOptions, Error, Value};
 
 const ABSENT: [&str; 3] = ["gone", "never", "dead"];
 
@@ -133,16 +133,19 @@ fn flip_each(checkpoint: Option<usize>) {
     }
 }
 
+/// Defects 2 and 3 of the original: no flip changes an answer in silence.
 #[test]
 fn a_flip_in_a_log_without_checkpoint_is_found_and_gives_no_other_answer() {
     flip_each(None);
 }
 
+/// Defects 2 and 3 of the original, and what was saved is behind the damage or before it.
 #[test]
 fn a_flip_in_a_log_with_a_checkpoint_in_its_middle_is_found_and_gives_no_other_answer() {
     flip_each(Some(0));
 }
 
+/// Defects 2 and 3 of the original: nothing is replayed, so that each read finds out by itself.
 #[test]
 fn a_flip_in_a_log_with_a_checkpoint_at_its_end_is_found_and_gives_no_other_answer() {
     flip_each(Some(1));
@@ -177,6 +180,35 @@ fn a_checkpoint_cut_anywhere_changes_no_answer() {
         let open = Open::new(&path, &reading()).expect("opens");
         read_all(&open, &written.model, &ABSENT, &mut Judge::strict());
     }
+}
+
+/// Defect 15 of the original: one damaged value does not keep the rest from being compacted.
+#[test]
+fn compaction_names_what_is_damaged_and_carries_the_rest_over() {
+    let folder = folder();
+    let path = folder.path().join("log.db");
+    let Written { mut log, mut model, .. } = write(&path);
+    let at = log.windows(90).position(|bytes| bytes == [b'u'; 90]).expect("the newest text");
+    log[at + 7] ^= 1;
+    store(&path, &log, None);
+    let open = Open::new(&path, &fast()).expect("opens");
+    let frames = || std::fs::read(&path).expect("read").split_off(8192);
+    let before = frames();
+    match open.db.compact() {
+        Err(Error::Corruption { offset, reason, .. }) => {
+            assert_eq!(offset, at as u64);
+            assert!(reason.contains("\"text\""), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(frames() == before, "a compaction that failed has changed the log");
+    let report = open.db.compact_with(&CompactOptions { skip_damaged: true }).expect("compacts");
+    let [(offset, reason)] = &report.skipped[..] else { panic!("{report:?}") };
+    assert!(*offset == at as u64 && reason.contains("\"text\""), "{report:?}");
+    model.values.remove("text");
+    model.compact();
+    read_all(&open, &model, &["text"], &mut Judge::strict());
+    assert_eq!(open.db.verify().expect("verifies").damage, []);
 }
 
 /// Of a value in an extent some bytes of each chunk; of its checksums and the frames more of them.

@@ -126,7 +126,7 @@ fn accidents_in_log_header_and_checkpoint_cause_no_panic() {
     let path = folder.path().join("log.db");
     let (log, checkpoint) = write(&path);
     let (mut random, mut tried) = (Random(6), Tried::default());
-    for round in 0..3000 {
+    for round in 0..2000 {
         let _note = Note(|| format!("round {round}"));
         let (mut log, mut checkpoint) = (log.clone(), checkpoint.clone());
         match round % 4 {
@@ -146,9 +146,10 @@ fn accidents_in_log_header_and_checkpoint_cause_no_panic() {
         tried.try_file(&path);
     }
     println!("{tried:?}");
-    assert!(tried.opened > 1000, "{tried:?}");
+    assert!(tried.opened > 700, "{tried:?}");
 }
 
+/// Defect 12 of the original, its second half: no size in a file is taken at its word.
 #[test]
 fn lies_in_frames_with_good_checksums_cause_no_panic() {
     let folder = folder();
@@ -159,7 +160,7 @@ fn lies_in_frames_with_good_checksums_cause_no_panic() {
     places.seal(&mut sealed);
     assert!(sealed == log, "a good log is sealed already");
     let (mut random, mut tried) = (Random(7), Tried::default());
-    for round in 0..2000 {
+    for round in 0..1200 {
         let _note = Note(|| format!("round {round}"));
         let mut log = log.clone();
         places.mutate(&mut log, &mut random);
@@ -170,7 +171,7 @@ fn lies_in_frames_with_good_checksums_cause_no_panic() {
         tried.try_file(&path);
     }
     println!("{tried:?}");
-    assert!(tried.opened > 500, "{tried:?}");
+    assert!(tried.opened > 300, "{tried:?}");
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn lies_in_checkpoints_with_good_checksums_cause_no_panic() {
     seal_checkpoint(&mut sealed);
     assert!(sealed == checkpoint, "a good checkpoint is sealed already");
     let (mut random, mut tried) = (Random(8), Tried::default());
-    for round in 0..2000 {
+    for round in 0..1200 {
         let _note = Note(|| format!("round {round}"));
         let mut checkpoint = checkpoint.clone();
         mutate_checkpoint(&mut checkpoint, &mut random);
@@ -191,19 +192,20 @@ fn lies_in_checkpoints_with_good_checksums_cause_no_panic() {
         tried.try_file(&path);
     }
     println!("{tried:?}");
-    assert!(tried.opened > 1500, "{tried:?}");
+    assert!(tried.opened > 900, "{tried:?}");
 }
 
+/// Defect 12 of the original, its second half: lengths of LZ4 blocks, extents and rows that lie.
 #[test]
 fn logs_of_any_records_cause_no_panic() {
     let folder = folder();
     let path = folder.path().join("log.db");
     let (mut random, mut tried) = (Random(9), Tried::default());
-    for round in 0..3000 {
+    for round in 0..2000 {
         let _note = Note(|| format!("round {round}"));
         store(&path, &Composer::new(&mut random).compose(), None);
         tried.try_file(&path);
     }
     println!("{tried:?}");
-    assert!(tried.opened > 500 && tried.compacted > 300 && tried.vectors > 1000, "{tried:?}");
+    assert!(tried.opened > 350 && tried.compacted > 200 && tried.vectors > 700, "{tried:?}");
 }
