@@ -215,6 +215,15 @@ def test_defect_20_opening_and_closing_let_other_files_be_opened(
     assert most_done_during(replay_and_save, open_another, 50) >= 50
 
 
+@pytest.mark.timeout(60)
+def test_regression_compaction_reads_a_frame_once_for_all_of_its_records(many_keys: Path) -> None:
+    copy = many_keys.with_name("copy.db")
+    copy.write_bytes(many_keys.read_bytes())
+    with SynaDB(copy) as db:
+        db.compact()
+        assert (len(db), db["key/77777"]) == (MANY_KEYS, 77_777)
+
+
 def test_defect_21_history_is_empty_after_a_delete(db: SynaDB) -> None:
     db.append_many("h", [1.0, 2.0])
     db.put("h", "text")
