@@ -20,7 +20,7 @@ OPEN_IN_ROUNDS = """
 import sys, synadb
 for line in sys.stdin:
     try:
-        db = synadb.SynaDB(sys.argv[1])
+        db = synadb.SynaDB(sys.argv[1], access="exclusive")
     except synadb.DatabaseLockedError:
         db = None
     print("open" if db else "locked", flush=True)
@@ -35,7 +35,7 @@ for line in sys.stdin:
 def test_defect_05_second_writing_process_is_refused_with_the_pid(path: Path) -> None:
     code = (
         "import sys, synadb\n"
-        "try:\n    synadb.SynaDB(sys.argv[1])\n"
+        "try:\n    synadb.SynaDB(sys.argv[1], access='exclusive')\n"
         "except synadb.DatabaseLockedError as error:\n    print(error)\n"
     )
     with SynaDB(path) as db:

@@ -1,4 +1,4 @@
-"""Defects 23 to 36: what `SynaDB` takes, gives back and raises."""
+"""Defects 11 and 23 to 36: what `SynaDB` takes, gives back and raises."""
 
 from __future__ import annotations
 
@@ -32,6 +32,32 @@ PUTS: dict[str, Callable[[SynaDB, str], object]] = {
     "setitem": lambda db, key: db.__setitem__(key, 1),
     "batch": lambda db, key: db.batch().put(key, 1),
 }
+
+
+LONG_KEYS = {
+    "below": "k" * 65_534,
+    "at": "k" * 65_535,
+    "at, of three bytes each": "\u20ac" * 21_845,
+    "above": "k" * 65_536,
+    "above, of three bytes each": "\u20ac" * 21_846,
+}
+
+
+@pytest.mark.parametrize("put", PUTS)
+@pytest.mark.parametrize("length", LONG_KEYS)
+def test_defect_11_key_that_is_accepted_is_readable(path: Path, put: str, length: str) -> None:
+    key = LONG_KEYS[length]
+    with SynaDB(path) as db:
+        if length.startswith("above"):
+            with pytest.raises(synadb.KeyTooLongError, match=rf"{len(key.encode())}.*65535"):
+                PUTS[put](db, key)
+        else:
+            PUTS[put](db, key)
+        expected = [] if length.startswith("above") or put == "batch" else [key]
+        assert (db.keys(), len(db.history(key[:21_845]))) == (expected, int(key[:21_845] in db))
+    with SynaDB(path) as db:
+        assert (db.keys(), [len(db.history(name)) for name in db]) == (expected, [1] * len(expected))
+        assert db.verify()["ok"]
 
 
 @pytest.mark.parametrize("put", PUTS)
@@ -144,6 +170,9 @@ CALLS: dict[str, Callable[[SynaDB], object]] = {
     "history": lambda db: db.history("k"),
     "get_history_tensor": lambda db: db.get_history_tensor("k"),
     "keys": lambda db: db.keys(),
+    "transaction": lambda db: db.transaction(),
+    "sequence": lambda db: db.sequence,
+    "version": lambda db: db.version("k"),
     "keys of a pattern": lambda db: db.keys("a*"),
     "delete": lambda db: db.delete("k"),
     "delitem": lambda db: db.__delitem__("k"),

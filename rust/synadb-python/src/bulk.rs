@@ -5,10 +5,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyList, PyString};
-use synadb::{SynaDB, ValueRef, WriteBatch};
+use synadb::limits::VALUE_BYTES_MAX;
+use synadb::{Error, SynaDB, ValueRef, WriteBatch};
 
 use crate::convert::{Held, answered, held_keys, held_str, to_object};
-use crate::errors::{dimension, invalid_argument};
+use crate::errors::{closed, dimension, invalid_argument, raised};
 use crate::numpy::float_array;
 
 /// Values of one commit of `append_many`.
@@ -67,6 +68,7 @@ pub fn put_many(
     items: &Bound<'_, PyAny>,
     values: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<usize> {
+    check_open(database)?;
     let held = match values {
         Some(values) => paired(held_keys(items)?, values)?,
         None => mapped(items)?,
@@ -74,7 +76,8 @@ pub fn put_many(
     let pairs: Vec<(&str, ValueRef<'_>)> =
         held.iter().map(|(key, value)| (&**key, value.as_value())).collect();
     if pairs.len() > VALUES_PER_COMMIT {
-        check_keys(&pairs)?;
+        check_keys(pairs.iter().map(|(key, _)| *key))?;
+        check_sizes(&pairs)?;
     }
     let mut count = 0;
     for piece in pairs.chunks(VALUES_PER_COMMIT) {
@@ -86,12 +89,36 @@ pub fn put_many(
     Ok(count)
 }
 
+/// Refuses a closed handle, where no later call would because there is nothing to do.
+fn check_open(database: &SynaDB) -> PyResult<()> {
+    if database.is_closed() { Err(closed()) } else { Ok(()) }
+}
+
 /// Refuses a bad key before the first of several commits.
-fn check_keys(pairs: &[(&str, ValueRef<'_>)]) -> PyResult<()> {
+///
+/// # Errors
+/// `EmptyKeyError`, `KeyTooLongError`.
+pub fn check_keys<'a>(keys: impl Iterator<Item = &'a str>) -> PyResult<()> {
     let mut checked = WriteBatch::new();
-    for (key, _) in pairs {
+    for key in keys {
         answered(checked.delete(key))?;
         checked.clear();
+    }
+    Ok(())
+}
+
+/// Refuses a value beyond the limit before the first of several commits.
+fn check_sizes(pairs: &[(&str, ValueRef<'_>)]) -> PyResult<()> {
+    for (key, value) in pairs {
+        let bytes = match value {
+            ValueRef::Text(text) => text.len(),
+            ValueRef::Bytes(bytes) => bytes.len(),
+            ValueRef::Vector(components) => size_of_val(&**components),
+            ValueRef::Null | ValueRef::Float(_) | ValueRef::Int(_) => 0,
+        };
+        if bytes > VALUE_BYTES_MAX {
+            return Err(raised(Error::ValueTooLarge { key: (*key).to_owned(), bytes }));
+        }
     }
     Ok(())
 }
@@ -106,6 +133,7 @@ pub fn get_many<'py>(
     keys: &Bound<'py, PyAny>,
     default: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
+    check_open(database)?;
     let default = default.unwrap_or_else(|| py.None().into_bound(py));
     let list = PyList::empty(py);
     for (count, key) in held_keys(keys)?.iter().enumerate() {

@@ -26,6 +26,7 @@ pub use kv::{SynaDB, Transaction, WriteBatch};
 pub use original::{
     close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
 };
+pub use synadb_types::limits;
 pub use value::{Value, Value as Atom, ValueRef};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
 
