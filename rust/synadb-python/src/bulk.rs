@@ -19,17 +19,20 @@ const VALUES_PER_COMMIT: usize = 1 << 16;
 /// Values read between two looks at the signals.
 const READS_PER_LOOK: usize = 1 << 12;
 
-/// The array, refused unless it has one dimension.
+/// The argument as an array, refused unless it has one dimension.
 ///
 /// # Errors
-/// `DimensionError` with the shape.
-pub fn one_dimensional<T: numpy::Element>(
-    array: PyReadonlyArrayDyn<'_, T>,
-) -> PyResult<PyReadonlyArrayDyn<'_, T>> {
+/// `DimensionError` with the shape, and as `float_array`.
+pub fn one_dimensional<'py, T: numpy::Element>(
+    values: &Bound<'py, PyAny>,
+    argument: &str,
+) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
+    let array = float_array::<T>(values, argument)?;
     if array.ndim() == 1 {
         return Ok(array);
     }
-    Err(dimension(format!("expected a 1-D array, got shape {:?}", array.shape())))
+    let shape = array.shape();
+    Err(dimension(format!("{argument}: expected a 1-D array, got shape {shape:?}")))
 }
 
 /// Appends every number of a 1-D array to the history of one key.
@@ -42,7 +45,7 @@ pub fn append_many(
     key: &str,
     values: &Bound<'_, PyAny>,
 ) -> PyResult<usize> {
-    let array = one_dimensional(float_array::<f64>(values)?)?;
+    let array = one_dimensional::<f64>(values, "values")?;
     let values = array.as_slice()?;
     let mut count =
         answered(py.detach(|| {
@@ -188,7 +191,7 @@ fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
         && array.ndim() > 0
     {
         if array.ndim() == 2 && array.dtype().kind() == b'f' {
-            let matrix = float_array::<f32>(values)?;
+            let matrix = float_array::<f32>(values, "values")?;
             let columns = matrix.shape()[1];
             let rows = matrix.shape()[0];
             let data = matrix.as_slice()?;
@@ -196,7 +199,7 @@ fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
             return Ok((0..rows).map(row).collect());
         }
         if array.ndim() == 1 && array.dtype().kind() == b'f' {
-            let floats = float_array::<f64>(values)?;
+            let floats = float_array::<f64>(values, "values")?;
             return Ok(floats.as_slice()?.iter().map(|value| Held::Float(*value)).collect());
         }
         if array.ndim() == 1 {

@@ -59,8 +59,10 @@ impl VectorStore {
             return Err(unequal(keys.len(), rows.len() / dimensions));
         }
         keys.iter().try_for_each(|key| keys::check(key))?;
-        // Of one commit the rows are checked while they are in the cache, before it is written.
-        if bytes_of(keys) > COMMIT_BYTES || keys.len() < 16 {
+        // Rows of a large commit are checked while they are in the cache, on their way into space
+        // that is reserved for them; those of a small one before a byte of the file is touched.
+        let is_small = size_of_val(rows) as u64 <= APART_BYTES_MIN;
+        if bytes_of(keys) > COMMIT_BYTES || is_small {
             self.check_finite(keys, rows)?;
         }
         let mut new = 0;
