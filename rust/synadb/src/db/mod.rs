@@ -1,5 +1,6 @@
 //! The engine: catalogue, commits, views, checkpoint, compaction.
 
+mod apply;
 mod catalog;
 mod checkpoint;
 mod commit;
@@ -16,8 +17,9 @@ mod share;
 mod sync;
 mod view;
 
+pub(crate) use apply::TOUCHED;
 pub(crate) use catalog::{TableInfo, TableKind};
-pub(crate) use commit::{Contribution, Op, OwnedOp, TOUCHED, Transaction};
+pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
 pub(crate) use compact::{Carried, Rewrite};
 pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
