@@ -184,8 +184,9 @@ impl VectorStore {
 
     /// Stores the rows of an array of shape `(n, dimensions)` and returns how many keys are new.
     ///
-    /// The rows are checked before the first is stored. More than 32 MiB is several commits: what
-    /// an interrupt leaves is a prefix.
+    /// All rows are checked before the first is visible. More than about 14,000 rows are several
+    /// commits, so that other writers get their turn: what an interrupt leaves is a prefix. For
+    /// all or nothing see `Batch.insert`.
     fn insert_batch(
         &self,
         py: Python<'_>,
