@@ -23,7 +23,7 @@ CRATES = {
 
 COMPONENTS = {"kv", "vector"}
 ROOMS = {"collection", "filter", "blob"}
-LEAVES = {"value", "keys", "glob", "error", "config", "distance", "sections"}
+LEAVES = {"value", "keys", "glob", "error", "config", "distance", "sections", "progress"}
 ENGINE = {"db"}
 
 SIBLINGS = {"vector": {"kv"}}

@@ -17,6 +17,7 @@ pub enum Error {
     MissingDirectory { path: PathBuf },
     MissingDatabase { path: PathBuf },
     PathIsDirectory { path: PathBuf },
+    Exists { path: PathBuf },
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     DiskFull { path: PathBuf, action: &'static str },
     ReadOnly { path: PathBuf },
@@ -38,6 +39,7 @@ pub enum Error {
     Poisoned { path: PathBuf },
     Unsupported { what: String },
     Interrupted,
+    Cancelled { what: &'static str },
 }
 
 impl Error {
@@ -60,6 +62,7 @@ impl Error {
             Self::MissingDirectory { .. } => (-2, "MissingDirectoryError"),
             Self::MissingDatabase { .. } => (-1, "DatabaseMissingError"),
             Self::PathIsDirectory { .. } => (-2, "PathIsDirectoryError"),
+            Self::Exists { .. } => (-2, "DatabaseExistsError"),
             Self::Io { .. } => (-3, "StorageError"),
             Self::DiskFull { .. } => (-3, "DiskFullError"),
             Self::ReadOnly { .. } => (-3, "ReadOnlyError"),
@@ -81,6 +84,7 @@ impl Error {
             Self::Poisoned { .. } => (-15, "PoisonedError"),
             Self::Unsupported { .. } => (-16, "UnsupportedError"),
             Self::Interrupted => (-17, "KeyboardInterrupt"),
+            Self::Cancelled { .. } => (-18, "CancelledError"),
         }
     }
 
@@ -135,6 +139,9 @@ impl std::fmt::Display for Error {
             }
             Self::PathIsDirectory { path } => {
                 write!(f, "Failed to open database: {}: it is a directory", path.display())
+            }
+            Self::Exists { path } => {
+                write!(f, "{}: there is something already; nothing is overwritten", path.display())
             }
             Self::Io { path, action, source } => {
                 write!(f, "{}: cannot {action}: {source}", path.display())
@@ -206,6 +213,7 @@ impl Error {
             ),
             Self::Unsupported { what } => write!(f, "{what}"),
             Self::Interrupted => write!(f, "interrupted while waiting for another process"),
+            Self::Cancelled { what } => write!(f, "{what} was cancelled; it left nothing behind"),
             // The rest is explained in `fmt`.
             other => write!(f, "{}", other.class()),
         }

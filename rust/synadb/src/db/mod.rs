@@ -1,5 +1,6 @@
 //! The engine: catalogue, commits, views, checkpoint, compaction.
 
+mod backup;
 mod catalog;
 mod checkpoint;
 mod commit;
@@ -11,6 +12,7 @@ mod registry;
 mod report;
 mod view;
 
+pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
 pub(crate) use commit::{Op, Transaction};
 pub(crate) use compact::{Carried, Rewrite};

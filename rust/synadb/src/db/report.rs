@@ -4,6 +4,7 @@ use synadb_storage::log::{Damage, Recovery, verify};
 
 use super::Engine;
 use crate::error::Result;
+use crate::progress::Progress;
 
 /// What opening the file found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub struct TableStats {
 /// What `verify` found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Bytes of log that were checked.
+    /// Bytes of log that were checked: all, unless the caller ended it.
     pub bytes: u64,
     /// Offset and reason of each damaged place; empty for a good file.
     pub damage: Vec<(u64, String)>,
@@ -115,11 +116,21 @@ impl Engine {
     }
 
     /// Checks every byte up to what is visible now.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64) -> bool) -> VerifyReport {
+    pub fn verify(&self, progress: &mut Progress<'_>) -> VerifyReport {
         let generation = self.generation.load_full();
         let tail = generation.visible();
-        let damage = verify(&generation.log, tail, progress);
+        let mut bytes = tail;
+        let damage = verify(&generation.log, tail, &mut |reached| {
+            let goes_on = progress(reached, tail);
+            if !goes_on {
+                bytes = reached;
+            }
+            goes_on
+        });
         let damage = damage.into_iter().map(|Damage { offset, reason }| (offset, reason)).collect();
-        VerifyReport { bytes: tail, damage }
+        if bytes == tail {
+            progress(tail, tail);
+        }
+        VerifyReport { bytes, damage }
     }
 }

@@ -250,6 +250,6 @@ impl VectorStore {
     /// # Errors
     /// `Closed`.
     pub fn verify(&self) -> Result<VerifyReport> {
-        Ok(self.handle.open()?.verify(&mut |_| true))
+        Ok(self.handle.open()?.verify(&mut |_, _| true))
     }
 }
