@@ -14,9 +14,11 @@ from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
     BatchTooLargeError,
+    CancelledError,
     ConfigMismatchError,
     CorruptionError,
     DatabaseClosedError,
+    DatabaseExistsError,
     DatabaseLockedError,
     DatabaseMissingError,
     DimensionError,
@@ -47,9 +49,11 @@ __version__ = "2.0.0a1"
 __all__ = [
     "Batch",
     "BatchTooLargeError",
+    "CancelledError",
     "ConfigMismatchError",
     "CorruptionError",
     "DatabaseClosedError",
+    "DatabaseExistsError",
     "DatabaseLockedError",
     "DatabaseMissingError",
     "DbConfig",

@@ -19,9 +19,11 @@ from typing import ClassVar
 
 __all__ = [
     "BatchTooLargeError",
+    "CancelledError",
     "ConfigMismatchError",
     "CorruptionError",
     "DatabaseClosedError",
+    "DatabaseExistsError",
     "DatabaseLockedError",
     "DatabaseMissingError",
     "DimensionError",
@@ -75,6 +77,7 @@ class SynaError(Exception):
         -14: "Invalid argument",
         -15: "Database poisoned",
         -16: "Not supported",
+        -18: "Cancelled",
         -100: "Internal panic",
     }
 
@@ -128,6 +131,12 @@ class PathIsDirectoryError(_FileError, IsADirectoryError):
     """The path of a database is a folder."""
 
     _number = _errno.EISDIR
+
+
+class DatabaseExistsError(_FileError, FileExistsError):
+    """There is something at the path of a file that was to be new; it was left as it is."""
+
+    _number = _errno.EEXIST
 
 
 class StorageError(_FileError):
@@ -212,3 +221,7 @@ class PoisonedError(SynaError):
 
 class UnsupportedError(SynaError):
     """A feature that this version does not have."""
+
+
+class CancelledError(SynaError):
+    """A long call that its `progress` function ended; it left nothing behind."""

@@ -20,6 +20,7 @@ BASES: dict[str, tuple[int, type[Exception]]] = {
     "MissingDirectoryError": (-2, FileNotFoundError),
     "DatabaseMissingError": (-1, FileNotFoundError),
     "PathIsDirectoryError": (-2, IsADirectoryError),
+    "DatabaseExistsError": (-2, FileExistsError),
     "StorageError": (-3, OSError),
     "DiskFullError": (-3, OSError),
     "ReadOnlyError": (-3, PermissionError),
@@ -40,6 +41,7 @@ BASES: dict[str, tuple[int, type[Exception]]] = {
     "InvalidArgumentError": (-14, ValueError),
     "PoisonedError": (-15, Exception),
     "UnsupportedError": (-16, Exception),
+    "CancelledError": (-18, Exception),
 }
 
 

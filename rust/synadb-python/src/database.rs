@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::sync::atomic::Ordering;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -14,6 +13,7 @@ use crate::bulk;
 use crate::convert::{Blob, Held, Text, absolute_path, answered, into_object, to_object};
 use crate::errors::{closed, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
+use crate::jobs;
 use crate::numpy::{float_array, owned};
 use crate::opening::{self, Opening};
 use crate::reports;
@@ -377,12 +377,24 @@ impl Database {
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
-    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let database = self.database.clone();
-        let report = on_worker(py, move |stop| {
-            database.verify_with(&mut |_| !stop.load(Ordering::Relaxed))
-        })?;
-        reports::verification(py, &answered(report)?)
+    #[pyo3(signature = (progress=None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::verify(py, &self.database, progress)
+    }
+
+    /// Copies the database, as of its newest commit, into a new file.
+    #[pyo3(signature = (path, progress=None))]
+    fn backup<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyAny>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::backup(py, &self.database, path, progress)
     }
 
     /// What opening the file found: records kept, bytes dropped, offsets.

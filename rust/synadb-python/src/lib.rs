@@ -10,6 +10,7 @@ mod convert;
 mod database;
 mod errors;
 mod interrupt;
+mod jobs;
 mod numpy;
 mod opening;
 mod reports;

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use synadb::{CompactionReport, RecoveryReport, Stats, VerifyReport};
+use synadb::{BackupReport, CompactionReport, RecoveryReport, Stats, VerifyReport};
 
 /// Sizes and counts; `tables` has the number of live keys of each table.
 ///
@@ -54,6 +54,16 @@ pub fn compaction<'py>(py: Python<'py>, report: &CompactionReport) -> PyResult<B
     dict.set_item("bytes_before", report.bytes_before)?;
     dict.set_item("bytes_after", report.bytes_after)?;
     dict.set_item("skipped", places(py, &report.skipped)?)?;
+    Ok(dict)
+}
+
+/// Bytes of log in the copy.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn backup<'py>(py: Python<'py>, report: &BackupReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("bytes", report.bytes)?;
     Ok(dict)
 }
 
