@@ -9,13 +9,14 @@
 Importing this package does not import numpy; the first call that needs an array does.
 """
 
-from synadb._native import Batch, SearchResult
+from synadb._native import Batch, SearchResult, Transaction
 from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
     BatchTooLargeError,
     CancelledError,
     ConfigMismatchError,
+    ConflictError,
     CorruptionError,
     DatabaseClosedError,
     DatabaseExistsError,
@@ -51,6 +52,7 @@ __all__ = [
     "BatchTooLargeError",
     "CancelledError",
     "ConfigMismatchError",
+    "ConflictError",
     "CorruptionError",
     "DatabaseClosedError",
     "DatabaseExistsError",
@@ -75,6 +77,7 @@ __all__ = [
     "StorageError",
     "SynaDB",
     "SynaError",
+    "Transaction",
     "TypeMismatchError",
     "UnsupportedError",
     "UnsupportedFormatError",

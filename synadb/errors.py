@@ -21,6 +21,7 @@ __all__ = [
     "BatchTooLargeError",
     "CancelledError",
     "ConfigMismatchError",
+    "ConflictError",
     "CorruptionError",
     "DatabaseClosedError",
     "DatabaseExistsError",
@@ -77,7 +78,8 @@ class SynaError(Exception):
         -14: "Invalid argument",
         -15: "Database poisoned",
         -16: "Not supported",
-        -18: "Cancelled",
+        -18: "Conflict",
+        -19: "Cancelled",
         -100: "Internal panic",
     }
 
@@ -225,3 +227,7 @@ class UnsupportedError(SynaError):
 
 class CancelledError(SynaError):
     """A long call that its `progress` function ended; it left nothing behind."""
+
+
+class ConflictError(SynaError):
+    """A key of the batch was changed since it was read; nothing of the batch was written."""

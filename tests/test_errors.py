@@ -41,7 +41,8 @@ BASES: dict[str, tuple[int, type[Exception]]] = {
     "InvalidArgumentError": (-14, ValueError),
     "PoisonedError": (-15, Exception),
     "UnsupportedError": (-16, Exception),
-    "CancelledError": (-18, Exception),
+    "ConflictError": (-18, Exception),
+    "CancelledError": (-19, Exception),
 }
 
 

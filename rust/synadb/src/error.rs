@@ -1,5 +1,6 @@
 //! The one error type; each variant is one thing that the caller can do something about.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use synadb_storage::StorageError;
@@ -40,6 +41,7 @@ pub enum Error {
     Unsupported { what: String },
     Interrupted,
     Cancelled { what: &'static str },
+    Conflict { key: String, expected: Option<u64>, now: Option<u64> },
 }
 
 impl Error {
@@ -83,8 +85,9 @@ impl Error {
             Self::InvalidArgument { .. } => (-14, "InvalidArgumentError"),
             Self::Poisoned { .. } => (-15, "PoisonedError"),
             Self::Unsupported { .. } => (-16, "UnsupportedError"),
+            Self::Conflict { .. } => (-18, "ConflictError"),
             Self::Interrupted => (-17, "KeyboardInterrupt"),
-            Self::Cancelled { .. } => (-18, "CancelledError"),
+            Self::Cancelled { .. } => (-19, "CancelledError"),
         }
     }
 
@@ -123,7 +126,7 @@ impl Error {
 }
 
 impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => write!(f, "Database is closed"),
             Self::InvalidPath { path, reason } => write!(f, "{}: {reason}", path.display()),
@@ -176,7 +179,7 @@ impl std::fmt::Display for Error {
 
 impl Error {
     /// Messages about what the caller passed in, and about states of the handle.
-    fn explain_input(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn explain_input(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KeyNotFound { key } => write!(f, "Key not found: {key}"),
             Self::TypeMismatch { key, stored, wanted } => {
@@ -212,6 +215,7 @@ impl Error {
                 path.display()
             ),
             Self::Unsupported { what } => write!(f, "{what}"),
+            Self::Conflict { key, expected, now } => conflict(f, key, *expected, *now),
             Self::Interrupted => write!(f, "interrupted while waiting for another process"),
             Self::Cancelled { what } => write!(f, "{what} was cancelled; it left nothing behind"),
             // The rest is explained in `fmt`.
@@ -225,6 +229,25 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+fn conflict(
+    f: &mut fmt::Formatter<'_>,
+    key: &str,
+    expected: Option<u64>,
+    now: Option<u64>,
+) -> fmt::Result {
+    match (expected, now) {
+        (Some(expected), Some(now)) => {
+            write!(f, "key {key:?} was changed by commit {now}, expected as of commit {expected}")
+        }
+        (Some(expected), None) => {
+            write!(f, "key {key:?} has no value, expected the one of commit {expected}")
+        }
+        (None, now) => {
+            write!(f, "key {key:?} has the value of commit {}, expected none", now.unwrap_or(0))
         }
     }
 }

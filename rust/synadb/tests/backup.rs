@@ -47,7 +47,7 @@ fn write_until(stop: &AtomicBool, db: &SynaDB, thread: usize) {
 /// What `write_until` left in a copy: the two keys agree, and vectors lag by one at most.
 fn check_copy(path: &Path) {
     let copy = fast().open(path).expect("opens");
-    assert!(!copy.recovery().torn);
+    assert!(!copy.recovery().expect("a report").torn);
     assert_eq!(copy.verify().expect("verifies").damage, []);
     for thread in 0..2 {
         let plus = copy.get_history(&format!("plus/{thread}")).expect("reads");

@@ -45,8 +45,8 @@ pub(crate) trait TableView: Send {
     /// Keys that are alive.
     fn live(&self) -> u64;
 
-    /// The newest records of all live keys, in order of their positions.
-    fn live_positions(&self, log: &Log, seed: u64) -> Result<Vec<u64>>;
+    /// The newest records of all live keys, in order of their positions; damaged ones too.
+    fn live_positions(&self, log: &Log) -> Vec<u64>;
 
     /// Saves the view.
     fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()>;

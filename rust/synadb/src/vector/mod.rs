@@ -1,5 +1,6 @@
 //! Vector stores: a collection of one vector a key, searched exactly.
 
+mod batch;
 mod config;
 mod search;
 mod source;
