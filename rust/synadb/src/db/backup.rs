@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use synadb_storage::Result as StorageResult;
 use synadb_storage::control;
 use synadb_storage::identity::{FRAMES_START, PAGE_BYTES};
@@ -37,7 +38,7 @@ impl Engine {
         if self.directory.inode(&target).is_ok() {
             return Err(Error::Exists { path: target });
         }
-        let generation = self.generation.load_full();
+        let generation = Guard::into_inner(self.current()?);
         let (temporary, created) = self.directory.create_like(&target, &self.path).map_err(fail)?;
         let copied = self.copy(&generation, &target, &*created.region, progress);
         let placed = copied.and_then(|bytes| {

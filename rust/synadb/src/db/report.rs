@@ -1,5 +1,6 @@
 //! What the engine says of itself.
 
+use arc_swap::Guard;
 use synadb_storage::log::{Damage, Recovery, verify};
 
 use super::Engine;
@@ -87,11 +88,11 @@ pub struct VerifyReport {
 impl Engine {
     /// Sizes and states.
     pub fn stats(&self) -> Result<Stats> {
+        let generation = self.current()?;
         let (checkpointed, tail) = {
             let commit = self.lock_commit()?;
             (commit.checkpointed, commit.writer.tail)
         };
-        let generation = self.current()?;
         let tables = generation
             .tables()
             .map(|table| TableStats { name: table.info.name.clone(), keys: table.live() });
@@ -120,8 +121,8 @@ impl Engine {
     }
 
     /// Checks every byte up to what is visible now.
-    pub fn verify(&self, progress: &mut Progress<'_>) -> VerifyReport {
-        let generation = self.generation.load_full();
+    pub fn verify(&self, progress: &mut Progress<'_>) -> Result<VerifyReport> {
+        let generation = Guard::into_inner(self.current()?);
         let tail = generation.visible();
         let mut bytes = tail;
         let damage = verify(&generation.log, tail, &mut |reached| {
@@ -135,6 +136,6 @@ impl Engine {
         if bytes == tail {
             progress(tail, tail);
         }
-        VerifyReport { bytes, damage }
+        Ok(VerifyReport { bytes, damage })
     }
 }

@@ -158,7 +158,7 @@ impl SynaDB {
     /// # Errors
     /// `Closed`.
     pub fn verify_with(&self, progress: &mut Progress<'_>) -> Result<VerifyReport> {
-        Ok(self.handle.open()?.verify(progress))
+        self.handle.open()?.verify(progress)
     }
 
     /// Copies the database, as of the newest commit that this handle sees, into a new file.
