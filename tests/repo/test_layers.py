@@ -38,6 +38,7 @@ MAY_USE = {
     "kv": LEAVES | ENGINE | ROOMS | {"kv"},
     "vector": LEAVES | ENGINE | ROOMS | {"vector"} | SIBLINGS["vector"],
     "tables": LEAVES | ENGINE | ROOMS | COMPONENTS,
+    "repair": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "original": LEAVES | ENGINE | ROOMS | COMPONENTS,
 }
 """Modules of the crate synadb that one of its modules may use."""

@@ -13,6 +13,7 @@ mod keys;
 mod kv;
 mod original;
 mod progress;
+mod repair;
 mod sections;
 mod tables;
 pub mod value;
@@ -30,6 +31,7 @@ pub use original::{
     close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
 };
 pub use progress::Progress;
+pub use repair::{Lost, RepairReport, TableKept, repair};
 pub use value::{Value, Value as Atom, ValueRef};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
 

@@ -110,7 +110,7 @@ fn commits_whole(log: &Log, head: &Head) -> bool {
 }
 
 /// Offset behind the last byte at or behind `from` that is not zero.
-fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
+pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
     const STEP: u64 = 1 << 16;
     let mut end = region.len();
     while end > from {
