@@ -11,12 +11,14 @@ from typing_extensions import disjoint_base
 
 from synadb.config import DbConfig
 
-__all__ = ["Batch", "Database", "SearchResult", "Transaction", "VectorStore"]
+__all__ = ["Batch", "Database", "SearchResult", "Transaction", "VectorStore", "repair"]
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Progress: TypeAlias = Callable[[int, int], object]
 _Blob: TypeAlias = bytes | bytearray | memoryview
 _Value: TypeAlias = bool | int | float | str | bytes | NDArray[np.float32] | None
+
+def repair(path: _Path, to: _Path, progress: _Progress | None = None) -> dict[str, Any]: ...
 
 @disjoint_base
 class Database:

@@ -132,6 +132,42 @@ class SynaDB(_native.Database):
         with reporting(progress, "verify") as report:
             return super().verify(report)
 
+    @staticmethod
+    def repair(
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        to: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Saves all that is whole in the damaged file `path` into a new database at `to`.
+
+        For a file that raises `CorruptionError`, whether opened or read. It is not changed. Kept is
+        each record that a checksum vouches for, values and vectors, with its place in the history
+        of its key. Where a version is lost, the one before it appears; where a delete is lost, what
+        it deleted appears again. The new file was checked before it stands at `to`.
+
+        Returns a dict: `bytes_read`; `bytes_written`; `kept`, the number of records by table;
+        `lost`, a list of dicts with `offset`, `bytes` and `reason`, the `table` and `key` where
+        they can be read, or `None`, and `certain`, whether a checksum vouches for these two.
+        `progress` is as for `backup`. Raises `DatabaseExistsError` where `to` is taken,
+        `DatabaseLockedError` while `path` is open for writing, `CorruptionError` where both copies
+        of the header are damaged and no checkpoint stands beside the file, `CancelledError`.
+
+        >>> import pathlib, synadb
+        >>> with synadb.SynaDB("damaged.db") as db:
+        ...     _ = db.put("a", b"good")
+        ...     _ = db.put("b", b"rotten")
+        >>> data = pathlib.Path("damaged.db").read_bytes()
+        >>> _ = pathlib.Path("damaged.db").write_bytes(data.replace(b"rotten", b"cotton"))
+        >>> report = synadb.SynaDB.repair("damaged.db", to="repaired.db")
+        >>> [place["key"] for place in report["lost"]]
+        ['b']
+        >>> with synadb.SynaDB("repaired.db") as db:
+        ...     db.keys()
+        ['a']
+        """
+        with reporting(progress, "repair") as report:
+            return _native.repair(path, to, report)
+
 
 def _raw_array(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     import numpy as np

@@ -162,3 +162,20 @@ pub fn verify<'py>(
     })?;
     reports::verification(py, &answered(report)?)
 }
+
+/// Saves what is whole of a damaged file into a new one.
+///
+/// # Errors
+/// What the engine says; as `run`.
+#[pyfunction]
+#[pyo3(signature = (path, to, progress=None))]
+pub fn repair<'py>(
+    py: Python<'py>,
+    path: &Bound<'py, PyAny>,
+    to: &Bound<'py, PyAny>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (path, to) = (absolute_path(path)?, absolute_path(to)?);
+    let report = run(py, progress, move |told| synadb::repair(path, to, told))?;
+    reports::repair(py, &answered(report)?)
+}

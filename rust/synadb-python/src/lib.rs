@@ -25,6 +25,8 @@ mod _native {
     #[pymodule_export]
     use crate::database::Database;
     #[pymodule_export]
+    use crate::jobs::repair;
+    #[pymodule_export]
     use crate::results::SearchResult;
     #[pymodule_export]
     use crate::vectors::VectorStore;
