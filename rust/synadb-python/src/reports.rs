@@ -41,6 +41,8 @@ pub fn recovery<'py>(py: Python<'py>, report: &RecoveryReport) -> PyResult<Bound
     dict.set_item("torn", report.torn)?;
     dict.set_item("commits_dropped", report.commits_dropped)?;
     dict.set_item("bytes_dropped", report.bytes_dropped)?;
+    dict.set_item("dropped_from", report.dropped().start)?;
+    dict.set_item("dropped_to", report.dropped().end)?;
     dict.set_item("needs_recovery", report.needs_recovery)?;
     Ok(dict)
 }

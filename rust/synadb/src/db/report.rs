@@ -1,5 +1,7 @@
 //! What the engine says of itself.
 
+use std::ops::Range;
+
 use arc_swap::Guard;
 use synadb_storage::log::{Damage, Recovery, verify};
 
@@ -27,6 +29,12 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
+    /// Offsets of the first byte that was dropped and of the first behind; equal where none was.
+    #[must_use]
+    pub fn dropped(&self) -> Range<u64> {
+        self.tail..self.tail + self.bytes_dropped
+    }
+
     pub(super) fn new(found: &Recovery, replayed_from: u64, writes: bool) -> Self {
         Self {
             tail: found.tail,
