@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use synadb::{Error, OpenOptions};
+use synadb::{Durability, Error, OpenOptions, Value};
 use synadb_storage::directory::{Directory, DiskDirectory};
 use synadb_storage::identity::{FRAMES_START, Identity};
 use synadb_storage::log::{Log, Shape, Writer};
@@ -41,4 +41,24 @@ fn a_torn_file_whose_commits_make_no_sense_is_left_as_it_is() {
         assert!(matches!(error, Error::Corruption { offset: FRAMES_START.., .. }), "{error}");
         assert!(std::fs::read(&path).expect("read") == before, "the file was changed");
     }
+}
+
+#[test]
+fn a_file_that_ends_inside_a_gap_is_torn_there_and_does_not_grow_to_fill_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, cut) = (directory.path().join("a.db"), directory.path().join("cut.db"));
+    let fast = || OpenOptions::new().durability(Durability::Process);
+    let db = fast().open(&path).expect("opens");
+    db.append("small", Value::Int(1)).expect("appends");
+    let end = db.stats().expect("open").log_bytes;
+    db.append("large", Value::Bytes(vec![7; 5_000_000])).expect("appends");
+    // What a writer leaves that dies now, on a medium that took none of the value.
+    let bytes = std::fs::read(&path).expect("read");
+    std::fs::write(&cut, &bytes[..end as usize + 4096]).expect("written");
+    let db = fast().open(&cut).expect("opens");
+    assert_eq!(db.get("small").expect("reads"), Some(Value::Int(1)));
+    assert!(!db.exists("large"));
+    let recovery = db.recovery().expect("open");
+    assert_eq!((recovery.torn, recovery.dropped().start), (true, end));
+    assert!(db.stats().expect("open").file_bytes < 1_000_000);
 }
