@@ -18,6 +18,7 @@ CRATES = {
     "synadb-index": {"synadb-types"},
     "synadb": {"synadb-types", "synadb-storage", "synadb-index"},
     "synadb-python": {"synadb"},
+    "fuzz": {"synadb-types", "synadb-storage", "synadb"},
 }
 """Crates of the workspace that a crate may depend on."""
 
