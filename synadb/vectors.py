@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from synadb import _native
 from synadb._native import SearchResult
 from synadb._progress import Report, reporting
-from synadb.errors import InvalidArgumentError, UnsupportedError
+from synadb.errors import DatabaseClosedError, InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from synadb.database import SynaDB
 
 __all__ = ["SearchResult", "VectorStore"]
 
+_CLOSED = -1
 _INVALID_ARGUMENT = -14
 _UNSUPPORTED = -16
 
@@ -87,6 +88,20 @@ class VectorStore(_native.VectorStore):
         store._faiss_index_type = faiss_index_type
         store._faiss_nprobe = faiss_nprobe
         return store
+
+    def build_index(self) -> None:
+        """Does nothing: every search is an exact scan, which needs no index.
+
+        Here for callers of the original. Raises `DatabaseClosedError` on a closed store.
+
+        >>> import synadb
+        >>> with synadb.VectorStore("exact.db", dimensions=2) as store:
+        ...     store.build_index()
+        ...     store.has_index
+        False
+        """
+        if self.closed:
+            raise DatabaseClosedError(_CLOSED, "Database is closed")
 
     @property
     def metric_name(self) -> str:

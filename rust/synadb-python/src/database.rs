@@ -11,12 +11,12 @@ use synadb::{Pattern, ValueRef};
 use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
-    Blob, Held, Text, absolute_path, answered, held_keys, into_object, to_object,
+    Blob, Held, Integer, Text, absolute_path, answered, held_keys, into_object, to_object,
 };
 use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
 use crate::jobs;
-use crate::numpy::{float_array, owned};
+use crate::numpy::owned;
 use crate::opening::{self, Opening};
 use crate::reports;
 
@@ -107,8 +107,8 @@ impl Database {
     }
 
     /// Appends a signed 64-bit integer; `OverflowError` beyond, and nothing is written.
-    fn put_int(&self, py: Python<'_>, key: Text<'_>, value: i64) -> PyResult<u64> {
-        self.store(py, key.0, &ValueRef::Int(value))
+    fn put_int(&self, py: Python<'_>, key: Text<'_>, value: Integer) -> PyResult<u64> {
+        self.store(py, key.0, &ValueRef::Int(value.0))
     }
 
     /// Appends a text, kept exactly, NUL included; lone surrogates are refused.
@@ -126,9 +126,9 @@ impl Database {
         self.store(py, key.0, &ValueRef::Null)
     }
 
-    /// Appends a float32 vector of shape `(n,)`, n from 1 to 65,535.
+    /// Appends a float32 vector of shape `(n,)`, n at most 65,535.
     fn put_vector(&self, py: Python<'_>, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let array = bulk::one_dimensional(float_array::<f32>(value)?)?;
+        let array = bulk::one_dimensional::<f32>(value, "value")?;
         self.store(py, key.0, &ValueRef::Vector(Cow::Borrowed(array.as_slice()?)))
     }
 

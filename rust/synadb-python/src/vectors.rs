@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
+use crate::bulk::check_keys;
 use crate::convert::{Text, absolute_path, answered, held_keys};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
@@ -94,6 +95,7 @@ impl VectorStore {
         let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
         let keys: Vec<&str> = held.iter().map(|key| &**key).collect();
         if rows > rows_per_commit {
+            check_keys(keys.iter().copied())?;
             py.detach(|| check_finite(values, width))?;
         }
         let mut new = 0;

@@ -109,6 +109,12 @@ impl Head {
         self.end().next_multiple_of(EXTENT_ALIGN)
     }
 
+    /// Whether it has a single record.
+    #[must_use]
+    pub fn is_sole(&self) -> bool {
+        self.flags & SOLE != 0
+    }
+
     /// Whether compaction wrote the frame.
     #[must_use]
     pub fn is_rewritten(&self) -> bool {
@@ -239,7 +245,7 @@ pub struct Encoder<'a> {
     large_len: usize,
     /// Of each record with a large payload: start, place of the distance, bytes before in the tail.
     patches: Vec<(usize, usize, usize)>,
-    /// Start and end of each record, where their own checksums are due.
+    /// Start and end of each record whose own checksum waits for such a patch.
     records: Vec<(usize, usize)>,
     head_words: u8,
 }
@@ -301,9 +307,6 @@ impl<'a> Encoder<'a> {
     /// Makes room for so many records with so many bytes of keys and payloads.
     pub fn reserve(&mut self, records: usize, bytes: usize) {
         self.front.reserve(bytes + records * RECORD_OVERHEAD_BYTES);
-        if !self.plan.sole {
-            self.records.reserve(records + 1);
-        }
     }
 
     /// Where the next record will stand.
@@ -331,9 +334,13 @@ impl<'a> Encoder<'a> {
             self.large.push(draft.payload);
             self.large_len += draft.payload.len();
         }
-        if !self.plan.sole {
+        if !self.plan.sole && is_large {
             self.records.push((start, self.front.len()));
             self.front.extend_from_slice(&[0; 4]);
+        } else if !self.plan.sole {
+            // What is in the cache now will not be there when the frame is complete.
+            let crc = self.seed.record_crc(position, &self.front[start..]);
+            self.front.extend_from_slice(&crc.to_le_bytes());
         }
         position
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use synadb_storage::StorageError;
+use synadb_types::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -185,17 +186,22 @@ impl Error {
             Self::TypeMismatch { key, stored, wanted } => {
                 write!(f, "Type mismatch: key {key:?} holds {stored}, not {wanted}")
             }
-            Self::EmptyKey => write!(f, "Empty key is not allowed"),
-            Self::KeyTooLong { bytes } => write!(f, "Key too long: {bytes} bytes (max 65535)"),
+            Self::EmptyKey => {
+                write!(f, "Empty key is not allowed: a key has 1 to {KEY_BYTES_MAX} bytes of UTF-8")
+            }
+            Self::KeyTooLong { bytes } => write!(
+                f,
+                "Key too long: it has {bytes} bytes of UTF-8, the limit is {KEY_BYTES_MAX}"
+            ),
             Self::ValueTooLarge { key, bytes } => write!(
                 f,
                 "value of key {key:?} has {bytes} bytes, the limit is {}",
-                synadb_types::limits::VALUE_BYTES_MAX
+                VALUE_BYTES_MAX
             ),
             Self::BatchTooLarge { bytes } => write!(
                 f,
                 "the batch takes {bytes} bytes in the log, one commit holds at most {}",
-                synadb_types::limits::FRAME_BYTES_MAX
+                FRAME_BYTES_MAX
             ),
             Self::Locked { path, pid } => {
                 write!(f, "{}: opened for writing by process {pid}", path.display())

@@ -32,6 +32,7 @@ pub use original::{
 };
 pub use progress::Progress;
 pub use repair::{Lost, RepairReport, TableKept, repair};
+pub use synadb_types::limits;
 pub use value::{Value, Value as Atom, ValueRef};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
 

@@ -104,7 +104,7 @@ fn compacted(db: &SynaDB, is_forged: bool) -> Result<()> {
             Err(error) => assert!(is_forged, "a damaged value was carried: {error}"),
         }
     }
-    assert_eq!(db.keys(), keys);
+    assert!(is_forged || db.keys() == keys, "other keys than before");
     Ok(())
 }
 

@@ -250,6 +250,10 @@ impl TableView for RowsView {
         self.keys.newest(log, key, hash)
     }
 
+    fn touch(&self, hash: u64) {
+        self.keys.touch(hash);
+    }
+
     fn apply(&mut self, applied: &Applied<'_>) -> bool {
         let record = &applied.record;
         if record.kind == RecordKind::Extent {

@@ -21,7 +21,11 @@ use super::{Engine, Generation, TableInfo, TableKind};
 use crate::config::{Durability, Terms};
 use crate::error::{Error, Result};
 
+/// Keys of a commit that are looked up at once.
+pub(crate) const TOUCHED: usize = 32;
+
 /// One record of a commit.
+#[derive(Clone, Copy)]
 pub(crate) struct Op<'a> {
     pub kind: RecordKind,
     pub tag: u8,
@@ -187,6 +191,13 @@ impl<'a> Transaction<'a> {
         &self.generation.log
     }
 
+    /// Says which keys will be looked up next; a few at a time, so that they stay near.
+    pub fn touch(&self, table: TableId, hashes: &[u64]) {
+        if let Some(view) = self.commit.views.get(&table) {
+            hashes.iter().for_each(|hash| view.touch(*hash));
+        }
+    }
+
     /// The newest record of a key, whatever it is.
     pub fn newest(&self, table: TableId, key: &[u8], hash: u64) -> Result<Option<Record<'_>>> {
         let Some(view) = self.commit.views.get(&table) else { return Ok(None) };
@@ -272,6 +283,14 @@ impl<'a> Transaction<'a> {
     ///
     /// Tables that are new get their records in front.
     pub fn append(&mut self, ops: &[Op<'_>]) -> Result<u64> {
+        self.append_each(ops.iter().copied())
+    }
+
+    /// As `append`, of records that are made as they are encoded, several times over.
+    pub fn append_each<'b>(
+        &mut self,
+        ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
+    ) -> Result<u64> {
         self.append_frame(ops, 0, false).map(|(_, last)| last)
     }
 
@@ -291,18 +310,23 @@ impl<'a> Transaction<'a> {
             payload: &payload,
             previous: 0,
         };
-        let (head, _) = self.append_frame(&[op], reservation.gap(), true)?;
+        let (head, _) = self.append_frame(std::iter::once(op), reservation.gap(), true)?;
         Ok(reservation.start(head.gap_start()))
     }
 
-    fn append_frame(&mut self, ops: &[Op<'_>], gap: u64, reserves: bool) -> Result<(Head, u64)> {
+    fn append_frame<'b>(
+        &mut self,
+        ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
+        gap: u64,
+        reserves: bool,
+    ) -> Result<(Head, u64)> {
         let guard = PanicGuard(self.engine);
         let new_tables = std::mem::take(&mut self.new_tables);
         let table_payloads: Vec<Vec<u8>> = new_tables.iter().map(|table| table.encode()).collect();
         let commit = &mut *self.commit;
         let log = &self.generation.log;
         let records = ops.len() + new_tables.len();
-        let large = ops.iter().any(|op| op.payload.len() > SMALL_PAYLOAD_BYTES_MAX)
+        let large = ops.clone().any(|op| op.payload.len() > SMALL_PAYLOAD_BYTES_MAX)
             || table_payloads.iter().any(|payload| payload.len() > SMALL_PAYLOAD_BYTES_MAX);
         let synced = self.generation.synced();
         let mut encoder =
@@ -319,11 +343,12 @@ impl<'a> Transaction<'a> {
                 origin: None,
             });
         }
-        encoder.reserve(ops.len(), ops.iter().map(|op| op.key.len() + op.payload.len()).sum());
-        let last = push_all(&mut encoder, ops);
+        encoder.reserve(ops.len(), ops.clone().map(|op| op.key.len() + op.payload.len()).sum());
+        let last = push_all(&mut encoder, ops.clone());
         let image = encoder.finish().map_err(|e| self.engine.failure(e))?;
         let committed = commit.writer.append(log, image).map_err(|e| self.engine.failure(e))?;
-        if let [op, _, ..] = ops
+        if ops.len() > 1
+            && let Some(op) = ops.clone().next()
             && let Some(view) = commit.views.get_mut(&op.table)
         {
             view.expect(ops.len());
@@ -343,9 +368,12 @@ impl<'a> Transaction<'a> {
 }
 
 /// Encodes the records; the later ones of a key follow the earlier ones of the same commit.
-fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
+fn push_all<'a, 'b: 'a>(
+    encoder: &mut Encoder<'a>,
+    ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
+) -> u64 {
     let mut positions: HashMap<(TableId, &[u8]), u64, Xxh3DefaultBuilder> = HashMap::default();
-    let repeats = repeats_a_key(ops);
+    let repeats = repeats_a_key(ops.clone().map(|op| op.hash));
     let mut last = 0;
     for op in ops {
         let place = (op.table, op.key);
@@ -368,27 +396,34 @@ fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
 }
 
 /// Whether some key may stand twice: equal hashes say so, and a rare accident does no harm.
-fn repeats_a_key(ops: &[Op<'_>]) -> bool {
-    if ops.len() < 2 {
+fn repeats_a_key(hashes: impl ExactSizeIterator<Item = u64> + Clone) -> bool {
+    if hashes.len() < 2 {
         return false;
     }
     // One bit of a table 16 times as large for most keys; the few that meet are compared.
-    let mask = (ops.len() * 16).next_power_of_two().max(64) as u64 - 1;
-    let mut seen = vec![0u64; (mask as usize + 1) / 64];
-    let mut met = Vec::new();
-    for op in ops {
-        let place = op.hash & mask;
-        let (word, bit) = (&mut seen[(place / 64) as usize], 1 << (place % 64));
-        if *word & bit != 0 {
-            met.push(place);
-        }
-        *word |= bit;
+    let mask = (hashes.len() * 16).next_power_of_two().max(64) as u64 - 1;
+    let words = (mask as usize + 1) / 64;
+    let (mut seen, mut met) = (vec![0u64; words], vec![0u64; words]);
+    let place = |hash: u64| ((hash & mask) as usize / 64, 1 << (hash % 64));
+    let mut meetings = 0;
+    for hash in hashes.clone() {
+        let (word, bit) = place(hash);
+        let again = seen[word] & bit;
+        seen[word] |= bit;
+        met[word] |= again;
+        meetings += usize::from(again != 0);
     }
-    met.sort_unstable();
-    let mut suspects: Vec<u64> = ops.iter().map(|op| op.hash).collect();
-    suspects.retain(|hash| met.binary_search(&(hash & mask)).is_ok());
+    let mut suspects = Vec::with_capacity(2 * meetings);
+    suspects.extend(hashes.filter(|hash| {
+        let (word, bit) = place(*hash);
+        met[word] & bit != 0
+    }));
     suspects.sort_unstable();
     suspects.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+fn cannot_follow(position: u64) -> StorageError {
+    StorageError::corrupt(position, "a record that cannot follow")
 }
 
 /// A panic between append and apply leaves views that do not hold what the log does.
@@ -411,22 +446,48 @@ impl Commit {
         head: &Head,
     ) -> StorageResult<()> {
         let log = &generation.log;
-        for (position, raw) in Records::of(head, log.region()) {
+        let mut records = Records::of(head, log.region()).map(|(position, raw)| {
             let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
-            let invalid = || StorageError::corrupt(position, "a record that cannot follow");
-            let record = record.ok_or_else(invalid)?;
-            if record.kind == RecordKind::Table {
-                self.add_table(generation, factory, &record).ok_or_else(invalid)?;
-                continue;
-            }
+            let record = record.ok_or_else(|| cannot_follow(position))?;
             let hash = generation.hash(record.key);
-            let view = self.views.get_mut(&record.table).ok_or_else(invalid)?;
-            let applied = Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap };
-            if !view.apply(&applied) {
-                return Err(invalid());
+            Ok(Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap })
+        });
+        if head.is_sole() {
+            return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
+        }
+        let mut group: Vec<Applied<'_>> = Vec::with_capacity(TOUCHED);
+        loop {
+            group.clear();
+            for applied in records.by_ref().take(TOUCHED) {
+                group.push(applied?);
+            }
+            if group.is_empty() {
+                return Ok(());
+            }
+            for applied in &group {
+                if let Some(view) = self.views.get(&applied.record.table) {
+                    view.touch(applied.hash);
+                }
+            }
+            for applied in &group {
+                self.apply_one(generation, factory, applied)?;
             }
         }
-        Ok(())
+    }
+
+    fn apply_one(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        applied: &Applied<'_>,
+    ) -> StorageResult<()> {
+        let record = &applied.record;
+        let fits = if record.kind == RecordKind::Table {
+            self.add_table(generation, factory, record).is_some()
+        } else {
+            self.views.get_mut(&record.table).is_some_and(|view| view.apply(applied))
+        };
+        if fits { Ok(()) } else { Err(cannot_follow(record.position)) }
     }
 
     fn add_table(

@@ -20,7 +20,7 @@ mod view;
 pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
 pub(crate) use checkpoint::{catalog, fits, path_of};
-pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
+pub(crate) use commit::{Contribution, Op, OwnedOp, TOUCHED, Transaction};
 pub(crate) use compact::{Carried, Rewrite};
 pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;

@@ -17,7 +17,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::{Commit, FileLocks};
 use super::maintenance::Maintainer;
-use super::registry::{Registry, resolve};
+use super::registry::{Engines, Place, resolve};
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
 use crate::config::{Access, OpenOptions};
@@ -129,29 +129,25 @@ impl Engine {
         };
         let (factory, directory) = (factory(), Arc::new(DiskDirectory));
         patiently(path, wait, || {
-            let mut registry = Registry::lock();
-            if let Some(engine) = Self::join(&mut registry, path, options)? {
+            let place = Place::of(path);
+            let mut engines = place.lock();
+            if let Some(engine) = Self::join(&mut engines, options)? {
                 return Ok((Attempt::Done(engine), 0));
             }
-            let opened = Self::open_in(path, options, Arc::clone(&directory) as _, &factory)?;
+            let directory = Arc::clone(&directory) as _;
+            let opened = Self::open_in(path, place.clone(), options, directory, &factory)?;
             if let Attempt::Done(engine) = &opened.0 {
-                let key = (path.to_owned(), engine.writes);
-                registry.map().insert(key, Arc::downgrade(engine));
+                *engines.of(engine.writes) = Arc::downgrade(engine);
             }
             Ok(opened)
         })
     }
 
     /// The engine of this process that has the file open already, with one handle more.
-    fn join(
-        registry: &mut Registry,
-        path: &Path,
-        options: &OpenOptions,
-    ) -> Result<Option<Arc<Self>>> {
+    fn join(engines: &mut Engines, options: &OpenOptions) -> Result<Option<Arc<Self>>> {
         for writes in [true, false] {
             let joins = options.access == Access::ReadOnly || writes;
-            let known = registry.map().get(&(path.to_owned(), writes)).and_then(Weak::upgrade);
-            if let Some(engine) = known.filter(|_| joins) {
+            if let Some(engine) = engines.of(writes).upgrade().filter(|_| joins) {
                 engine.check_poison()?;
                 if writes && options.access == Access::Exclusive {
                     engine.make_exclusive()?;
@@ -167,6 +163,7 @@ impl Engine {
     /// Attempts to open a file of some directory, known to nobody else in this process.
     pub(super) fn open_in(
         path: &Path,
+        place: Place,
         options: &OpenOptions,
         directory: Arc<dyn Directory>,
         factory: &Arc<dyn ViewFactory>,
@@ -184,6 +181,7 @@ impl Engine {
         let engine = Arc::new_cyclic(|weak| Self {
             weak: Weak::clone(weak),
             path: path.to_owned(),
+            place,
             directory,
             factory: Arc::clone(factory),
             writes,
@@ -345,24 +343,20 @@ fn identify(
     region: &dyn Region,
     writes: bool,
 ) -> StorageResult<Option<Identity>> {
-    let header = region.len().min(FRAMES_START) as usize;
-    let page = region.bytes(0, header).unwrap_or_default();
-    if page.iter().any(|byte| *byte != 0) {
-        let page = &page[..header.min(PAGE_BYTES as usize)];
-        let (identity, _) = Identity::read(page)?;
-        if region.len() < FRAMES_START + 8 {
-            // Creation allocates more than this before it stores the identity.
-            let reason = "the file ends inside its header".to_owned();
-            return Err(StorageError::Corrupt { offset: region.len(), reason });
+    let is_zero = |end: u64| {
+        let bytes = region.bytes(0, end.min(region.len()) as usize).unwrap_or_default();
+        bytes.iter().all(|byte| *byte == 0)
+    };
+    if !is_zero(region.len()) {
+        // Looked at last: who only reads may be here while another process creates the file.
+        if !is_zero(FRAMES_START) {
+            return read_identity(region).map(Some);
         }
-        return Ok(Some(identity));
+        let reason = "its first 8 KiB are zero, what follows is not".to_owned();
+        return Err(StorageError::NotADatabase { reason });
     }
     if !writes {
         return Ok(None);
-    }
-    if region.bytes(0, region.len() as usize).is_some_and(|all| all.iter().any(|b| *b != 0)) {
-        let reason = "its first 8 KiB are zero, what follows is not".to_owned();
-        return Err(StorageError::NotADatabase { reason });
     }
     let identity = Identity::create()?;
     region.allocate(FRAMES_START + PAGE_BYTES)?;
@@ -371,6 +365,17 @@ fn identify(
     directory.sync_parent(path)?;
     region.publish(control::DIR_SYNCED, 1)?;
     Ok(Some(identity))
+}
+
+fn read_identity(region: &dyn Region) -> StorageResult<Identity> {
+    let page = region.bytes(0, region.len().min(PAGE_BYTES) as usize).unwrap_or_default();
+    let (identity, _) = Identity::read(page)?;
+    if region.len() < FRAMES_START + 8 {
+        // Creation allocates more than this before it stores the identity.
+        let reason = "the file ends inside its header".to_owned();
+        return Err(StorageError::Corrupt { offset: region.len(), reason });
+    }
+    Ok(identity)
 }
 
 /// Who opens a file: alone, beside other writers, or only to look.
@@ -486,7 +491,7 @@ fn find_end(
         }
         // Between what was loaded first and last the writer went on: what it published fits.
         if let Ok(found) = found {
-            return Ok(Recovery { torn: false, frames_dropped: 0, bytes_dropped: 0, ..found });
+            return Ok(Recovery { torn: false, commits_dropped: 0, bytes_dropped: 0, ..found });
         }
         std::thread::sleep(LOCK_POLL);
     }

@@ -39,9 +39,9 @@ impl RecoveryReport {
         Self {
             tail: found.tail,
             replayed_from,
-            commits_replayed: found.frames,
+            commits_replayed: found.commits,
             torn: found.torn,
-            commits_dropped: found.frames_dropped,
+            commits_dropped: found.commits_dropped,
             bytes_dropped: found.bytes_dropped,
             needs_recovery: found.torn && !writes,
         }

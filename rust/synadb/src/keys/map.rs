@@ -288,6 +288,19 @@ impl KeyMap {
         position.map(|position| log.record(position)).transpose()
     }
 
+    /// Brings near what looking a key up needs; of many such calls in a row, the waits overlap.
+    #[inline]
+    pub fn touch(&self, hash: u64) {
+        self.reader.delta.touch(hash);
+        if let Some(image) = &self.reader.image {
+            let slots = image.bytes();
+            let count = slots.len() as u64 / SLOT_BYTES;
+            if count > 0 {
+                std::hint::black_box(slot(slots, hash & (count - 1)));
+            }
+        }
+    }
+
     /// Makes room for so many records at once.
     pub fn expect(&mut self, records: usize) {
         if records >= EXPECTED_MIN {

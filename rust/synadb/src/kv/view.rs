@@ -51,6 +51,10 @@ impl TableView for KvView {
         self.keys.newest(log, key, hash)
     }
 
+    fn touch(&self, hash: u64) {
+        self.keys.touch(hash);
+    }
+
     fn apply(&mut self, applied: &Applied<'_>) -> bool {
         let record = &applied.record;
         match record.kind {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod config;
+mod fill;
 mod search;
 mod source;
 mod store;

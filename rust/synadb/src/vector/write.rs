@@ -1,22 +1,20 @@
 //! Writing vectors: the row into its extent, then the record that commits it.
 
 use std::sync::Arc;
-use synadb_index::{first_non_finite, inverse_norm};
+use synadb_index::first_non_finite;
 
-use synadb_storage::checksum::crc32c;
-use synadb_storage::extent::{OPEN, ROW_BYTES, Row};
+use synadb_storage::extent::OPEN;
 use synadb_storage::record::RecordKind;
-use synadb_storage::region::Region;
 use synadb_types::TableId;
 use synadb_types::limits::ROWS_MAX;
 
 use super::VectorStore;
-use crate::collection::{NO_ROW, RowsView, Slots, reservation, stride};
+use super::fill::Payloads;
+use crate::collection::{RowsView, Slots, reservation, stride};
 use crate::config::Durability;
-use crate::db::{Engine, Generation, Op, TableInfo, TableKind, Transaction};
+use crate::db::{Engine, Generation, Op, TOUCHED, TableInfo, TableKind, Transaction};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::value::DTYPE_F32;
 
 /// Rows of the first extent for single rows; the next ones double up to this many bytes.
 const FIRST_ROWS: u32 = 16;
@@ -25,12 +23,6 @@ const EXTENT_BYTES_MAX: u64 = 16 << 20;
 const APART_BYTES_MIN: u64 = 64 << 10;
 /// Bytes of records of one commit.
 const COMMIT_BYTES: usize = 32 << 20;
-/// Bytes of vectors that are checked, summed and stored while they are in the cache.
-const CACHED_BYTES: usize = 256 << 10;
-
-/// Rows as their records describe them.
-pub(super) type Payloads = Vec<[u8; ROW_BYTES]>;
-
 impl VectorStore {
     /// Stores a vector under a key; a key that is there gets the new one.
     ///
@@ -67,8 +59,10 @@ impl VectorStore {
             return Err(unequal(keys.len(), rows.len() / dimensions));
         }
         keys.iter().try_for_each(|key| keys::check(key))?;
-        // Of one commit the rows are checked while they are in the cache, before it is written.
-        if bytes_of(keys) > COMMIT_BYTES || keys.len() < 16 {
+        // Rows of a large commit are checked while they are in the cache, on their way into space
+        // that is reserved for them; those of a small one before a byte of the file is touched.
+        let is_small = size_of_val(rows) as u64 <= APART_BYTES_MIN;
+        if bytes_of(keys) > COMMIT_BYTES || is_small {
             self.check_finite(keys, rows)?;
         }
         let mut new = 0;
@@ -153,24 +147,26 @@ impl VectorStore {
         keys: &[&str],
         payloads: &Payloads,
     ) -> Result<usize> {
-        let mut ops = Vec::with_capacity(keys.len());
-        for (key, payload) in keys.iter().zip(payloads) {
-            let key = key.as_bytes();
-            let hash = transaction.hash(key);
-            let newest = transaction.newest(table, key, hash)?;
-            ops.push(Op {
-                kind: RecordKind::Row,
-                tag: 0,
-                flags: 0,
-                table,
-                key,
-                hash,
-                payload,
-                previous: newest.map_or(0, |record| record.position),
-            });
+        let hashes: Vec<u64> = keys.iter().map(|key| transaction.hash(key.as_bytes())).collect();
+        let mut previous = Vec::with_capacity(keys.len());
+        for (keys, hashes) in keys.chunks(TOUCHED).zip(hashes.chunks(TOUCHED)) {
+            transaction.touch(table, hashes);
+            for (key, hash) in keys.iter().zip(hashes) {
+                let newest = transaction.newest(table, key.as_bytes(), *hash)?;
+                previous.push(newest.map_or(0, |record| record.position));
+            }
         }
         let before = transaction.live(table);
-        transaction.append(&ops)?;
+        transaction.append_each((0..keys.len()).map(|index| Op {
+            kind: RecordKind::Row,
+            tag: 0,
+            flags: 0,
+            table,
+            key: keys[index].as_bytes(),
+            hash: hashes[index],
+            payload: &payloads[index],
+            previous: previous[index],
+        }))?;
         Ok((transaction.live(table) - before) as usize)
     }
 
@@ -262,52 +258,6 @@ impl VectorStore {
             return Err(Error::InvalidArgument { argument: "keys", reason });
         }
         Ok(first)
-    }
-
-    /// Stores rows side by side and describes each.
-    fn fill(
-        &self,
-        region: &dyn Region,
-        (names, rows): (&[&str], &[f32]),
-        slots: Slots,
-        payloads: &mut Payloads,
-    ) -> Result<()> {
-        let (first, offset) = (slots.first, slots.offset);
-        let dimensions = usize::from(self.config.dimensions);
-        let (row_bytes, stride) = (self.config.row_bytes(), stride(self.config.row_bytes()));
-        let per_block = (CACHED_BYTES / stride as usize).max(1);
-        let mut padded = Vec::new();
-        let mut row = first;
-        for block in rows.chunks(per_block * dimensions) {
-            let start = offset + u64::from(row - first) * stride;
-            padded.clear();
-            for vector in block.chunks_exact(dimensions) {
-                let bytes: &[u8] = bytemuck::cast_slice(vector);
-                let inverse_norm = inverse_norm(vector);
-                // A NaN or an infinity makes the norm one: only then is it worth a look.
-                if inverse_norm.is_nan() {
-                    self.check_finite(&names[(row - first) as usize..], vector)?;
-                }
-                let described = Row {
-                    dtype: DTYPE_F32,
-                    row,
-                    offset: offset + u64::from(row - first) * stride,
-                    bytes: row_bytes,
-                    crc: crc32c(bytes),
-                    inverse_norm,
-                    replaces: NO_ROW,
-                };
-                payloads.push(described.encode());
-                if stride != u64::from(row_bytes) {
-                    padded.extend_from_slice(bytes);
-                    padded.resize(padded.len().next_multiple_of(stride as usize), 0);
-                }
-                row += 1;
-            }
-            let bytes = if padded.is_empty() { bytemuck::cast_slice(block) } else { &padded[..] };
-            region.store(start, bytes).map_err(|error| self.failure(error))?;
-        }
-        Ok(())
     }
 
     /// Replaces the vector of a key.
