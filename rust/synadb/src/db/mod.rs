@@ -1,5 +1,6 @@
 //! The engine: catalogue, commits, views, checkpoint, compaction.
 
+mod apply;
 mod backup;
 mod catalog;
 mod checkpoint;
@@ -17,10 +18,11 @@ mod share;
 mod sync;
 mod view;
 
+pub(crate) use apply::TOUCHED;
 pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
 pub(crate) use checkpoint::{catalog, fits, path_of};
-pub(crate) use commit::{Contribution, Op, OwnedOp, TOUCHED, Transaction};
+pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
 pub(crate) use compact::{Carried, Rewrite};
 pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
