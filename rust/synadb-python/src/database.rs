@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::sync::atomic::Ordering;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -16,6 +15,7 @@ use crate::convert::{
 };
 use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
+use crate::jobs;
 use crate::numpy::owned;
 use crate::opening::{self, Opening};
 use crate::reports;
@@ -417,15 +417,33 @@ impl Database {
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
-    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let database = self.database.clone();
-        let report = on_worker(py, move |stop| {
-            database.verify_with(&mut |_| !stop.load(Ordering::Relaxed))
-        })?;
-        reports::verification(py, &answered(report)?)
+    #[pyo3(signature = (progress=None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::verify(py, &self.database, progress)
     }
 
-    /// What opening the file found: records kept, bytes dropped, offsets.
+    /// Copies the database, as of its newest commit, into a new file.
+    #[pyo3(signature = (path, progress=None))]
+    fn backup<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyAny>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::backup(py, &self.database, path, progress)
+    }
+
+    /// What opening the file found.
+    ///
+    /// A dict: `tail`, the offset where the log ended; `replayed_from` and `commits_replayed`;
+    /// `torn`, whether something behind the tail was no whole commit, or followed what was none:
+    /// then `bytes_dropped` of it were dropped, from `dropped_from` to `dropped_to`, with
+    /// `commits_dropped` whole commits in them; `needs_recovery`, whether it is still there because
+    /// the handle only reads.
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::recovery(py, &answered(self.database.recovery())?)
     }

@@ -1,7 +1,6 @@
 //! `VectorStore`: exact search over a table of vectors.
 
 use std::ffi::OsString;
-use std::sync::atomic::Ordering;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -13,7 +12,7 @@ use crate::bulk::check_keys;
 use crate::convert::{Text, absolute_path, answered, held_keys};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
-use crate::interrupt::on_worker;
+use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::reports;
@@ -326,13 +325,26 @@ impl VectorStore {
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
-    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    #[pyo3(signature = (progress=None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         self.open_check()?;
-        let database = self.database.clone();
-        let report = on_worker(py, move |stop| {
-            database.verify_with(&mut |_| !stop.load(Ordering::Relaxed))
-        })?;
-        reports::verification(py, &answered(report)?)
+        jobs::verify(py, &self.database, progress)
+    }
+
+    /// Copies the whole file, as of its newest commit, into a new file.
+    #[pyo3(signature = (path, progress=None))]
+    fn backup<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyAny>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.open_check()?;
+        jobs::backup(py, &self.database, path, progress)
     }
 
     /// Closes the handle; repeatable. Other handles on the file go on.

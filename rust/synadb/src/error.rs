@@ -19,6 +19,7 @@ pub enum Error {
     MissingDirectory { path: PathBuf },
     MissingDatabase { path: PathBuf },
     PathIsDirectory { path: PathBuf },
+    Exists { path: PathBuf },
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     DiskFull { path: PathBuf, action: &'static str },
     ReadOnly { path: PathBuf },
@@ -40,6 +41,7 @@ pub enum Error {
     Poisoned { path: PathBuf },
     Unsupported { what: String },
     Interrupted,
+    Cancelled { what: &'static str },
     Conflict { key: String, expected: Option<u64>, now: Option<u64> },
 }
 
@@ -63,6 +65,7 @@ impl Error {
             Self::MissingDirectory { .. } => (-2, "MissingDirectoryError"),
             Self::MissingDatabase { .. } => (-1, "DatabaseMissingError"),
             Self::PathIsDirectory { .. } => (-2, "PathIsDirectoryError"),
+            Self::Exists { .. } => (-2, "DatabaseExistsError"),
             Self::Io { .. } => (-3, "StorageError"),
             Self::DiskFull { .. } => (-3, "DiskFullError"),
             Self::ReadOnly { .. } => (-3, "ReadOnlyError"),
@@ -85,6 +88,7 @@ impl Error {
             Self::Unsupported { .. } => (-16, "UnsupportedError"),
             Self::Conflict { .. } => (-18, "ConflictError"),
             Self::Interrupted => (-17, "KeyboardInterrupt"),
+            Self::Cancelled { .. } => (-19, "CancelledError"),
         }
     }
 
@@ -139,6 +143,9 @@ impl std::fmt::Display for Error {
             }
             Self::PathIsDirectory { path } => {
                 write!(f, "Failed to open database: {}: it is a directory", path.display())
+            }
+            Self::Exists { path } => {
+                write!(f, "{}: there is something already; nothing is overwritten", path.display())
             }
             Self::Io { path, action, source } => {
                 write!(f, "{}: cannot {action}: {source}", path.display())
@@ -216,6 +223,7 @@ impl Error {
             Self::Unsupported { what } => write!(f, "{what}"),
             Self::Conflict { key, expected, now } => conflict(f, key, *expected, *now),
             Self::Interrupted => write!(f, "interrupted while waiting for another process"),
+            Self::Cancelled { what } => write!(f, "{what} was cancelled; it left nothing behind"),
             // The rest is explained in `fmt`.
             other => write!(f, "{}", other.class()),
         }

@@ -96,7 +96,11 @@ impl Written {
 
     /// Where the last frame ends that lies before a length as a whole, its gap too.
     fn end_of_whole(&self, len: u64) -> u64 {
-        let last = self.frames.iter().rfind(|frame| frame.end() <= len);
+        let is_whole = |frame: &&Frame| match frame.gap {
+            0 => frame.end() <= len,
+            _ => frame.next() <= len,
+        };
+        let last = self.frames.iter().rfind(is_whole);
         last.map_or(8192, Frame::next).min(len)
     }
 

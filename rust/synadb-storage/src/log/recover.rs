@@ -56,7 +56,9 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
     let word = control::synced(region, &log.identity().database_id);
     let mut synced = synced_floor.max(word);
     while let Ok(Some(head)) = log.frame(end) {
-        if head.link != link || head.time <= time || head.mark > head.offset {
+        // A writer makes room for a gap before it publishes the frame.
+        let is_cut = head.gap > 0 && head.next() > region.len();
+        if head.link != link || head.time <= time || head.mark > head.offset || is_cut {
             break;
         }
         synced = synced.max(head.mark);
@@ -110,7 +112,7 @@ fn commits_whole(log: &Log, head: &Head) -> bool {
 }
 
 /// Offset behind the last byte at or behind `from` that is not zero.
-fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
+pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
     const STEP: u64 = 1 << 16;
     let mut end = region.len();
     while end > from {

@@ -446,6 +446,8 @@ fn replay(
         Recovery { tail: commit.writer.tail, synced, ..Recovery::default() }
     } else {
         let found = find_end(log, start, floor, role == Role::Alone, opened.as_ref())?;
+        // A file whose commits contradict each other is left as it is, its torn end too.
+        commit.catch_up(&generation, factory, found.tail)?;
         if role == Role::Alone {
             if found.torn {
                 log.region().zero(found.tail, log.region().len() - found.tail)?;
@@ -453,7 +455,6 @@ fn replay(
             }
             log.region().allocate(found.tail + 8)?;
         }
-        commit.catch_up(&generation, factory, found.tail)?;
         found
     };
     commit.publish(&generation);

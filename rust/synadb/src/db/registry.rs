@@ -58,7 +58,7 @@ impl Place {
 ///
 /// # Errors
 /// What is wrong with the path: no name, no directory, a directory.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     let path_of = || path.to_owned();
     if path.as_os_str().as_encoded_bytes().contains(&0) {
         return Err(Error::InvalidPath { path: path_of(), reason: "it contains NUL".into() });
