@@ -49,7 +49,7 @@ pub fn file(options: u8, input: &mut Input<'_>, log_bytes: usize) -> Vec<u8> {
     file
 }
 
-/// The input that stands for a file: what [`file`] takes.
+/// The input that stands for a file: what [`file()`] takes.
 #[must_use]
 pub fn input_of(file: &[u8]) -> Vec<u8> {
     let end = file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
