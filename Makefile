@@ -9,7 +9,7 @@ CRASH_ROUNDS ?= 200
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-.PHONY: help setup build demo test test-rust test-python check crash fuzz bench-kv bench-floors peers clean
+.PHONY: help setup build demo test test-rust test-python check crash fuzz bench-kv bench-floors bench-sharing peers clean
 
 help:
 	@echo "make demo          set up and run the main job on the shipped data"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"
+	@echo "make bench-sharing several writers on one file: rates and waits"
 	@echo "make build         set up and build the extension"
 	@echo "make clean         remove everything that the other targets made"
 
@@ -65,6 +66,9 @@ bench-kv: peers
 
 bench-floors: peers
 	$(PYTHON) benchmarks/python/speed_floors.py
+
+bench-sharing: peers
+	$(PYTHON) benchmarks/python/sharing.py
 
 clean:
 	rm -rf target .venv .tools .bench synadb/_native*.so

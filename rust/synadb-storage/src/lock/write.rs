@@ -14,6 +14,9 @@ use crate::{Result, StorageError};
 
 /// How often a waiter looks by itself: it covers holders that were killed.
 const TICK: Duration = Duration::from_millis(2);
+/// How often who is next applies what the holder has committed, so that little of it is left to do
+/// when the lock is his.
+const STEP: Duration = Duration::from_micros(150);
 /// A holder that others wait for keeps the lock so long, to commit more than once for each turn.
 const TURN: Duration = Duration::from_millis(1);
 /// Who commits more rarely than this gives the lock back at once.
@@ -80,21 +83,24 @@ impl WriteLock {
         Ok(taken)
     }
 
-    /// Takes the lock, waiting for whoever has it.
+    /// Takes the lock, waiting for whoever has it; `meanwhile` runs before each wait.
     ///
     /// # Errors
-    /// `Locked` with the holder's process id, `Interrupted`, `Io`.
+    /// `Locked` with the holder's process id, `Interrupted`, `Io`; what `meanwhile` returns.
     pub fn acquire(
         &mut self,
         locks: &dyn Locks,
         region: &dyn Region,
         patience: Patience<'_>,
+        meanwhile: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         if self.try_acquire(locks, region)? {
             return Ok(());
         }
         let mut waited = false;
         let mut wait_for = |kind| -> Result<()> {
+            // Who met another at the queue by chance finds it free at the second look.
+            let mut step = STEP;
             loop {
                 let released = region.signal(control::RELEASED);
                 let seen = released.map_or(0, |word| word.load(Ordering::Acquire));
@@ -105,10 +111,14 @@ impl WriteLock {
                     return Ok(());
                 }
                 patience.check(region)?;
+                meanwhile()?;
                 waited = true;
                 match released {
-                    Some(word) => region::wait(word, seen, TICK),
-                    None => std::thread::sleep(TICK),
+                    Some(word) => region::wait(word, seen, step),
+                    None => std::thread::sleep(step),
+                }
+                if kind == LockKind::Queue {
+                    step = TICK;
                 }
             }
         };
@@ -118,15 +128,18 @@ impl WriteLock {
             self.taken(region);
         }
         locks.unlock(LockKind::Queue)?;
-        if waited && let Some(word) = region.signal(control::RELEASED) {
-            region::wake(word);
+        if waited {
+            super::wake_all(region, control::RELEASED);
         }
         written
     }
 
     fn taken(&mut self, region: &dyn Region) {
         self.since = Some(Instant::now());
-        if let Some(word) = region.signal(control::WANT) {
+        // A store that changes nothing would still dirty the page, which each sync then writes.
+        if let Some(word) = region.signal(control::WANT)
+            && word.load(Ordering::Acquire) != 0
+        {
             word.store(0, Ordering::Release);
         }
         let holder = control::holder_word();
@@ -135,33 +148,26 @@ impl WriteLock {
         }
     }
 
-    /// After a commit at `time_us`: keeps the lock while nobody wants it, else releases in turn.
-    ///
-    /// `keeps` says whether a maintenance thread is there to give it back later.
-    ///
-    /// # Errors
-    /// `Io`.
+    /// After a commit at `time_us`: whether to keep the lock, for commits come one after the other
+    /// and nobody wants it, or the turn is not over.
     #[inline]
-    pub fn settle(
-        &mut self,
-        locks: &dyn Locks,
-        region: &dyn Region,
-        time_us: u64,
-        keeps: bool,
-    ) -> Result<()> {
+    pub fn is_worth_keeping(&mut self, region: &dyn Region, time_us: u64) -> bool {
         let cold = time_us.saturating_sub(self.last_commit_us) > COLD_US;
         self.last_commit_us = time_us;
-        let turn_is_over = is_wanted(region) && self.turn_is_over();
-        if cold || !keeps || turn_is_over {
-            return self.release(locks, region);
-        }
-        Ok(())
+        !(cold || is_wanted(region) && self.turn_is_over())
     }
 
     /// Time of the last commit, to see whether there was one since.
     #[must_use]
     pub fn last_commit_us(&self) -> u64 {
         self.last_commit_us
+    }
+
+    /// The turn begins now: what had to be applied before the first commit is not part of it.
+    ///
+    /// Or who commits more would leave the next one less and less time.
+    pub fn begin_turn(&mut self) {
+        self.since = self.since.map(|_| Instant::now());
     }
 
     /// Whether the lock was held long enough to be given to who wants it.

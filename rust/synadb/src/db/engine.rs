@@ -15,6 +15,7 @@ use synadb_types::TableId;
 use super::maintenance::Maintainer;
 use super::registry::Place;
 use super::reserve::Owner;
+use super::sync::Syncing;
 use super::view::{TableView, ViewFactory};
 use super::{Generation, RecoveryReport};
 use crate::config::Maintenance;
@@ -34,8 +35,7 @@ pub(crate) struct Engine {
     /// The locks of the file that the generation lies in, until the last handle closes.
     pub(super) locks: ArcSwapOption<FileLocks>,
     pub(super) commit: Mutex<Commit>,
-    /// Held by whoever syncs; the others find themselves synced when they get it.
-    pub(super) syncing: Mutex<()>,
+    pub(super) syncing: Syncing,
     pub(super) poisoned: AtomicBool,
     pub(super) checkpoint_bytes: AtomicU64,
     pub(super) recovery: Mutex<RecoveryReport>,

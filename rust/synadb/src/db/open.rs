@@ -18,6 +18,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use super::engine::{Commit, FileLocks};
 use super::maintenance::Maintainer;
 use super::registry::{Engines, Place, resolve};
+use super::sync::Syncing;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
 use crate::config::{Access, OpenOptions};
@@ -189,7 +190,7 @@ impl Engine {
             generation: ArcSwap::from_pointee(loaded.generation),
             locks: ArcSwapOption::from_pointee(loaded.locks),
             commit: Mutex::new(loaded.commit),
-            syncing: Mutex::new(()),
+            syncing: Syncing::default(),
             poisoned: AtomicBool::new(false),
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
             recovery: Mutex::new(loaded.report),

@@ -55,10 +55,13 @@ impl Engine {
             if commit.write.is_held() {
                 return self.check_poison_of_all(region);
             }
-            // Most of it while others still write.
-            commit.follow(&generation, &*self.factory, true).map_err(fail)?;
+            // Most of what others have written is applied while they still write.
             let locks = self.locks()?;
-            commit.write.acquire(&*locks.0, region, patience).map_err(fail)?;
+            let mut write = std::mem::take(&mut commit.write);
+            let mut follow = || commit.follow(&generation, &*self.factory, true).map(|_| ());
+            let acquired = write.acquire(&*locks.0, region, patience, &mut follow);
+            commit.write = write;
+            acquired.map_err(fail)?;
             match self.arrive(commit, &generation) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -83,6 +86,7 @@ impl Engine {
             region.publish(control::SUPERSEDED, 0).map_err(|e| self.failure(e))?;
         }
         commit.follow(generation, &*self.factory, true).map_err(|e| self.failure(e))?;
+        commit.write.begin_turn();
         Ok(true)
     }
 
@@ -94,14 +98,14 @@ impl Engine {
         }
         let generation = self.generation.load();
         let region = generation.log.region();
-        let keeps = durability == Durability::Process && self.maintenance == Maintenance::Thread;
-        let locks = self.locks()?;
+        // Somebody must be there to give it back later.
+        let may_keep = durability == Durability::Process && self.maintenance == Maintenance::Thread;
         let time = commit.writer.time;
-        commit.write.settle(&*locks.0, region, time, keeps).map_err(|e| self.failure(e))?;
-        if commit.write.is_held() {
-            self.maintainer.watch(self)?;
+        if commit.write.is_worth_keeping(region, time) && may_keep {
+            return self.maintainer.watch(self);
         }
-        Ok(())
+        let locks = self.locks()?;
+        commit.write.release(&*locks.0, region).map_err(|e| self.failure(e))
     }
 
     /// Whether the path names another file by now.

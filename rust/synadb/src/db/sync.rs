@@ -1,7 +1,7 @@
 //! Syncing: one for all who wait for it, threads and processes.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use synadb_storage::control;
@@ -11,29 +11,52 @@ use synadb_storage::lock::{LockKind, wait_for_signal, wake_all};
 use super::{Engine, Generation};
 use crate::error::Result;
 
-/// How often a process that waits for another's sync looks by itself.
+/// How often who waits for another's sync looks by himself.
 const TICK: Duration = Duration::from_millis(2);
+
+/// Whose turn it is among the threads of this process: one syncs for all who wait.
+#[derive(Default)]
+pub(super) struct Syncing {
+    leads: Mutex<bool>,
+    finished: Condvar,
+}
+
+/// The turn, given back however it ends.
+struct Leader<'a>(&'a Syncing);
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        *self.0.leads.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.finished.notify_all();
+    }
+}
 
 impl Engine {
     /// Returns once everything before `end` is on the medium; concurrent callers share a sync.
     pub(super) fn sync_to(&self, generation: &Generation, end: u64) -> Result<()> {
-        if generation.synced() >= end {
-            return Ok(());
+        while generation.synced() < end {
+            self.check_poison()?;
+            let mut leads = self.syncing.leads.lock().unwrap_or_else(PoisonError::into_inner);
+            if *leads {
+                // Not one after the other through a mutex: all whom that sync covers go on at once.
+                let woken = self.syncing.finished.wait_timeout(leads, TICK);
+                drop(woken.unwrap_or_else(PoisonError::into_inner));
+                continue;
+            }
+            *leads = true;
+            drop(leads);
+            let _leader = Leader(&self.syncing);
+            if self.is_shared() {
+                self.sync_for_all(generation, end)?;
+                continue;
+            }
+            let reached = generation.visible();
+            if let Err(error) = generation.log.region().sync() {
+                self.poison();
+                return Err(self.failure(error));
+            }
+            generation.raise_synced(reached);
         }
-        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        if generation.synced() >= end {
-            return Ok(());
-        }
-        self.check_poison()?;
-        if self.is_shared() {
-            return self.sync_for_all(generation, end);
-        }
-        let reached = generation.visible();
-        if let Err(error) = generation.log.region().sync() {
-            self.poison();
-            return Err(self.failure(error));
-        }
-        generation.raise_synced(reached);
         Ok(())
     }
 

@@ -142,6 +142,9 @@ impl SynaDB {
     pub fn put(&self, key: &str, value: &ValueRef<'_>) -> Result<u64> {
         let engine = self.handle.writable()?;
         let item = self.item(key, value)?;
+        if let Some(offset) = self.try_item(engine, &item)? {
+            return Ok(offset);
+        }
         let put = commit_items(engine, &self.handle, std::slice::from_ref(&item), true)?;
         Ok(put.unwrap_or(0))
     }
@@ -153,13 +156,15 @@ impl SynaDB {
     /// As [`SynaDB::append`].
     pub fn try_put(&self, key: &str, value: &ValueRef<'_>) -> Result<Option<u64>> {
         let engine = self.handle.writable()?;
-        let item = self.item(key, value)?;
-        let bytes = item.value_bytes() + key.len();
+        self.try_item(engine, &self.item(key, value)?)
+    }
+
+    fn try_item(&self, engine: &Engine, item: &Item<'_>) -> Result<Option<u64>> {
+        let bytes = item.value_bytes() + item.key.len();
         if self.handle.terms.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
             return Ok(None);
         }
-        let put = engine.try_transact(bytes + 256, |transaction| append_one(transaction, &item))?;
-        Ok(put)
+        engine.try_transact(bytes + 256, |transaction| append_one(transaction, item))
     }
 
     fn item<'a>(&self, key: &'a str, value: &'a ValueRef<'_>) -> Result<Item<'a>> {
