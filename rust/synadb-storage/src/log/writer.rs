@@ -172,6 +172,10 @@ fn grow(log: &Log, needed: u64) -> Result<()> {
 /// Microseconds since 1970 by the system's clock, which may jump.
 #[must_use]
 pub fn now_us() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(time) = crate::simulation::seeded::now_us() {
+        return time;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
