@@ -39,6 +39,7 @@ MAY_USE = {
     "vector": LEAVES | ENGINE | ROOMS | {"vector"} | SIBLINGS["vector"],
     "tables": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "original": LEAVES | ENGINE | ROOMS | COMPONENTS,
+    "crash_tests": LEAVES | ENGINE | COMPONENTS | {"tables"},
 }
 """Modules of the crate synadb that one of its modules may use."""
 

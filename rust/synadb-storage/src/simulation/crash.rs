@@ -233,6 +233,10 @@ impl FileAt {
         for (number, pending) in self.pending.iter().filter(|(_, pending)| !pending.is_lost) {
             let page = image.page(*number);
             let left = match mood.choose(random) {
+                // Page 0 is stored by one call, while nothing of it is on its way to the medium.
+                Left::Words if *number == 0 => {
+                    torn(page, *number, pending, state, SECTOR_BYTES, random)
+                }
                 Left::Synced => continue,
                 Left::Newest => newest(page, *number, pending, state),
                 Left::Some => torn(page, *number, pending, state, PAGE_BYTES, random),

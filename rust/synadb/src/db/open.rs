@@ -53,6 +53,18 @@ impl Engine {
         Ok(Handle::new(engine, options, read_only))
     }
 
+    /// Opens `path` in a directory that is not the file system; the registry does not know of it.
+    #[cfg(test)]
+    pub fn open_in(
+        path: &Path,
+        options: &OpenOptions,
+        directory: Arc<dyn Directory>,
+        factory: impl FnOnce() -> Arc<dyn ViewFactory>,
+    ) -> Result<Handle> {
+        let engine = Self::open_new(path.to_owned(), options, directory, factory())?;
+        Ok(Handle::new(Arc::new(engine), options, options.access == Access::ReadOnly))
+    }
+
     fn open_new(
         path: PathBuf,
         options: &OpenOptions,
@@ -161,6 +173,9 @@ fn identify(
             let reason = "the file ends inside its header".to_owned();
             return Err(StorageError::Corrupt { offset: region.len(), reason });
         }
+        if writes && region.load(control::DIR_SYNCED) != Some(1) {
+            settle(path, directory, region, &identity)?;
+        }
         return Ok(Some(identity));
     }
     if !writes {
@@ -172,11 +187,25 @@ fn identify(
     }
     let identity = Identity::create()?;
     region.allocate(FRAMES_START + PAGE_BYTES)?;
+    // The length first: a file that ends inside its header was cut, it is not half created.
+    region.sync()?;
+    settle(path, directory, region, &identity)?;
+    Ok(Some(identity))
+}
+
+/// Makes identity and name durable before the first commit is acknowledged.
+///
+/// Who created the file, or put it in the place of another, may have died before it did so.
+fn settle(
+    path: &Path,
+    directory: &dyn Directory,
+    region: &dyn Region,
+    identity: &Identity,
+) -> StorageResult<()> {
     region.store(0, &identity.page())?;
     region.sync()?;
     directory.sync_parent(path)?;
-    region.publish(control::DIR_SYNCED, 1)?;
-    Ok(Some(identity))
+    region.publish(control::DIR_SYNCED, 1)
 }
 
 /// Opens what the file holds: from the checkpoint where it fits, else from the beginning.

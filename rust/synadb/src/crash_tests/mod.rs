@@ -1,0 +1,4 @@
+//! Crash evidence: a database on a simulated medium.
+
+mod database;
+mod regressions;
