@@ -41,6 +41,8 @@ enum Left {
     Newest,
     /// Whole, as it stood behind some store.
     Some,
+    /// All of it but a few sectors, which stand as behind some store.
+    Holes,
     /// Each sector as it stood behind some store.
     Sectors,
     /// Each word as it stood behind some store.
@@ -179,7 +181,7 @@ impl Mood {
         } else if percent < self.synced_percent + self.newest_percent {
             Left::Newest
         } else {
-            [Left::Some, Left::Sectors, Left::Sectors, Left::Words][random.index(4)]
+            [Left::Some, Left::Holes, Left::Holes, Left::Sectors, Left::Words][random.index(5)]
         }
     }
 }
@@ -239,6 +241,7 @@ impl FileAt {
                 }
                 Left::Synced => continue,
                 Left::Newest => newest(page, *number, pending, state),
+                Left::Holes => holed(page, *number, pending, state, random),
                 Left::Some => torn(page, *number, pending, state, PAGE_BYTES, random),
                 Left::Sectors => torn(page, *number, pending, state, SECTOR_BYTES, random),
                 Left::Words => torn(page, *number, pending, state, WORD_BYTES, random),
@@ -298,6 +301,20 @@ fn torn(
         for (place, _) in versions.iter().enumerate().filter(|(_, v)| **v == version + 1) {
             let range = place * part..(place + 1) * part;
             out[range.clone()].copy_from_slice(&page[range]);
+        }
+    }
+    out
+}
+
+/// The page with all that was done to it, but for a few sectors.
+fn holed(synced: Page, number: u64, pending: &Pending, state: &State, random: &mut Random) -> Page {
+    let mut out = newest(synced, number, pending, state);
+    let older = torn(synced, number, pending, state, PAGE_BYTES, random);
+    let sectors = (0..PAGE_BYTES).step_by(SECTOR_BYTES).map(|at| at..at + SECTOR_BYTES);
+    let changed: Vec<_> = sectors.filter(|at| out[at.clone()] != older[at.clone()]).collect();
+    for _ in 0..=random.index(3) {
+        if let Some(at) = changed.get(random.index(changed.len())) {
+            out[at.clone()].copy_from_slice(&older[at.clone()]);
         }
     }
     out
