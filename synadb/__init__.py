@@ -9,12 +9,13 @@
 Importing this package does not import numpy; the first call that needs an array does.
 """
 
-from synadb._native import Batch, SearchResult
+from synadb._native import Batch, SearchResult, Transaction
 from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
     BatchTooLargeError,
     ConfigMismatchError,
+    ConflictError,
     CorruptionError,
     DatabaseClosedError,
     DatabaseLockedError,
@@ -48,6 +49,7 @@ __all__ = [
     "Batch",
     "BatchTooLargeError",
     "ConfigMismatchError",
+    "ConflictError",
     "CorruptionError",
     "DatabaseClosedError",
     "DatabaseLockedError",
@@ -71,6 +73,7 @@ __all__ = [
     "StorageError",
     "SynaDB",
     "SynaError",
+    "Transaction",
     "TypeMismatchError",
     "UnsupportedError",
     "UnsupportedFormatError",

@@ -22,14 +22,19 @@ class SynaDB(_native.Database):
     Opens or creates the file at `path` (`str`, `bytes` or `os.PathLike`, made absolute once).
     A key is 1 to 65,535 bytes of UTF-8. Every `put` appends to the key's history; `get` and the
     typed `get_*` read the newest value. An absent key reads as `None`; a value of another type
-    raises `TypeMismatchError`. The handle may be used by any number of threads.
+    raises `TypeMismatchError`. The handle may be used by any number of threads, lives on in a
+    forked child, and pickles as its path and options.
 
     Parameters: with `sync_on_write` each write survives the machine's death before the call
     returns, without it the process's death. `config` is a `DbConfig` and overrides
-    `sync_on_write`. `access` is `"exclusive"` (the one writer of the file) or `"read_only"`
-    (beside any writer; `refresh()` moves to what it has committed since). `lock_timeout` is how
-    many seconds to wait for another writer. `checkpoint_bytes` is how much log is written before
-    the next checkpoint. `create=False` raises `DatabaseMissingError` for a missing file.
+    `sync_on_write`. `access` is `"shared"` (any number of processes write, each sees what the
+    others have committed), `"exclusive"` (the one writer of the file) or `"read_only"` (beside
+    any writer; `refresh()` moves to what was committed since). `lock_timeout` is how many seconds
+    to wait for another process: for its closing a file that it has for itself (default 0), and in
+    each write for its letting go of the write lock (default 5). `maintenance` is `"thread"` (a
+    background thread for each file, started when needed), `"inline"` or `"off"`.
+    `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False`
+    raises `DatabaseMissingError` for a missing file.
 
     Raises `DatabaseLockedError`, `MissingDirectoryError`, `PathIsDirectoryError`,
     `NotADatabaseError`, `LegacyFormatError`, `CorruptionError`, and on every call after

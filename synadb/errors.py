@@ -20,6 +20,7 @@ from typing import ClassVar
 __all__ = [
     "BatchTooLargeError",
     "ConfigMismatchError",
+    "ConflictError",
     "CorruptionError",
     "DatabaseClosedError",
     "DatabaseLockedError",
@@ -75,6 +76,7 @@ class SynaError(Exception):
         -14: "Invalid argument",
         -15: "Database poisoned",
         -16: "Not supported",
+        -18: "Conflict",
         -100: "Internal panic",
     }
 
@@ -212,3 +214,7 @@ class PoisonedError(SynaError):
 
 class UnsupportedError(SynaError):
     """A feature that this version does not have."""
+
+
+class ConflictError(SynaError):
+    """A key of the batch was changed since it was read; nothing of the batch was written."""

@@ -68,8 +68,8 @@ class VectorStore(_native.VectorStore):
         sync_on_write: bool = True,
         *,
         name: str | None = None,
-        access: str = "exclusive",
-        lock_timeout: float = 0.0,
+        access: str = "shared",
+        lock_timeout: float | None = None,
     ) -> Self:
         asked = _checked_backend(backend, use_gpu)
         store = super().__new__(

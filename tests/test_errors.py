@@ -40,6 +40,7 @@ BASES: dict[str, tuple[int, type[Exception]]] = {
     "InvalidArgumentError": (-14, ValueError),
     "PoisonedError": (-15, Exception),
     "UnsupportedError": (-16, Exception),
+    "ConflictError": (-18, Exception),
 }
 
 

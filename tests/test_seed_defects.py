@@ -27,7 +27,7 @@ def random_rows(count: int, width: int = WIDTH, seed: int = 7) -> np.ndarray:
 def test_defect_05_second_writing_process_is_refused_with_the_pid(path: Path) -> None:
     code = (
         "import sys, synadb\n"
-        "try:\n    synadb.SynaDB(sys.argv[1])\n"
+        "try:\n    synadb.SynaDB(sys.argv[1], access='exclusive')\n"
         "except synadb.DatabaseLockedError as error:\n    print(error)\n"
     )
     with SynaDB(path):

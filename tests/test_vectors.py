@@ -378,3 +378,16 @@ def test_readers_array_is_not_changed_by_a_later_write(store: VectorStore) -> No
 def test_path_like_is_taken(path: Path) -> None:
     with VectorStore(os.fsencode(path), WIDTH) as store:
         assert store.path == str(path)
+
+
+def test_regression_keys_of_a_damaged_store_raise(path: Path) -> None:
+    with SynaDB(path) as db, VectorStore(db, WIDTH) as store:
+        store.insert_batch(["first", "second"], random_rows(2))
+        db.checkpoint()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"first", b"worst"))
+    with VectorStore(path, WIDTH) as store:
+        with pytest.raises(synadb.CorruptionError, match="offset"):
+            store.keys()
+        with pytest.raises(synadb.CorruptionError, match='"first"'):
+            "first" in store  # noqa: B015

@@ -25,7 +25,7 @@ FRAME_BYTES_MAX = 64 << 20
 CHUNK = 64 << 10
 ALIGN = 64
 
-SOLE, MARK, GAP, FRONT, REWRITTEN = 1, 2, 4, 8, 16
+SOLE, MARK, GAP, FRONT, REWRITTEN, RESERVES = 1, 2, 4, 8, 16, 32
 LARGE, COMPRESSED, IN_EXTENT = 8, 32, 64
 PUT, DELETE, TABLE, EXTENT, ROW = 1, 2, 3, 4, 5
 METRICS = ("cosine", "euclidean", "dot_product")
@@ -132,7 +132,8 @@ class Table:
     """The newest record, also where it is a delete."""
     extents: list[tuple[int, int, int]] = field(default_factory=list)
     """First row, rows and start of each extent of rows."""
-    next_row: int = 0
+    rows: set[int] = field(default_factory=set)
+    """Rows that were committed."""
 
     @property
     def dimensions(self) -> int:
@@ -161,7 +162,7 @@ class Log:
         self.tail = self.frames[-1].next if self.frames else FRAMES_START
         self.sequence = self.identity.horizon
         for frame in self.frames:
-            self.sequence += not frame.flags & REWRITTEN
+            self.sequence += not frame.flags & (REWRITTEN | RESERVES)
             self._verify_padding(frame)
             for record in self.records(frame):
                 self._apply(record, frame)
@@ -179,7 +180,7 @@ class Log:
         if len(head) < 24:
             return None
         length, crc, link, flags, check, time = struct.unpack_from("<IIIHHQ", head)
-        if length == 0 or length > FRAME_BYTES_MAX or flags & ~31:
+        if length == 0 or length > FRAME_BYTES_MAX or flags & ~63:
             return None
         words, head_len = {}, 24
         for flag in (MARK, GAP, FRONT):
@@ -360,10 +361,10 @@ class Log:
         self.value(record)
         if record.kind == ROW:
             row, offset, data = self.row(record) or (0, 0, b"")
-            fits = row >= table.next_row and offset == table.offset_of(row)
+            fits = row not in table.rows and offset == table.offset_of(row)
             if not fits or len(data) != 4 * table.dimensions:
                 raise DamageError(record.position, "a row out of its place")
-            table.next_row = row + 1
+            table.rows.add(row)
         table.keys.setdefault(record.key, []).append(record)
 
     def _add_table(self, record: Record) -> None:

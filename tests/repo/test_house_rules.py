@@ -18,12 +18,13 @@ UNSAFE_FILES = {
     "rust/synadb-storage/src/region/map.rs",
     "rust/synadb-storage/src/region/disk.rs",
     "rust/synadb-storage/src/lock/file.rs",
+    "rust/synadb-storage/src/fork.rs",
     "rust/synadb/src/original.rs",
     "rust/synadb-index/src/distance/avx2.rs",
     "rust/synadb-index/src/distance/avx512.rs",
     "rust/synadb-python/src/numpy.rs",
 }
-"""Where unsafe code may stand: maps, locks, SIMD, NumPy's buffers, the original's raw tensors."""
+"""Where unsafe code may stand: maps, locks, forks, SIMD, NumPy's buffers, raw tensors."""
 
 UNSAFE = re.compile(r"\bunsafe\s+(?:\{|impl\b|fn\b|extern\b|trait\b)|\bunsafe\s*\{")
 COMMENT = re.compile(r"//.*")

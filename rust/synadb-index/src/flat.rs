@@ -180,7 +180,8 @@ impl<'a> Scan<'a> {
     /// Scans consecutive rows.
     fn range(&mut self, range: Range<u32>, accept: &impl Fn(RowId) -> bool) {
         let mut row = range.start;
-        while row < range.end {
+        while let Some(filled) = self.source.filled_from(RowId(row)).filter(|f| f.0 < range.end) {
+            row = filled.0;
             let Some(block) = self.source.block(RowId(row)) else {
                 return;
             };

@@ -28,8 +28,14 @@ pub trait VectorSource: Sync {
     /// One more than the largest row there is.
     fn rows_end(&self) -> u32;
 
-    /// The longest contiguous run of slots that begins at `row`; none past the end.
+    /// The longest contiguous run of slots that begins at `row`; none past the end, and where
+    /// rows were reserved and not yet filled.
     fn block(&self, row: RowId) -> Option<Block<'_>>;
+
+    /// The first row at or behind `row` that has a block.
+    fn filled_from(&self, row: RowId) -> Option<RowId> {
+        (row.0 < self.rows_end()).then_some(row)
+    }
 
     /// [`inverse_norm`](crate::inverse_norm) of the rows from `first` on, one for each of `out`.
     fn inverse_norms(&self, first: RowId, out: &mut [f32]);

@@ -7,27 +7,28 @@ use pyo3::prelude::*;
 use synadb::{SynaDB, Value, WriteBatch};
 
 use crate::bulk::one_dimensional;
-use crate::convert::{Blob, Held, Text, answered};
-use crate::errors::invalid_argument;
-use crate::numpy::float_array;
+use crate::convert::{Blob, Held, Text, answered, into_object};
+use crate::errors::{invalid_argument, key_not_found};
+use crate::numpy::{float_array, vector as one_vector};
+use crate::vectors::VectorStore;
 
 /// Changes gathered in memory until the block ends.
-#[pyclass(frozen, module = "synadb._native")]
+#[pyclass(frozen, subclass, module = "synadb._native")]
 pub struct Batch {
     database: SynaDB,
     pending: Mutex<Pending>,
 }
 
-struct Pending {
-    changes: WriteBatch,
-    ended: bool,
+enum Pending {
+    Batch(WriteBatch),
+    Transaction(synadb::Transaction),
+    Ended,
 }
 
 impl Batch {
-    /// An empty batch on a handle.
-    pub fn new(database: SynaDB) -> Self {
-        let pending = Pending { changes: WriteBatch::new(), ended: false };
-        Self { database, pending: Mutex::new(pending) }
+    /// A batch on a handle.
+    pub fn new(database: SynaDB, changes: WriteBatch) -> Self {
+        Self { database, pending: Mutex::new(Pending::Batch(changes)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -35,23 +36,26 @@ impl Batch {
     }
 
     fn change(&self, change: impl FnOnce(&mut WriteBatch) -> synadb::Result<()>) -> PyResult<()> {
-        let mut pending = self.lock();
-        if pending.ended {
-            return Err(ended());
+        match &mut *self.lock() {
+            Pending::Batch(changes) => answered(change(changes)),
+            Pending::Transaction(transaction) => answered(change(transaction.batch())),
+            Pending::Ended => Err(ended()),
         }
-        answered(change(&mut pending.changes))
     }
 
     fn store(&self, key: &str, value: Value) -> PyResult<()> {
         self.change(|changes| changes.put(key, value))
     }
 
-    fn end(&self) -> PyResult<WriteBatch> {
-        let mut pending = self.lock();
-        if mem::replace(&mut pending.ended, true) {
-            return Err(ended());
+    fn end(&self) -> PyResult<Pending> {
+        match mem::replace(&mut *self.lock(), Pending::Ended) {
+            Pending::Ended => Err(ended()),
+            pending => Ok(pending),
         }
-        Ok(mem::replace(&mut pending.changes, WriteBatch::new()))
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(*self.lock(), Pending::Ended)
     }
 }
 
@@ -113,8 +117,36 @@ impl Batch {
         self.delete(key)
     }
 
+    /// Adds a float32 vector of shape `(dimensions,)` to a store in the same file.
+    fn insert(
+        &self,
+        store: &Bound<'_, VectorStore>,
+        key: Text<'_>,
+        vector: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let store = store.get().engine();
+        let array = one_vector(vector, usize::from(store.dimensions()), "Vector")?;
+        let values = array.as_slice()?;
+        self.change(|changes| store.insert_in(changes, key.0, values))
+    }
+
+    /// Adds the deletion of a vector; that of an absent key changes nothing.
+    fn remove(&self, store: &Bound<'_, VectorStore>, key: Text<'_>) -> PyResult<()> {
+        self.change(|changes| store.get().engine().remove_in(changes, key.0))
+    }
+
+    /// Commits only if the last change of `key` was the commit `version`, or, for `None`, if the
+    /// key has no value; `ConflictError` otherwise. See `SynaDB.version`.
+    fn expect(&self, key: Text<'_>, version: Option<u64>) -> PyResult<()> {
+        self.change(|changes| changes.expect(key.0, version))
+    }
+
     fn __len__(&self) -> usize {
-        self.lock().changes.len()
+        match &mut *self.lock() {
+            Pending::Batch(changes) => changes.len(),
+            Pending::Transaction(transaction) => transaction.batch().len(),
+            Pending::Ended => 0,
+        }
     }
 
     fn __bool__(&self) -> bool {
@@ -124,8 +156,12 @@ impl Batch {
     /// Makes the changes visible together and ends the batch; the commit's sequence number,
     /// `None` if nothing was to be written.
     fn commit(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        let changes = self.end()?;
-        answered(py.detach(|| self.database.commit(&changes)))
+        let pending = self.end()?;
+        answered(py.detach(|| match pending {
+            Pending::Batch(changes) => self.database.commit(&changes),
+            Pending::Transaction(transaction) => transaction.commit(),
+            Pending::Ended => Ok(None),
+        }))
     }
 
     /// Drops the changes and ends the batch.
@@ -134,7 +170,7 @@ impl Batch {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        if slf.get().lock().ended { Err(ended()) } else { Ok(slf) }
+        if slf.get().has_ended() { Err(ended()) } else { Ok(slf) }
     }
 
     fn __exit__(
@@ -144,13 +180,62 @@ impl Batch {
         _exc_value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let ended = self.lock().ended;
-        if ended {
+        if self.has_ended() {
             Ok(())
         } else if exc_type.is_none() {
             self.commit(py).map(|_| ())
         } else {
             self.rollback()
         }
+    }
+}
+
+/// A batch that holds the write lock from its beginning on: what it reads stays true.
+#[pyclass(frozen, extends = Batch, module = "synadb._native")]
+pub struct Transaction;
+
+impl Transaction {
+    /// Waits for the write lock.
+    pub fn begin(py: Python<'_>, database: &SynaDB) -> PyResult<Py<Self>> {
+        let transaction = answered(py.detach(|| database.transaction()))?;
+        let pending = Mutex::new(Pending::Transaction(transaction));
+        let batch = Batch { database: database.clone(), pending };
+        Py::new(py, PyClassInitializer::from(batch).add_subclass(Self))
+    }
+
+    fn with<R>(
+        slf: &Bound<'_, Self>,
+        read: impl FnOnce(&synadb::Transaction) -> synadb::Result<R>,
+    ) -> PyResult<R> {
+        match &*slf.as_super().get().lock() {
+            Pending::Transaction(transaction) => answered(read(transaction)),
+            _ => Err(ended()),
+        }
+    }
+}
+
+#[pymethods]
+impl Transaction {
+    /// The newest value of a key, changes of this transaction included; `default` where absent.
+    #[pyo3(signature = (key, default=None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        key: Text<'_>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        match Self::with(slf, |transaction| transaction.get(key.0))? {
+            Some(value) => into_object(py, value),
+            None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
+        }
+    }
+
+    fn __getitem__<'py>(slf: &Bound<'py, Self>, key: Text<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let found = Self::with(slf, |transaction| transaction.get(key.0))?;
+        into_object(slf.py(), found.ok_or_else(|| key_not_found(key.0))?)
+    }
+
+    fn __contains__(slf: &Bound<'_, Self>, key: Text<'_>) -> PyResult<bool> {
+        Self::with(slf, |transaction| transaction.contains(key.0))
     }
 }

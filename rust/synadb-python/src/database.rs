@@ -9,10 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyBytes, PyDict, PyIterator, PyList, PyString};
 use synadb::{Pattern, ValueRef};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Transaction};
 use crate::bulk;
-use crate::convert::{Blob, Held, Text, absolute_path, answered, into_object, to_object};
-use crate::errors::{closed, key_not_found, type_mismatch};
+use crate::convert::{
+    Blob, Held, Text, absolute_path, answered, held_keys, into_object, to_object,
+};
+use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
 use crate::numpy::{float_array, owned};
 use crate::opening::{self, Opening};
@@ -64,19 +66,22 @@ impl Database {
 #[pymethods]
 impl Database {
     #[new]
-    #[pyo3(signature = (path, sync_on_write=true, *, config=None, access="exclusive",
-        lock_timeout=0.0, checkpoint_bytes=None, create=true))]
+    #[pyo3(signature = (path, sync_on_write=true, *, config=None, access="shared",
+        lock_timeout=None, checkpoint_bytes=None, create=true, maintenance="thread"))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
         path: &Bound<'_, PyAny>,
         sync_on_write: bool,
         config: Option<&Bound<'_, PyAny>>,
         access: &str,
-        lock_timeout: f64,
+        lock_timeout: Option<f64>,
         checkpoint_bytes: Option<u64>,
         create: bool,
+        maintenance: &str,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
+        opening.maintain(maintenance)?;
         opening.apply(config, checkpoint_bytes, create)?;
         let file = absolute_path(path)?;
         let path = file.clone().into_os_string();
@@ -336,11 +341,46 @@ impl Database {
     }
 
     /// A batch: `with db.batch() as b:` commits its changes together at the end of the block.
-    fn batch(&self) -> PyResult<Batch> {
+    ///
+    /// With `expect`, a sequence number, it commits only if no key of the batch or of `reads` was
+    /// changed after that commit; `ConflictError` otherwise, and nothing is written.
+    #[pyo3(signature = (*, expect=None, reads=None))]
+    fn batch(&self, expect: Option<u64>, reads: Option<&Bound<'_, PyAny>>) -> PyResult<Batch> {
         if self.database.is_closed() {
             return Err(closed());
         }
-        Ok(Batch::new(self.database.clone()))
+        let mut changes = synadb::WriteBatch::new();
+        if let Some(sequence) = expect {
+            changes.expect_unchanged_since(sequence);
+        }
+        for key in reads.map(held_keys).transpose()?.unwrap_or_default() {
+            if expect.is_none() {
+                let reason = "it needs `expect`, the sequence number of the reading".to_owned();
+                return Err(invalid_argument("reads", reason));
+            }
+            answered(changes.read(&key))?;
+        }
+        Ok(Batch::new(self.database.clone(), changes))
+    }
+
+    /// A transaction: `with db.transaction() as t:` holds the write lock from here to the end of
+    /// the block, so that what is read is still true when its changes are committed together.
+    ///
+    /// Other writers, threads and processes alike, wait for its end, as long as their
+    /// `lock_timeout` says.
+    fn transaction(&self, py: Python<'_>) -> PyResult<Py<Transaction>> {
+        Transaction::begin(py, &self.database)
+    }
+
+    /// Sequence number of the last commit that this handle sees.
+    #[getter]
+    fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
+        answered(py.detach(|| self.database.sequence()))
+    }
+
+    /// Sequence number of the commit that gave `key` its newest value; `None` for an absent key.
+    fn version(&self, py: Python<'_>, key: Text<'_>) -> PyResult<Option<u64>> {
+        answered(py.detach(|| self.database.version(key.0)))
     }
 
     /// Rewrites the file with the newest value of each live key and reports what it freed.
@@ -387,12 +427,24 @@ impl Database {
 
     /// What opening the file found: records kept, bytes dropped, offsets.
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        reports::recovery(py, &self.database.recovery())
+        reports::recovery(py, &answered(self.database.recovery())?)
     }
 
     /// Closes the handle; repeatable. Other handles on the file go on.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         answered(py.detach(|| self.database.close_handle()))
+    }
+
+    /// A handle travels to another process as its path and options.
+    fn __getnewargs_ex__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<((OsString,), Bound<'py, PyDict>)> {
+        if self.database.is_closed() {
+            return Err(closed());
+        }
+        let keywords = opening::database_keywords(py, &self.database.settings())?;
+        Ok(((self.path.clone(),), keywords))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

@@ -58,11 +58,6 @@ pub fn invalid_vector(what: String, reason: String) -> PyErr {
     raised(Error::InvalidVector { what, reason })
 }
 
-/// A feature that this build does not have.
-pub fn unsupported(what: String) -> PyErr {
-    raised(Error::Unsupported { what })
-}
-
 /// A call on a closed handle.
 pub fn closed() -> PyErr {
     raised(Error::Closed)

@@ -23,7 +23,7 @@ pub const SIGNAL_POLL: Duration = Duration::from_millis(50);
 pub fn on_worker<T, F>(py: Python<'_>, work: F) -> PyResult<T>
 where
     T: Send + 'static,
-    F: FnOnce(&AtomicBool) -> T + Send + 'static,
+    F: FnOnce(&Arc<AtomicBool>) -> T + Send + 'static,
 {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
@@ -51,4 +51,17 @@ where
             }
         }
     }
+}
+
+/// Whether a signal asks the call of this thread to end; what its handler raised is kept.
+///
+/// Only the main thread is asked by signals.
+pub fn is_signalled() -> bool {
+    Python::attach(|py| match py.check_signals() {
+        Ok(()) => false,
+        Err(raised) => {
+            raised.restore(py);
+            true
+        }
+    })
 }

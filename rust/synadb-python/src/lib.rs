@@ -20,7 +20,7 @@ mod vectors;
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::batch::Batch;
+    use crate::batch::{Batch, Transaction};
     #[pymodule_export]
     use crate::database::Database;
     #[pymodule_export]

@@ -1,53 +1,71 @@
 //! The options of a handle and the wait for its lock, which Ctrl-C ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pyo3::prelude::*;
-use synadb::{Access, Durability, OpenOptions};
+use pyo3::types::{PyDict, PyModule};
+use synadb::{Access, Durability, Maintenance, OpenOptions, Settings};
 
 use crate::convert::answered;
-use crate::errors::{invalid_argument, unsupported};
-use crate::interrupt::{SIGNAL_POLL, on_worker};
-
-/// Code of the error that another process's lock raises.
-const LOCKED: i32 = -10;
+use crate::errors::invalid_argument;
+use crate::interrupt::{is_signalled, on_worker};
 
 /// How a handle is opened.
 pub struct Opening {
     options: OpenOptions,
-    wait: Duration,
 }
 
 impl Opening {
     /// Checks the options that every handle has.
     ///
     /// # Errors
-    /// `InvalidArgumentError` for an unknown access or a bad time, `UnsupportedError` for shared
-    /// writing.
-    pub fn new(access: &str, lock_timeout: f64, sync_on_write: bool) -> PyResult<Self> {
+    /// `InvalidArgumentError` for an unknown access or a bad time.
+    pub fn new(access: &str, lock_timeout: Option<f64>, sync_on_write: bool) -> PyResult<Self> {
         let access = match access {
             "exclusive" => Access::Exclusive,
             "read_only" => Access::ReadOnly,
-            "shared" => {
-                return Err(unsupported("access 'shared' is not supported yet".to_owned()));
-            }
+            "shared" => Access::Shared,
             other => {
                 return Err(invalid_argument(
                     "access",
-                    format!("it must be 'exclusive' or 'read_only', got '{other}'"),
+                    format!("it must be 'shared', 'exclusive' or 'read_only', got '{other}'"),
                 ));
             }
         };
-        if lock_timeout.is_nan() || lock_timeout < 0.0 {
-            return Err(invalid_argument(
-                "lock_timeout",
-                format!("it must be 0 or more seconds, got {lock_timeout}"),
-            ));
+        let mut options = OpenOptions::new().access(access).durability(durability(sync_on_write));
+        if let Some(seconds) = lock_timeout {
+            if seconds.is_nan() || seconds < 0.0 {
+                return Err(invalid_argument(
+                    "lock_timeout",
+                    format!("it must be 0 or more seconds, got {seconds}"),
+                ));
+            }
+            let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+            options = options.lock_timeout(wait);
         }
-        let wait = Duration::try_from_secs_f64(lock_timeout).unwrap_or(Duration::MAX);
-        let options = OpenOptions::new().access(access).durability(durability(sync_on_write));
-        Ok(Self { options, wait })
+        Ok(Self { options })
+    }
+
+    /// Sets who does what need not be done within a call.
+    ///
+    /// # Errors
+    /// `InvalidArgumentError` for an unknown word.
+    pub fn maintain(&mut self, maintenance: &str) -> PyResult<()> {
+        let maintenance = match maintenance {
+            "thread" => Maintenance::Thread,
+            "inline" => Maintenance::Inline,
+            "off" => Maintenance::Off,
+            other => {
+                return Err(invalid_argument(
+                    "maintenance",
+                    format!("it must be 'thread', 'inline' or 'off', got '{other}'"),
+                ));
+            }
+        };
+        self.options = self.options.clone().maintenance(maintenance);
+        Ok(())
     }
 
     /// Adds a `DbConfig`, the size at which a checkpoint is written, and whether to create.
@@ -74,38 +92,64 @@ impl Opening {
     }
 }
 
-/// Opens on a worker thread, trying again for as long as the lock is another's.
+/// Opens on a worker thread, so that Ctrl-C ends a wait for a lock and a long recovery.
 ///
 /// # Errors
 /// What the engine says, or `KeyboardInterrupt`.
 pub fn open<T, F>(py: Python<'_>, opening: Opening, open: F) -> PyResult<T>
 where
     T: Send + 'static,
-    F: Fn(OpenOptions) -> synadb::Result<T> + Send + 'static,
+    F: FnOnce(OpenOptions) -> synadb::Result<T> + Send + 'static,
 {
-    answered(on_worker(py, move |stop| attempts(&opening, stop, open))?)
-}
-
-fn attempts<T>(
-    opening: &Opening,
-    stop: &AtomicBool,
-    open: impl Fn(OpenOptions) -> synadb::Result<T>,
-) -> synadb::Result<T> {
-    let began = Instant::now();
-    loop {
-        let left = opening.wait.saturating_sub(began.elapsed());
-        let answer = open(opening.options.clone().lock_timeout(left.min(SIGNAL_POLL)));
-        match answer {
-            Err(error) if error.code() == LOCKED => {
-                if stop.load(Ordering::Relaxed) || began.elapsed() >= opening.wait {
-                    return Err(error);
-                }
-            }
-            answer => return answer,
-        }
-    }
+    answered(on_worker(py, move |stop| {
+        let stop = Arc::clone(stop);
+        // Later calls wait on the thread that makes them.
+        let interrupt = move || stop.load(Ordering::Relaxed) || is_signalled();
+        open(opening.options.interrupt(Arc::new(interrupt)))
+    })?)
 }
 
 fn durability(sync_on_write: bool) -> Durability {
     if sync_on_write { Durability::Sync } else { Durability::Process }
+}
+
+/// The keyword arguments that open another handle like this one.
+///
+/// # Errors
+/// Python could not allocate them.
+pub fn keywords<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("sync_on_write", settings.durability == Durability::Sync)?;
+    let access = match settings.access {
+        Access::ReadOnly => "read_only",
+        Access::Exclusive => "exclusive",
+        _ => "shared",
+    };
+    dict.set_item("access", access)?;
+    dict.set_item("lock_timeout", settings.lock_timeout.map(|wait| wait.as_secs_f64()))?;
+    Ok(dict)
+}
+
+/// Further ones, that a database takes and a store does not.
+///
+/// # Errors
+/// Python could not allocate them.
+pub fn database_keywords<'py>(
+    py: Python<'py>,
+    settings: &Settings,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = keywords(py, settings)?;
+    let maintenance = match settings.maintenance {
+        Maintenance::Inline => "inline",
+        Maintenance::Off => "off",
+        _ => "thread",
+    };
+    dict.set_item("maintenance", maintenance)?;
+    dict.set_item("checkpoint_bytes", settings.checkpoint_bytes)?;
+    if settings.compression {
+        let config = PyModule::import(py, "synadb.config")?.getattr("DbConfig")?;
+        let sync = settings.durability == Durability::Sync;
+        dict.set_item("config", config.call1((true, false, sync))?)?;
+    }
+    Ok(dict)
 }

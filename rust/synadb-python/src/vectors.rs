@@ -7,7 +7,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
-use synadb::vector;
+use synadb::{Pattern, vector};
 
 use crate::convert::{Text, absolute_path, answered, held_keys};
 use crate::database::Database;
@@ -38,6 +38,11 @@ pub struct VectorStore {
 }
 
 impl VectorStore {
+    /// The engine's store.
+    pub fn engine(&self) -> &vector::VectorStore {
+        &self.store
+    }
+
     fn width(&self) -> usize {
         usize::from(self.store.dimensions())
     }
@@ -104,11 +109,14 @@ impl VectorStore {
     }
 }
 
+/// Path, dimensions and metric.
+type StoreArguments = (OsString, usize, &'static str);
+
 #[pymethods]
 impl VectorStore {
     #[new]
     #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=true, *, name=None,
-        access="exclusive", lock_timeout=0.0))]
+        access="shared", lock_timeout=None))]
     fn new(
         py: Python<'_>,
         path: &Bound<'_, PyAny>,
@@ -117,7 +125,7 @@ impl VectorStore {
         sync_on_write: bool,
         name: Option<Text<'_>>,
         access: &str,
-        lock_timeout: f64,
+        lock_timeout: Option<f64>,
     ) -> PyResult<Self> {
         let config = configuration(dimensions, metric, sync_on_write)?;
         let asked = metric.map(|_| config.metric);
@@ -291,8 +299,7 @@ impl VectorStore {
 
     /// The live keys, sorted.
     fn keys(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.open_check()?;
-        Ok(py.detach(|| self.store.keys()))
+        answered(py.detach(|| self.store.keys_matching(&Pattern::All)))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
@@ -332,6 +339,17 @@ impl VectorStore {
             let released = if self.owns { self.database.close_handle() } else { Ok(()) };
             closed.and(released)
         }))
+    }
+
+    /// A handle travels to another process as its path, configuration and options.
+    fn __getnewargs_ex__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(StoreArguments, Bound<'py, PyDict>)> {
+        self.open_check()?;
+        let keywords = opening::keywords(py, &self.database.settings())?;
+        keywords.set_item("name", self.store.name())?;
+        Ok(((self.path.clone(), self.width(), self.metric()), keywords))
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {

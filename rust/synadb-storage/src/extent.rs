@@ -8,6 +8,8 @@ use crate::{Result, StorageError};
 
 /// Vector extents of this size and more begin on a page.
 pub const PAGE_ALIGNED_BYTES_MIN: u64 = 64 << 10;
+/// Tag of the record of an extent that single rows fill, one commit after the other.
+pub const OPEN: u8 = 1;
 /// Bytes of the payload of an extent record.
 pub const RESERVATION_BYTES: usize = 20;
 /// Bytes of the payload of a record whose value lies in an extent.

@@ -1,9 +1,10 @@
 //! Frames: one commit each, whole or not at all.
 
-use synadb_types::limits::{EXTENT_ALIGN, FRAME_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX};
+use synadb_types::limits::{COUNTER_END, EXTENT_ALIGN, FRAME_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX};
 
 use crate::checksum::{append, crc32c, fold16, high32, low32};
 use crate::identity::Identity;
+use crate::log::Log;
 use crate::record::{self, Draft, Raw};
 use crate::region::Region;
 use crate::{Result, StorageError};
@@ -17,11 +18,13 @@ const RECORD_OVERHEAD_BYTES: usize = 18;
 const MARK: u16 = 2;
 const GAP: u16 = 4;
 const FRONT: u16 = 8;
-const KNOWN_FLAGS: u16 = MARK | GAP | FRONT | REWRITTEN | SOLE;
+const KNOWN_FLAGS: u16 = MARK | GAP | FRONT | REWRITTEN | SOLE | RESERVES;
 /// The frame holds one record.
 pub const SOLE: u16 = 1;
 /// The frame was written by compaction and is not counted.
 pub const REWRITTEN: u16 = 16;
+/// The frame changes nothing but reserves space, and is not counted.
+pub const RESERVES: u16 = 32;
 
 /// Checksum state over what binds frames to one generation of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +109,22 @@ impl Head {
         self.end().next_multiple_of(EXTENT_ALIGN)
     }
 
+    /// Whether it has a single record.
+    #[must_use]
+    pub fn is_sole(&self) -> bool {
+        self.flags & SOLE != 0
+    }
+
     /// Whether compaction wrote the frame.
     #[must_use]
     pub fn is_rewritten(&self) -> bool {
         self.flags & REWRITTEN != 0
+    }
+
+    /// Whether the frame is a commit: sequence numbers count those.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.flags & (REWRITTEN | RESERVES) == 0
     }
 
     /// Decodes and checks a head; says nothing of the rest of the frame.
@@ -124,7 +139,7 @@ impl Head {
         let flags = u16::from_le_bytes([fixed[12], fixed[13]]);
         let check = u16::from_le_bytes([fixed[14], fixed[15]]);
         let time = u64::from_le_bytes(std::array::from_fn(|i| fixed[16 + i]));
-        if flags & !KNOWN_FLAGS != 0 {
+        if flags & !KNOWN_FLAGS != 0 || time >= COUNTER_END {
             return None;
         }
         let mut head_len = HEAD_BYTES;
@@ -170,6 +185,22 @@ pub fn next_offset(end: u64, gap: u64) -> u64 {
     if gap == 0 { end.next_multiple_of(8) } else { end.next_multiple_of(EXTENT_ALIGN) + gap }
 }
 
+/// Where the frames end that are published at or behind `from`, by their heads alone.
+#[must_use]
+pub fn published_end(log: &Log, from: u64) -> u64 {
+    let region = log.region();
+    let mut end = from;
+    while let Some(word) = region.load(end).filter(|word| *word != 0) {
+        let left = region.len().saturating_sub(end).min(HEAD_BYTES_MAX as u64) as usize;
+        let head = region.bytes(end, left);
+        match head.and_then(|bytes| Head::decode(log.seed(), end, word, bytes)) {
+            Some(head) => end = head.next(),
+            None => break,
+        }
+    }
+    end
+}
+
 /// What is known of a frame before its records are.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
@@ -189,6 +220,8 @@ pub struct Plan {
     pub large: bool,
     /// Whether compaction writes it.
     pub rewritten: bool,
+    /// Whether it only reserves space.
+    pub reserves: bool,
 }
 
 /// Encodes one frame into a buffer that is used again.
@@ -200,7 +233,7 @@ pub struct Encoder<'a> {
     large_len: usize,
     /// Of each record with a large payload: start, place of the distance, bytes before in the tail.
     patches: Vec<(usize, usize, usize)>,
-    /// Start and end of each record, where their own checksums are due.
+    /// Start and end of each record whose own checksum waits for such a patch.
     records: Vec<(usize, usize)>,
     head_words: u8,
 }
@@ -230,6 +263,7 @@ impl<'a> Encoder<'a> {
         buffer.clear();
         let mut flags = if plan.sole { SOLE } else { 0 };
         flags |= if plan.rewritten { REWRITTEN } else { 0 };
+        flags |= if plan.reserves { RESERVES } else { 0 };
         let back = (plan.offset - plan.mark.min(plan.offset)) / 8;
         let mark = u32::try_from(back).ok().filter(|_| plan.mark != 0);
         flags |= if mark.is_some() { MARK } else { 0 };
@@ -261,9 +295,6 @@ impl<'a> Encoder<'a> {
     /// Makes room for so many records with so many bytes of keys and payloads.
     pub fn reserve(&mut self, records: usize, bytes: usize) {
         self.front.reserve(bytes + records * RECORD_OVERHEAD_BYTES);
-        if !self.plan.sole {
-            self.records.reserve(records + 1);
-        }
     }
 
     /// Where the next record will stand.
@@ -291,9 +322,13 @@ impl<'a> Encoder<'a> {
             self.large.push(draft.payload);
             self.large_len += draft.payload.len();
         }
-        if !self.plan.sole {
+        if !self.plan.sole && is_large {
             self.records.push((start, self.front.len()));
             self.front.extend_from_slice(&[0; 4]);
+        } else if !self.plan.sole {
+            // What is in the cache now will not be there when the frame is complete.
+            let crc = self.seed.record_crc(position, &self.front[start..]);
+            self.front.extend_from_slice(&crc.to_le_bytes());
         }
         position
     }
@@ -308,6 +343,9 @@ impl<'a> Encoder<'a> {
             return Err(StorageError::FrameTooLarge { bytes: length as u64 });
         }
         let (front_len, offset) = (self.front.len(), self.plan.offset);
+        if self.plan.time >= COUNTER_END {
+            return Err(StorageError::corrupt(offset, "no time is left behind the frame before"));
+        }
         for &(start, patch, before) in &self.patches {
             let distance = (front_len - start + before) as u32;
             self.front[patch..patch + 4].copy_from_slice(&distance.to_le_bytes());

@@ -1,5 +1,7 @@
 //! Page 0: what the file is. Written once, never changed.
 
+use synadb_types::limits::COUNTER_END;
+
 use crate::checksum::crc32c;
 use crate::{Result, StorageError};
 
@@ -107,7 +109,8 @@ fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
         });
     }
     let database_id = std::array::from_fn(|i| bytes[24 + i]);
-    Ok(Some(Identity { database_id, generation: word(40), horizon: word(48) }))
+    let identity = Identity { database_id, generation: word(40), horizon: word(48) };
+    Ok(Some(identity).filter(|it| it.generation < COUNTER_END && it.horizon < COUNTER_END))
 }
 
 /// Names what a file without a good identity is.

@@ -8,6 +8,7 @@ pub mod control;
 pub mod directory;
 mod error;
 pub mod extent;
+pub mod fork;
 pub mod frame;
 pub mod identity;
 pub mod lock;

@@ -139,16 +139,18 @@ pub(crate) fn encode(
     if draft.origin.is_some() {
         flags |= REWRITTEN;
     }
-    out.push(draft.kind.code() | (draft.tag << 4));
-    out.push(flags);
-    varint::put(out, u64::from(draft.table.0));
-    varint::put(out, draft.key.len() as u64);
-    varint::put(out, draft.payload.len() as u64);
-    varint::put(out, if draft.previous == 0 { 0 } else { position - draft.previous });
+    let mut head = varint::Short::default();
+    head.push(draft.kind.code() | (draft.tag << 4));
+    head.push(flags);
+    head.put(u64::from(draft.table.0));
+    head.put(draft.key.len() as u64);
+    head.put(draft.payload.len() as u64);
+    head.put(if draft.previous == 0 { 0 } else { position - draft.previous });
     if let Some((sequence, time)) = draft.origin {
-        varint::put(out, sequence);
-        varint::put(out, time);
+        head.put(sequence);
+        head.put(time);
     }
+    out.extend_from_slice(head.bytes());
     let mut patch = None;
     if let Some(crc) = payload_crc {
         out.extend_from_slice(&crc.to_le_bytes());

@@ -16,6 +16,10 @@ pub const TABLES_MAX: u32 = 65_535;
 pub const DIMENSIONS_MAX: usize = 65_535;
 /// Largest number of rows of a table, dead ones included.
 pub const ROWS_MAX: u32 = u32::MAX - 1;
+/// Times, sequence numbers and numbers of generations are smaller: one more never overflows.
+pub const COUNTER_END: u64 = 1 << 63;
+/// Positions in a file are smaller, as the synced word says them in 48 bits.
+pub const POSITION_END: u64 = 1 << 48;
 /// Extents are aligned to, and gaps counted in, this many bytes.
 pub const EXTENT_ALIGN: u64 = 64;
 /// One checksum stands for this many bytes of an extent.

@@ -1,6 +1,7 @@
 //! How a database is opened.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The original's configuration; its three fields never grow, everything else is an `OpenOptions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,10 @@ impl Default for DbConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Access {
-    /// One process writes; a second writer is refused with the holder's process id.
+    /// Any number of processes write, each commit in turn and at once seen by all.
     #[default]
+    Shared,
+    /// One process writes; a second writer is refused with the holder's process id.
     Exclusive,
     /// Never locks, sees committed data, moves on at `refresh()`.
     ReadOnly,
@@ -41,12 +44,73 @@ pub enum Durability {
     Process,
 }
 
+/// Who does what need not be done within a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Maintenance {
+    /// One thread for each open file, started when there is something to do.
+    #[default]
+    Thread,
+    /// The calls themselves; the write lock is given back after each commit.
+    Inline,
+    /// Nobody: no checkpoint but at close and on request.
+    Off,
+}
+
+/// Asked while a call waits for another process; true ends the wait with `Interrupted`.
+pub type Interrupt = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How long a commit waits for another process unless the options say otherwise.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// What belongs to a handle rather than to the file.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub durability: Durability,
+    pub compression: bool,
+    commit_wait: Duration,
+    interrupt: Option<Interrupt>,
+}
+
+impl Terms {
+    /// Whether somebody asked to end the wait.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(|interrupt| interrupt())
+    }
+
+    /// When a wait that begins now ends.
+    pub fn deadline(&self) -> Instant {
+        // A century is as good as forever, and an instant can hold it.
+        Instant::now() + self.commit_wait.min(Duration::from_secs(100 * 365 * 86_400))
+    }
+}
+
+/// What was said when a handle was opened, to open another one like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Who else may have the file open.
+    pub access: Access,
+    /// What a returned write has survived.
+    pub durability: Durability,
+    /// How long to wait for another process, where that was said.
+    pub lock_timeout: Option<Duration>,
+    /// Who does what need not be done within a call.
+    pub maintenance: Maintenance,
+    /// Bytes of frames after which a checkpoint is written.
+    pub checkpoint_bytes: u64,
+    /// LZ4 for text and bytes.
+    pub compression: bool,
+}
+
 /// Everything that can be said when a database is opened.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OpenOptions {
     pub(crate) access: Access,
     pub(crate) durability: Durability,
-    pub(crate) lock_timeout: Duration,
+    pub(crate) lock_timeout: Option<Duration>,
+    pub(crate) interrupt: Option<Interrupt>,
+    pub(crate) maintenance: Maintenance,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) compression: bool,
     pub(crate) create: bool,
@@ -59,13 +123,15 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// Exclusive, synced, created where missing.
+    /// Shared, synced, created where missing.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            access: Access::Exclusive,
+            access: Access::Shared,
             durability: Durability::Sync,
-            lock_timeout: Duration::ZERO,
+            lock_timeout: None,
+            interrupt: None,
+            maintenance: Maintenance::Thread,
             checkpoint_bytes: 256 << 20,
             compression: false,
             create: true,
@@ -86,11 +152,49 @@ impl OpenOptions {
         self
     }
 
-    /// How long to wait for another writer to close the file.
+    /// How long to wait for another process: for its closing a file that is not shared, and in
+    /// each commit for its letting go of the write lock. Not at all and 5 s unless it is set.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout;
+        self.lock_timeout = Some(timeout);
         self
+    }
+
+    /// Asked every few milliseconds while a call waits for another process.
+    #[must_use]
+    pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = Some(interrupt);
+        self
+    }
+
+    /// Who does what need not be done within a call; the first handle of a file decides.
+    #[must_use]
+    pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.maintenance = maintenance;
+        self
+    }
+
+    /// What was said so far.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            access: self.access,
+            durability: self.durability,
+            lock_timeout: self.lock_timeout,
+            maintenance: self.maintenance,
+            checkpoint_bytes: self.checkpoint_bytes,
+            compression: self.compression,
+        }
+    }
+
+    /// What of it belongs to the handle.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            durability: self.durability,
+            compression: self.compression,
+            commit_wait: self.lock_timeout.unwrap_or(COMMIT_WAIT),
+            interrupt: self.interrupt.clone(),
+        }
     }
 
     /// Bytes of frames after which a checkpoint is written, the least of all handles counting.
@@ -112,6 +216,16 @@ impl OpenOptions {
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
+    }
+}
+
+impl std::fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("access", &self.access)
+            .field("durability", &self.durability)
+            .field("lock_timeout", &self.lock_timeout)
+            .finish_non_exhaustive()
     }
 }
 

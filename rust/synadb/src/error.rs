@@ -1,5 +1,6 @@
 //! The one error type; each variant is one thing that the caller can do something about.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use synadb_storage::StorageError;
@@ -38,6 +39,7 @@ pub enum Error {
     Poisoned { path: PathBuf },
     Unsupported { what: String },
     Interrupted,
+    Conflict { key: String, expected: Option<u64>, now: Option<u64> },
 }
 
 impl Error {
@@ -80,6 +82,7 @@ impl Error {
             Self::InvalidArgument { .. } => (-14, "InvalidArgumentError"),
             Self::Poisoned { .. } => (-15, "PoisonedError"),
             Self::Unsupported { .. } => (-16, "UnsupportedError"),
+            Self::Conflict { .. } => (-18, "ConflictError"),
             Self::Interrupted => (-17, "KeyboardInterrupt"),
         }
     }
@@ -119,7 +122,7 @@ impl Error {
 }
 
 impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => write!(f, "Database is closed"),
             Self::InvalidPath { path, reason } => write!(f, "{}: {reason}", path.display()),
@@ -169,7 +172,7 @@ impl std::fmt::Display for Error {
 
 impl Error {
     /// Messages about what the caller passed in, and about states of the handle.
-    fn explain_input(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn explain_input(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KeyNotFound { key } => write!(f, "Key not found: {key}"),
             Self::TypeMismatch { key, stored, wanted } => {
@@ -205,6 +208,7 @@ impl Error {
                 path.display()
             ),
             Self::Unsupported { what } => write!(f, "{what}"),
+            Self::Conflict { key, expected, now } => conflict(f, key, *expected, *now),
             Self::Interrupted => write!(f, "interrupted while waiting for another process"),
             // The rest is explained in `fmt`.
             other => write!(f, "{}", other.class()),
@@ -217,6 +221,25 @@ impl std::error::Error for Error {
         match self {
             Self::Io { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+fn conflict(
+    f: &mut fmt::Formatter<'_>,
+    key: &str,
+    expected: Option<u64>,
+    now: Option<u64>,
+) -> fmt::Result {
+    match (expected, now) {
+        (Some(expected), Some(now)) => {
+            write!(f, "key {key:?} was changed by commit {now}, expected as of commit {expected}")
+        }
+        (Some(expected), None) => {
+            write!(f, "key {key:?} has no value, expected the one of commit {expected}")
+        }
+        (None, now) => {
+            write!(f, "key {key:?} has the value of commit {}, expected none", now.unwrap_or(0))
         }
     }
 }

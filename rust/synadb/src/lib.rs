@@ -19,12 +19,12 @@ mod tables;
 pub mod value;
 pub mod vector;
 
-pub use config::{Access, DbConfig, Durability, OpenOptions};
+pub use config::{Access, DbConfig, Durability, Interrupt, Maintenance, OpenOptions, Settings};
 pub use db::{CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport};
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};
 pub use glob::Pattern;
-pub use kv::{SynaDB, WriteBatch};
+pub use kv::{SynaDB, Transaction, WriteBatch};
 pub use original::{
     close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
 };

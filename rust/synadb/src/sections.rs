@@ -8,6 +8,7 @@ use synadb_storage::identity::Identity;
 use synadb_storage::log::Start;
 use synadb_storage::region::Region;
 use synadb_storage::{Result, StorageError};
+use synadb_types::limits::COUNTER_END;
 
 const MAGIC: [u8; 8] = *b"\x89SYNCKP\n";
 const FORMAT: u16 = 0;
@@ -111,6 +112,7 @@ impl Checkpoint {
             || crc32c(&header[..HEADER_BYTES - 4]) != half(HEADER_BYTES - 4)
             || header[16..32] != identity.database_id
             || word(32) != identity.generation
+            || word(64) >= COUNTER_END
         {
             return None;
         }

@@ -74,7 +74,7 @@ fn histories_survive_checkpoint_and_end_with_a_delete() {
     expected.push(8.0);
     db.close().expect("closes");
     let db = fast().open(&path).expect("opens");
-    assert!(db.recovery().replayed_from > 8192, "the checkpoint was used");
+    assert!(db.recovery().expect("open").replayed_from > 8192, "the checkpoint was used");
     assert_eq!(db.get_history_floats("h").expect("reads"), expected);
     assert!(db.remove("h").expect("deletes"));
     assert!(!db.remove("h").expect("deletes nothing"));
@@ -140,7 +140,7 @@ fn scans_see_new_keys_and_pass_over_dead_ones() {
 #[test]
 fn a_reader_follows_a_writer() {
     let (_directory, path) = place();
-    let writer = fast().open(&path).expect("opens");
+    let writer = fast().access(Access::Exclusive).open(&path).expect("opens");
     writer.append("k", Value::Int(1)).expect("appends");
     // Another process is imitated by a copy of the path that the registry does not know.
     let status = std::process::Command::new(std::env::current_exe().expect("this program"))

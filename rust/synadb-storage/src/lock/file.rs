@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use super::{LockKind, Locks};
+use crate::fork::ParentsOnly;
 use crate::{Result, StorageError};
 
 const BASE: i64 = 1 << 62;
@@ -25,6 +26,8 @@ fn place(kind: LockKind) -> i64 {
 /// Locks of one open file description, which must never be mapped: a map would pin them.
 #[derive(Debug)]
 pub struct FileLocks {
+    /// A child would keep the locks alive. Dropped before the descriptor that it names.
+    _not_in_children: ParentsOnly,
     file: File,
 }
 
@@ -32,7 +35,8 @@ impl FileLocks {
     /// Locks through `file`, opened for this purpose alone.
     #[must_use]
     pub fn new(file: File) -> Self {
-        Self { file }
+        let _not_in_children = ParentsOnly::new(file.as_raw_fd());
+        Self { _not_in_children, file }
     }
 
     /// The descriptor, to compare its inode with the path's.

@@ -10,7 +10,11 @@ pub use file::FileLocks;
 pub use simulated::SimulatedLocks;
 pub use write::{Patience, WriteLock, is_wanted, wait_until_wanted};
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use crate::Result;
+use crate::region::{self, Region};
 
 /// What a lock says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,4 +60,20 @@ pub trait Locks: Send + Sync {
     /// # Errors
     /// `Io`.
     fn is_held_elsewhere(&self, kind: LockKind) -> Result<bool>;
+}
+
+/// Waits until the control word at `offset` is woken or no longer `seen`, at most `timeout`.
+pub fn wait_for_signal(region: &dyn Region, offset: u64, seen: u32, timeout: Duration) {
+    match region.signal(offset) {
+        Some(word) => region::wait(word, seen, timeout),
+        None => std::thread::sleep(timeout),
+    }
+}
+
+/// Counts the control word at `offset` up and wakes all that wait on it.
+pub fn wake_all(region: &dyn Region, offset: u64) {
+    if let Some(word) = region.signal(offset) {
+        word.fetch_add(1, Ordering::AcqRel);
+        region::wake(word);
+    }
 }

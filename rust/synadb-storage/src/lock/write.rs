@@ -179,11 +179,8 @@ impl WriteLock {
             return Ok(());
         }
         locks.unlock(LockKind::Write)?;
-        if is_wanted(region)
-            && let Some(word) = region.signal(control::RELEASED)
-        {
-            word.fetch_add(1, Ordering::AcqRel);
-            region::wake(word);
+        if is_wanted(region) {
+            super::wake_all(region, control::RELEASED);
         }
         Ok(())
     }
@@ -205,8 +202,5 @@ pub fn is_wanted(region: &dyn Region) -> bool {
 
 /// Returns once somebody wants the lock, or after `timeout`; for the maintenance thread.
 pub fn wait_until_wanted(region: &dyn Region, timeout: Duration) {
-    match region.signal(control::WANT) {
-        Some(word) => region::wait(word, 0, timeout),
-        None => std::thread::sleep(timeout),
-    }
+    super::wait_for_signal(region, control::WANT, 0, timeout);
 }

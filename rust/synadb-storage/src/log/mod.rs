@@ -8,4 +8,4 @@ mod writer;
 pub use reader::{Log, Record};
 pub use recover::{Recovery, Start, recover};
 pub use verify::{Damage, verify};
-pub use writer::{Committed, Writer};
+pub use writer::{Committed, Shape, Writer};

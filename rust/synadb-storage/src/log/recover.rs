@@ -35,12 +35,12 @@ pub struct Recovery {
     pub tail: u64,
     /// Position up to which everything is known to be synced.
     pub synced: u64,
-    /// Frames accepted behind the start.
-    pub frames: u64,
+    /// Commits accepted behind the start.
+    pub commits: u64,
     /// Whether something was (or, for a reader, would be) cut.
     pub torn: bool,
-    /// Whole frames behind the tail that were cut.
-    pub frames_dropped: u64,
+    /// Whole commits behind the tail that were cut.
+    pub commits_dropped: u64,
     /// Bytes behind the tail, up to the last byte that is not zero, that were cut.
     pub bytes_dropped: u64,
 }
@@ -75,10 +75,10 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
         end = accepted[index].offset;
         accepted.truncate(index);
     }
-    let frames = accepted.len() as u64;
+    let commits = accepted.iter().filter(|head| head.counts()).count() as u64;
     let behind = last_nonzero(region, end);
     if behind.is_none() && synced <= end && (synced == 0 || synced <= region.len()) {
-        return Ok(Recovery { tail: end, synced, frames, ..Recovery::default() });
+        return Ok(Recovery { tail: end, synced, commits, ..Recovery::default() });
     }
     let last = behind.unwrap_or(end);
     let (found, marks) = scan(log, end, last)?;
@@ -90,9 +90,9 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
     Ok(Recovery {
         tail: end,
         synced,
-        frames,
+        commits,
         torn: behind.is_some(),
-        frames_dropped: found,
+        commits_dropped: found,
         bytes_dropped: last - end,
     })
 }
@@ -133,7 +133,7 @@ fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
     None
 }
 
-/// Looks for whole frames in `(from, to)`: their number and the highest of their marks.
+/// Looks for whole frames in `(from, to)`: how many of them are commits, and the highest of their marks.
 fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
     let region = log.region();
     let mut budget = region.len().saturating_mul(4);
@@ -157,7 +157,7 @@ fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
         }
         budget -= u64::from(head.length);
         if matches!(log.frame(at), Ok(Some(_))) {
-            found += 1;
+            found += u64::from(head.counts());
             marks = marks.max(head.mark);
             at = next_offset(head.end(), head.gap);
         } else {

@@ -2,11 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use synadb_types::limits::SMALL_PAYLOAD_BYTES_MAX;
-
 use super::Log;
 use crate::frame::{Encoder, Head, Image, Plan, next_offset};
-use crate::record::Draft;
 use crate::{Result, StorageError};
 
 const GROWTH_BYTES_MIN: u64 = 64 << 10;
@@ -28,6 +25,21 @@ pub struct Writer {
     /// Highest mark stated so far.
     pub marked: u64,
     buffer: Vec<u8>,
+}
+
+/// What is known of a frame to come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shape {
+    /// Number of its records.
+    pub records: usize,
+    /// Whether some payload is larger than 64 bytes.
+    pub large: bool,
+    /// Bytes of the gap behind it.
+    pub gap: u64,
+    /// Position known to be synced.
+    pub synced: u64,
+    /// Whether it only reserves space.
+    pub reserves: bool,
 }
 
 /// A frame that was appended and can be seen.
@@ -53,69 +65,36 @@ impl Writer {
     }
 
     /// An encoder for the next frame.
-    ///
-    /// `synced` is the position known to be synced; `large` says whether a payload is.
-    pub fn encoder<'a>(
-        &mut self,
-        log: &Log,
-        drafts: usize,
-        large: bool,
-        synced: u64,
-        gap: u64,
-    ) -> Encoder<'a> {
-        let mark = if synced > self.marked { synced } else { 0 };
-        let plan = Plan {
-            offset: self.tail,
-            link: self.link,
-            time: now_us().max(self.time + 1),
-            mark,
-            gap,
-            sole: drafts == 1,
-            large,
-            rewritten: false,
-        };
-        Encoder::new(plan, log.seed(), std::mem::take(&mut self.buffer))
+    pub fn encoder<'a>(&mut self, log: &Log, shape: Shape) -> Encoder<'a> {
+        let mark = if shape.synced > self.marked { shape.synced } else { 0 };
+        self.encoder_at(log, shape, now_us().max(self.time + 1), mark, false)
     }
 
     /// An encoder for a frame of records that compaction carries over.
-    pub fn rewriting_encoder<'a>(
+    pub fn rewriting_encoder<'a>(&mut self, log: &Log, shape: Shape) -> Encoder<'a> {
+        self.encoder_at(log, shape, self.time + 1, 0, true)
+    }
+
+    fn encoder_at<'a>(
         &mut self,
         log: &Log,
-        drafts: usize,
-        large: bool,
-        gap: u64,
+        shape: Shape,
+        time: u64,
+        mark: u64,
+        rewritten: bool,
     ) -> Encoder<'a> {
         let plan = Plan {
             offset: self.tail,
             link: self.link,
-            time: self.time + 1,
-            mark: 0,
-            gap,
-            sole: drafts == 1,
-            large,
-            rewritten: true,
+            time,
+            mark,
+            gap: shape.gap,
+            sole: shape.records == 1,
+            large: shape.large,
+            rewritten,
+            reserves: shape.reserves,
         };
         Encoder::new(plan, log.seed(), std::mem::take(&mut self.buffer))
-    }
-
-    /// Encodes and appends one frame of ready drafts.
-    ///
-    /// # Errors
-    /// As [`Writer::append`].
-    pub fn write(
-        &mut self,
-        log: &Log,
-        drafts: &[Draft<'_>],
-        synced: u64,
-        gap: u64,
-    ) -> Result<Committed> {
-        let large = drafts.iter().any(|draft| draft.payload.len() > SMALL_PAYLOAD_BYTES_MAX);
-        let mut encoder = self.encoder(log, drafts.len(), large, synced, gap);
-        for draft in drafts {
-            encoder.push(draft);
-        }
-        let image = encoder.finish()?;
-        self.append(log, image)
     }
 
     /// Stores a frame behind the tail and publishes it.
@@ -145,7 +124,7 @@ impl Writer {
         self.last_frame = head.offset;
         self.time = head.time;
         self.marked = self.marked.max(head.mark);
-        if !head.is_rewritten() {
+        if head.counts() {
             self.sequence += 1;
         }
         self.buffer = image.front;

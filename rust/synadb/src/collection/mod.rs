@@ -3,5 +3,5 @@
 mod rows;
 mod snapshot;
 
-pub(crate) use rows::{NO_ROW, RowsReader, RowsView, carry, reservation, stride};
+pub(crate) use rows::{NO_ROW, RowsReader, RowsView, Slots, carry, reservation, stride};
 pub(crate) use snapshot::Snapshot;

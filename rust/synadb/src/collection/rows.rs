@@ -2,13 +2,14 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use synadb_storage::Result;
-use synadb_storage::extent::{PAGE_ALIGNED_BYTES_MIN, Reservation, Row};
+use synadb_storage::extent::{OPEN, PAGE_ALIGNED_BYTES_MIN, Reservation, Row};
 use synadb_storage::log::{Log, Record};
 use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
-use synadb_types::limits::{EXTENT_ALIGN, ROWS_MAX};
+use synadb_types::limits::{EXTENT_ALIGN, POSITION_END, ROWS_MAX};
 
 use crate::db::{Applied, Carried, Rewrite, TableInfo, TableView};
 use crate::keys::{AppendVec, AppendWords, KeyMap, KeyMapReader};
@@ -16,6 +17,7 @@ use crate::sections::{SectionWriter, TableSections, implausible};
 
 const EXTENTS: u32 = 3;
 const ROWS: u32 = 4;
+const EXTENT_BYTES: usize = 24;
 const ROW_WORDS: usize = 3;
 const PAGE: u64 = 4096;
 
@@ -23,11 +25,36 @@ const PAGE: u64 = 4096;
 pub(crate) const NO_ROW: u32 = u32::MAX;
 
 /// Rows side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct RowExtent {
     pub first: u32,
     pub rows: u32,
     pub start: u64,
+    /// So many rows from the first on were committed, or passed over; what is behind may be
+    /// written to at any time by whoever reserved it.
+    filled: AtomicU32,
+    /// Whether single rows fill it.
+    open: bool,
+}
+
+impl RowExtent {
+    fn new(first: u32, rows: u32, start: u64, open: bool) -> Self {
+        Self { first, rows, start, filled: AtomicU32::new(0), open }
+    }
+
+    /// Number of rows from the first on that nobody writes to any more.
+    pub fn filled(&self) -> u32 {
+        self.filled.load(Ordering::Acquire)
+    }
+}
+
+/// Slots that the next rows take, side by side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots {
+    pub first: u32,
+    pub count: u32,
+    /// Where the first lies.
+    pub offset: u64,
 }
 
 /// Readers' half.
@@ -50,6 +77,8 @@ pub(crate) struct RowsView {
     row_bytes: u32,
     keys: KeyMap,
     reader: Arc<RowsReader>,
+    /// Slots that were reserved by this process and not filled.
+    spares: Vec<Slots>,
 }
 
 /// Bytes from one row to the next.
@@ -79,7 +108,7 @@ impl RowsView {
 
     fn over(table: TableId, row_bytes: u32, keys: KeyMap, rows: RowsReader) -> Self {
         let reader = Arc::new(RowsReader { keys: keys.reader(), ..rows });
-        Self { table, row_bytes, keys, reader }
+        Self { table, row_bytes, keys, reader, spares: Vec::new() }
     }
 
     /// First row that no extent holds.
@@ -88,29 +117,45 @@ impl RowsView {
         last.and_then(|i| self.reader.extents.get(i)).map_or(0, |e| e.first + e.rows)
     }
 
-    /// First row that was never committed.
-    pub fn next_row(&self) -> u32 {
-        self.reader.born.len() as u32
-    }
-
     /// Where the row lies.
-    pub fn offset(&self, row: u32) -> Option<u64> {
+    fn offset(&self, row: u32) -> Option<u64> {
         let extent = self.reader.extent_of(row)?;
         Some(extent.start + u64::from(row - extent.first) * stride(self.row_bytes))
     }
 
-    /// End of the extent that holds a row.
-    pub fn extent_end(&self, row: u32) -> Option<u32> {
-        self.reader.extent_of(row).map(|extent| extent.first + extent.rows)
+    /// What is left of the newest extent for single rows, `taken` slots of it being spoken for.
+    pub fn open_slots(&self, taken: u32) -> Option<Slots> {
+        let extents = &self.reader.extents;
+        let extent = (0..extents.len()).rev().filter_map(|i| extents.get(i)).find(|e| e.open)?;
+        let used = extent.filled() + taken;
+        let count = extent.rows.checked_sub(used).filter(|count| *count > 0)?;
+        let first = extent.first + used;
+        Some(Slots { first, count, offset: self.offset(first)? })
+    }
+
+    /// Takes back slots of an extent of their own, nothing in which was committed.
+    pub fn spare(&mut self, slots: Slots) {
+        self.spares.push(slots);
+    }
+
+    /// Slots that were taken back, if there are enough of them side by side.
+    pub fn take_spare(&mut self, wanted: u32) -> Option<Slots> {
+        let index = self.spares.iter().position(|slots| slots.count >= wanted)?;
+        Some(self.spares.swap_remove(index))
     }
 
     pub fn import(table: TableId, row_bytes: u32, sections: &TableSections<'_>) -> Result<Self> {
         let rows = RowsReader::default();
         let extents = sections.get(EXTENTS)?;
-        for entry in extents.iter().flat_map(|s| s.bytes().chunks_exact(16)) {
+        for entry in extents.iter().flat_map(|s| s.bytes().chunks_exact(EXTENT_BYTES)) {
             let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| entry[at + i]));
             let start = u64::from_le_bytes(std::array::from_fn(|i| entry[8 + i]));
-            rows.extents.push(RowExtent { first: half(0), rows: half(4), start });
+            let extent = RowExtent::new(half(0), half(4), start, half(20) != 0);
+            if half(16) > extent.rows {
+                return Err(implausible("an extent with more rows than it holds"));
+            }
+            extent.filled.store(half(16), Ordering::Relaxed);
+            rows.extents.push(extent);
         }
         let saved = sections.get(ROWS)?;
         for entry in saved.iter().flat_map(|s| s.bytes().chunks_exact(8 * ROW_WORDS)) {
@@ -122,12 +167,13 @@ impl RowsView {
         let view = Self::over(table, row_bytes, KeyMap::import(sections)?, rows);
         let mut next = 0;
         for extent in view.reader.extents.iter() {
-            if extent.first != next || extent.rows > ROWS_MAX - next {
+            let fits = extent.first == next && extent.rows <= ROWS_MAX - next;
+            if !fits || extent.start >= POSITION_END {
                 return Err(implausible("extents of rows"));
             }
             next += extent.rows;
         }
-        if view.next_row() > next {
+        if view.reader.born.len() > u64::from(next) {
             return Err(implausible("rows outside of extents"));
         }
         Ok(view)
@@ -135,7 +181,7 @@ impl RowsView {
 
     fn valid_row(&self, record: &Record<'_>) -> Option<Row> {
         row_of(record).filter(|row| {
-            row.row >= self.next_row()
+            self.reader.born.get(u64::from(row.row)).unwrap_or(0) == 0
                 && row.bytes == self.row_bytes
                 && self.offset(row.row) == Some(row.offset)
         })
@@ -152,8 +198,8 @@ impl RowsView {
             && found.gap() <= applied.gap;
         if fits {
             let start = found.start(applied.gap_start);
-            let (first, rows) = (found.first_row, found.rows);
-            self.reader.extents.push(RowExtent { first, rows, start });
+            let open = applied.record.tag == OPEN;
+            self.reader.extents.push(RowExtent::new(found.first_row, found.rows, start, open));
         }
         fits
     }
@@ -168,6 +214,21 @@ fn row_of(record: &Record<'_>) -> Option<Row> {
 }
 
 impl RowsReader {
+    /// Takes a valid row in; for the writer.
+    ///
+    /// Rows of several batches may come in any order; those that never come stay unborn.
+    fn set_row(&self, row: &Row, position: u64) {
+        let (index, end) = (u64::from(row.row), u64::from(row.row) + 1);
+        for words in [&self.norms, &self.died, &self.born] {
+            words.extend_to(end);
+        }
+        self.norms.set(index, u64::from(row.inverse_norm.to_bits()));
+        if let Some(extent) = self.extent_of(row.row) {
+            extent.filled.fetch_max(row.row - extent.first + 1, Ordering::Release);
+        }
+        self.born.set(index, position);
+    }
+
     /// The extent that holds a row.
     pub fn extent_of(&self, row: u32) -> Option<&RowExtent> {
         let (mut from, mut to) = (0, self.extents.len());
@@ -187,6 +248,10 @@ impl TableView for RowsView {
 
     fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>> {
         self.keys.newest(log, key, hash)
+    }
+
+    fn touch(&self, hash: u64) {
+        self.keys.touch(hash);
     }
 
     fn apply(&mut self, applied: &Applied<'_>) -> bool {
@@ -214,13 +279,7 @@ impl TableView for RowsView {
             reader.died.set(u64::from(replaced.row), record.position);
         }
         if let Some(row) = row {
-            // Rows that were skipped belong to a batch that never committed.
-            reader.norms.extend_to(u64::from(row.row));
-            reader.died.extend_to(u64::from(row.row));
-            reader.born.extend_to(u64::from(row.row));
-            reader.norms.push(u64::from(row.inverse_norm.to_bits()));
-            reader.died.push(0);
-            reader.born.push(record.position);
+            reader.set_row(&row, record.position);
         }
         true
     }
@@ -233,11 +292,11 @@ impl TableView for RowsView {
         self.keys.live()
     }
 
-    fn live_positions(&self, _log: &Log, _seed: u64) -> Result<Vec<u64>> {
+    fn live_positions(&self, _log: &Log) -> Vec<u64> {
         let reader = &self.reader;
         let rows = 0..reader.born.len();
         let live = rows.filter(|row| reader.died.get(*row) == Some(0));
-        Ok(live.filter_map(|row| reader.born.get(row)).filter(|born| *born != 0).collect())
+        live.filter_map(|row| reader.born.get(row)).filter(|born| *born != 0).collect()
     }
 
     fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
@@ -247,6 +306,8 @@ impl TableView for RowsView {
             extents.extend_from_slice(&extent.first.to_le_bytes());
             extents.extend_from_slice(&extent.rows.to_le_bytes());
             extents.extend_from_slice(&extent.start.to_le_bytes());
+            extents.extend_from_slice(&extent.filled().to_le_bytes());
+            extents.extend_from_slice(&u32::from(extent.open).to_le_bytes());
         }
         out.put(EXTENTS, self.table.0, &extents)?;
         let reader = &self.reader;
@@ -272,7 +333,7 @@ pub(crate) fn carry(
     rewrite: &mut Rewrite<'_>,
 ) -> Result<()> {
     let from = rewrite.from;
-    let positions = view.live_positions(&from.log, from.hash_seed)?;
+    let positions = view.live_positions(&from.log);
     let stride = stride(row_bytes);
     let per_extent = ((64 << 20) / stride).max(1) as usize;
     let mut first_row = 0;
@@ -282,19 +343,14 @@ pub(crate) fn carry(
         rewrite.region().allocate(start + reservation.bytes)?;
         let mut slot = 0;
         for position in piece {
-            let record = from.log.record(*position)?;
-            let bytes = match record.row_bytes() {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    rewrite.damaged(error, record.key)?;
-                    continue;
-                }
-            };
+            let Some(record) = rewrite.intact(from.log.record(*position), &[])? else { continue };
+            let Some(bytes) = rewrite.intact(record.row_bytes(), record.key)? else { continue };
             let Some(old) = Row::decode(record.payload()?) else { continue };
             let offset = start + u64::from(slot) * stride;
             rewrite.region().store(offset, bytes)?;
             let row = Row { row: first_row + slot, offset, replaces: NO_ROW, ..old };
             slot += 1;
+            let origin = rewrite.origin(&record);
             rewrite.push(Carried {
                 kind: RecordKind::Row,
                 tag: record.tag,
@@ -302,6 +358,7 @@ pub(crate) fn carry(
                 table: table.id,
                 key: record.key.to_vec(),
                 payload: row.encode().to_vec(),
+                origin,
             })?;
         }
         first_row += reservation.rows;

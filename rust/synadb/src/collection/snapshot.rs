@@ -59,14 +59,27 @@ impl Snapshot {
         });
     }
 
+    /// The first row at or behind `row` whose slot nobody writes to any more.
+    pub fn filled_from(&self, row: RowId) -> Option<RowId> {
+        let mut row = row.0;
+        while row < self.rows_end {
+            let extent = self.reader.extent_of(row)?;
+            if row - extent.first < extent.filled() {
+                return Some(RowId(row));
+            }
+            row = extent.first + extent.rows;
+        }
+        None
+    }
+
     /// The longest run of slots from `row` on.
     pub fn slots(&self, row: RowId) -> Option<Slots<'_>> {
         if row.0 >= self.rows_end {
             return None;
         }
         let extent = self.reader.extent_of(row.0)?;
-        let last = extent.rows.min(self.rows_end - extent.first);
-        let count = (last - (row.0 - extent.first)) as usize;
+        let last = extent.filled().min(self.rows_end - extent.first);
+        let count = last.checked_sub(row.0 - extent.first).filter(|count| *count > 0)? as usize;
         let stride = super::rows::stride(self.row_bytes);
         let offset = extent.start + u64::from(row.0 - extent.first) * stride;
         let len = (count - 1) * stride as usize + self.row_bytes as usize;
@@ -88,14 +101,14 @@ impl Snapshot {
         if fits { Ok(record) } else { Err(StorageError::corrupt(born, "a row of another number")) }
     }
 
-    /// All live keys, in order.
-    pub fn keys(&self) -> Result<Vec<String>> {
+    /// Live keys that begin with `prefix`, in order.
+    pub fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         let mut keys = Vec::new();
         let mut take = |record: Record<'_>| {
             keys.push(String::from_utf8_lossy(record.key).into_owned());
         };
         let (log, seed) = (&self.generation.log, self.generation.hash_seed);
-        self.reader.keys.scan(log, seed, b"", self.visible, &mut take)?;
+        self.reader.keys.scan(log, seed, prefix.as_bytes(), self.visible, &mut take)?;
         Ok(keys)
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use synadb_storage::directory::SimulatedDirectory;
 use synadb_storage::simulation::{Medium, Process};
 
-use crate::config::{Durability, OpenOptions};
-use crate::db::Engine;
+use crate::config::{Durability, Maintenance, OpenOptions};
+use crate::db::Handle;
 use crate::distance::DistanceMetric;
 use crate::error::Result;
 use crate::kv::SynaDB;
@@ -35,11 +35,12 @@ impl Database {
 
     /// Opens it in a process that may have failures before it.
     pub fn open_through(directory: Arc<SimulatedDirectory>, options: &OpenOptions) -> Result<Self> {
-        let options = options.clone().durability(Durability::Sync);
+        // One thread does it all, so that a seed says what happens.
+        let options = options.clone().durability(Durability::Sync).maintenance(Maintenance::Inline);
         let shared = Arc::clone(&directory) as _;
-        let handle = Engine::open_in(Path::new(PATH), &options, shared, crate::tables::components)?;
+        let handle = Handle::open_in(Path::new(PATH), &options, shared, &crate::tables::components())?;
         let mut fast = handle.another()?;
-        fast.durability = Durability::Process;
+        fast.terms.durability = Durability::Process;
         let synced = SynaDB::from_handle(Arc::new(handle));
         let fast = SynaDB::from_handle(Arc::new(fast));
         let store = |dimensions: u16, database: &SynaDB| {

@@ -34,7 +34,7 @@ const MIXED: Weights = Weights {
 
 pub(super) const VALUES: Style = Style {
     name: "values",
-    share: 38,
+    share: 28,
     ops: (80, 20),
     keys: 40,
     larger: [15, 2, 0],
@@ -45,8 +45,12 @@ pub(super) const VALUES: Style = Style {
 };
 
 fn check(style: &Style) -> Report {
+    check_with(style, 1)
+}
+
+fn check_with(style: &Style, engines: usize) -> Report {
     let states = (states() * style.share / 100).max(1);
-    let plan = Plan { style, seed: SEED, states, engines: 1, sabotage: nothing };
+    let plan = Plan { style, seed: SEED, states, engines, sabotage: nothing };
     let report = run(&plan);
     println!("{}", report.line());
     for failure in report.failures.iter().take(10) {
@@ -67,7 +71,7 @@ fn values_survive_power_cuts() {
 fn vectors_survive_power_cuts() {
     check(&Style {
         name: "vectors",
-        share: 22,
+        share: 17,
         larger: [2, 0, 0],
         weights: Weights {
             put: 6,
@@ -135,6 +139,28 @@ fn new_databases_survive_power_cuts() {
         weights: Weights { reopen: 4, kill: 4, kill_within: 30, ..MIXED },
         ..VALUES
     });
+}
+
+#[test]
+fn several_writers_survive_power_cuts() {
+    let style = Style {
+        name: "several",
+        share: 15,
+        ops: (50, 16),
+        checkpoint_bytes: 16 << 10,
+        weights: Weights {
+            insert: 12,
+            insert_many: 3,
+            remove_row: 3,
+            compact: 3,
+            reopen: 6,
+            kill: 3,
+            kill_within: 15,
+            ..MIXED
+        },
+        ..VALUES
+    };
+    check_with(&style, 3);
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn power_cut<'a>(
     let start = if random.chance(70) { START_US } else { START_US + random.below(1 << 40) };
     seeded::set_clock(Some(start));
     let range = (trace.required(cut), trace.possible(cut));
-    let options = options(plan.style, random);
+    let options = options(plan.style, plan.engines, random);
     let reader = if random.chance(12) { read_first(&medium, &options, report)? } else { None };
     let opened = Database::open(&medium, &options);
     let database = opened.map_err(|error| format!("FAILED: open after a power cut: {error}"))?;
@@ -181,7 +181,7 @@ fn power_cut<'a>(
     if reader.is_some_and(|reader| reader.digest() != read.digest()) {
         return Err("FOREIGN: a reader saw another state than the writer found".to_owned());
     }
-    note(&database, report);
+    note(&database, report)?;
     report.survivors += (found - range.0) as u64;
     if random.chance(12) {
         verify(&database)?;
@@ -198,11 +198,12 @@ fn power_cut<'a>(
     Ok(runner)
 }
 
-fn note(database: &Database, report: &mut Report) {
-    let recovery = database.synced.recovery();
+fn note(database: &Database, report: &mut Report) -> Result<(), String> {
+    let recovery = database.synced.recovery().map_err(|error| error.to_string())?;
     report.torn += u64::from(recovery.torn);
     report.frames_dropped += recovery.commits_dropped;
     report.bytes_dropped += recovery.bytes_dropped;
+    Ok(())
 }
 
 /// A reader sees the same, changes nothing, and does not refuse a file that nobody finished.

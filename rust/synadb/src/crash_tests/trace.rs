@@ -7,7 +7,7 @@ use synadb_storage::simulation::{Failure, Fault, Medium, Random};
 use super::database::Database;
 use super::model::Model;
 use super::workload::{Op, Step, Style};
-use crate::config::OpenOptions;
+use crate::config::{Access, OpenOptions};
 use crate::error::Error;
 
 /// What the database held behind some commit.
@@ -72,11 +72,10 @@ impl Trace {
     ) -> Result<usize, String> {
         let digest = read.digest();
         let fits = |at: &usize| {
-            // Frames that reserve extents may stand between a commit and the next one.
-            let next = self.entries.get(at + 1).filter(|next| !next.was_killed);
-            let next = next.map_or((u64::MAX, u64::MAX), |next| next.reached);
-            let (from, to) = (self.entries[*at].reached, next);
-            self.entries[*at].digest == digest && (from..=to).contains(&reached)
+            let entry = &self.entries[*at];
+            // Of a call that was killed nobody knows whether it committed.
+            let fits = entry.reached == reached || (entry.was_killed && entry.reached < reached);
+            entry.digest == digest && fits
         };
         if let Some(at) = (least..=most).rev().find(fits) {
             return Ok(at);
@@ -111,15 +110,18 @@ fn unexpected(what: &str, error: &Error) -> String {
 }
 
 /// How the databases of a style are opened.
-pub(super) fn options(style: &Style, random: &mut Random) -> OpenOptions {
+pub(super) fn options(style: &Style, engines: usize, random: &mut Random) -> OpenOptions {
     let bytes = style.checkpoint_bytes;
-    OpenOptions::new().compression(random.chance(30)).checkpoint_bytes(bytes)
+    let alone = engines == 1 && random.chance(50);
+    let access = if alone { Access::Exclusive } else { Access::Shared };
+    let options = OpenOptions::new().access(access);
+    options.compression(random.chance(30)).checkpoint_bytes(bytes)
 }
 
 impl<'a> Runner<'a> {
     /// Opens a new database through so many engines.
     pub fn start(style: &'a Style, engines: usize, mut random: Random) -> Result<Self, String> {
-        let options = options(style, &mut random);
+        let options = options(style, engines, &mut random);
         let medium = Medium::new();
         let trace = Trace::new(medium, Entry::new(Model::default(), 0, (0, 0)));
         let mut runner = Self { style, trace, databases: Vec::new(), options, random };
@@ -165,6 +167,8 @@ impl<'a> Runner<'a> {
             }
             Step::Reopen => {
                 let database = self.databases.swap_remove(number);
+                // What others committed is its to sync once it has seen it.
+                database.reached().map_err(|error| unexpected("stats", &error))?;
                 let closed = database.close();
                 closed.map_err(|error| unexpected("close", &error))?;
                 self.trace.acknowledge();
@@ -190,11 +194,14 @@ impl<'a> Runner<'a> {
     fn perform(&mut self, number: usize, op: &Op, synced: bool) -> Result<(), String> {
         let begun = self.trace.medium.position();
         let database = &self.databases[number];
+        // A sync covers what its process has seen.
+        database.reached().map_err(|error| unexpected("stats", &error))?;
         op.run(database, synced).map_err(|error| unexpected("call", &error))?;
         let reached = database.reached().map_err(|error| unexpected("stats", &error))?;
         self.committed(op, synced, begun, reached);
         if self.databases.len() > 1 {
-            self.compare(self.random.clone().index(self.databases.len()))?;
+            let number = self.random.index(self.databases.len());
+            self.compare(number)?;
         }
         Ok(())
     }
@@ -203,7 +210,7 @@ impl<'a> Runner<'a> {
     fn committed(&mut self, op: &Op, synced: bool, begun: usize, reached: (u64, u64)) {
         let entry = Entry::new(self.after(op), begun, reached);
         let last = &self.trace.entries[self.trace.last()];
-        let changed = entry.digest != last.digest || entry.reached.0 != last.reached.0;
+        let changed = entry.digest != last.digest || entry.reached != last.reached;
         if changed {
             self.trace.entries.push(entry);
         }
@@ -222,19 +229,22 @@ impl<'a> Runner<'a> {
         let returned = op.run(&self.databases[number], synced).is_ok();
         let lives = self.databases[number].process().is_alive();
         self.databases[number].process().heal();
-        if returned {
+        if returned && lives {
             let reached = self.databases[number].reached();
             let reached = reached.map_err(|error| unexpected("stats", &error))?;
             self.committed(op, synced, begun, reached);
-        }
-        if returned && lives {
             return Ok(());
         }
-        let least = self.trace.last();
-        if !returned {
-            let reached = self.trace.entries[least].reached;
-            let entry = Entry::new(self.after(op), begun, reached);
-            self.trace.entries.push(Entry { was_killed: true, ..entry });
+        let last = &self.trace.entries[self.trace.last()];
+        let entry = Entry { was_killed: true, ..Entry::new(self.after(op), begun, last.reached) };
+        let (mut least, changed) = (self.trace.last(), entry.digest != last.digest);
+        self.trace.entries.push(entry);
+        // It died behind the commit, in a checkpoint of which the call does not depend.
+        if returned && (changed || op.syncs_all()) {
+            least = self.trace.last();
+            if synced || op.syncs_all() {
+                self.trace.acknowledge();
+            }
         }
         self.databases.swap_remove(number).kill();
         self.reopen(least)
@@ -252,7 +262,7 @@ impl<'a> Runner<'a> {
         if std::mem::take(&mut entry.was_killed) {
             entry.reached = reached;
         }
-        Ok(())
+        (0..self.databases.len() - 1).try_for_each(|number| self.compare(number))
     }
 
     /// What a database shows is the last commit of any.

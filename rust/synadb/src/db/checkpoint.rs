@@ -11,6 +11,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
 
 use super::engine::Commit;
+use super::generation::Milestone;
 use super::view::{TableView, ViewFactory};
 use super::{Engine, Generation, TableInfo};
 use crate::error::Result;
@@ -18,6 +19,8 @@ use crate::sections::{Checkpoint, SectionWriter, implausible};
 
 /// Section with the catalogue, under table 0.
 const CATALOG: u32 = 1;
+/// Section with the sequence numbers and times of frames, under table 0.
+const MILESTONES: u32 = 2;
 /// A tail shorter than this replays faster than a checkpoint is written.
 const WORTH_BYTES: u64 = 1 << 20;
 
@@ -51,6 +54,15 @@ impl Engine {
         self.write_checkpoint(&mut commit, &generation)
     }
 
+    /// After a commit, which stands whatever becomes of the checkpoint.
+    ///
+    /// The log has it all; the next attempt comes when as much again was written.
+    pub(super) fn checkpoint_behind(&self, commit: &mut Commit, generation: &Generation) {
+        if self.write_checkpoint(commit, generation).is_err() {
+            commit.put_off_at = commit.unsaved_bytes;
+        }
+    }
+
     /// At close: only where something changed, and not while the tail is small.
     pub(super) fn checkpoint_if_worth_it(
         &self,
@@ -77,6 +89,7 @@ impl Engine {
         commit.checkpointed = tail;
         commit.saved_bytes += commit.unsaved_bytes;
         commit.unsaved_bytes = 0;
+        commit.put_off_at = 0;
         Ok(())
     }
 
@@ -94,6 +107,10 @@ impl Engine {
                 }
             }
             out.put(CATALOG, 0, &catalog)?;
+            let words = |m: &Milestone| [m.position, m.sequence, m.time].map(u64::to_le_bytes);
+            let milestones: Vec<u8> =
+                generation.milestones().flat_map(|m| words(m).concat()).collect();
+            out.put(MILESTONES, 0, &milestones)?;
             for view in commit.views.values() {
                 view.export(&generation.log, &mut out)?;
             }
@@ -135,6 +152,12 @@ pub(super) fn import(
         rest = after;
         Some(Some(bytes))
     };
+    let milestones = checkpoint.table(0).get(MILESTONES).map_err(disposable)?;
+    for entry in milestones.iter().flat_map(|section| section.bytes().chunks_exact(24)) {
+        let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|b| entry[8 * i + b]));
+        let (position, sequence, time) = (word(0), word(1), word(2));
+        generation.add_milestone(Milestone { position, sequence, time });
+    }
     let damaged = || implausible("the catalogue");
     while let Some(name) = part().ok_or_else(damaged)? {
         let payload = part().flatten().ok_or_else(damaged)?;

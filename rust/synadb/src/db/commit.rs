@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use synadb_storage::extent::Reservation;
 use synadb_storage::frame::{Encoder, Head, Records};
-use synadb_storage::log::{Log, Record};
+use synadb_storage::log::{Log, Record, Shape};
 use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
@@ -15,12 +15,17 @@ use synadb_types::limits::{SMALL_PAYLOAD_BYTES_MAX, TABLES_MAX};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::engine::Commit;
+use super::reserve::Reserved;
 use super::view::{Applied, ViewFactory};
 use super::{Engine, Generation, TableInfo, TableKind};
-use crate::config::Durability;
+use crate::config::{Durability, Terms};
 use crate::error::{Error, Result};
 
+/// Keys of a commit that are looked up at once.
+pub(crate) const TOUCHED: usize = 32;
+
 /// One record of a commit.
+#[derive(Clone, Copy)]
 pub(crate) struct Op<'a> {
     pub kind: RecordKind,
     pub tag: u8,
@@ -34,12 +39,64 @@ pub(crate) struct Op<'a> {
     pub previous: u64,
 }
 
+/// As [`Op`], and owns what it says.
+pub(crate) struct OwnedOp {
+    pub kind: RecordKind,
+    pub table: TableId,
+    pub key: Vec<u8>,
+    pub hash: u64,
+    pub payload: Vec<u8>,
+    pub previous: u64,
+}
+
+impl OwnedOp {
+    /// The record, borrowed.
+    pub fn as_op(&self) -> Op<'_> {
+        Op {
+            kind: self.kind,
+            tag: 0,
+            flags: 0,
+            table: self.table,
+            key: &self.key,
+            hash: self.hash,
+            payload: &self.payload,
+            previous: self.previous,
+        }
+    }
+}
+
+/// Changes of one table that commit in the same frame as those of others.
+pub(crate) trait Contribution: Send + Sync {
+    /// Adds the records; nothing is visible before they are appended.
+    fn stage(&self, transaction: &mut Transaction<'_>, staged: &mut Vec<OwnedOp>) -> Result<()>;
+
+    /// Fails where one of the keys was changed after `sequence`.
+    fn check_unchanged(&self, transaction: &Transaction<'_>, sequence: u64) -> Result<()>;
+
+    /// Number of changes.
+    fn len(&self) -> usize;
+
+    /// Whether its table lies in this file.
+    fn belongs_to(&self, engine: &Arc<Engine>) -> bool;
+
+    /// These changes, the type of which only their component knows.
+    fn as_any(&self) -> &dyn std::any::Any;
+
+    /// As `as_any`, to add some.
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any;
+
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Contribution>;
+}
+
 /// The write lock, held: what is looked up now is true when the commit is appended.
 pub(crate) struct Transaction<'a> {
     engine: &'a Engine,
     commit: MutexGuard<'a, Commit>,
     generation: Arc<Generation>,
     end: u64,
+    /// Tables that the next frame brings, in order of their numbers.
+    new_tables: Vec<Arc<TableInfo>>,
 }
 
 impl Engine {
@@ -48,16 +105,31 @@ impl Engine {
     /// The plan is the precondition: it looks, and appends or does not.
     pub fn transact<R>(
         &self,
+        terms: &Terms,
         durability: Durability,
         plan: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
     ) -> Result<R> {
-        let commit = self.lock_commit()?;
+        self.transact_as(None, terms, durability, plan)
+    }
+
+    /// As `transact`, for the owner of a reservation.
+    pub fn transact_as<R>(
+        &self,
+        owner: Option<&Reserved>,
+        terms: &Terms,
+        durability: Durability,
+        plan: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let mut commit = self.lock_to_write(owner, terms)?;
+        self.enter(&mut commit, terms)?;
         let generation = self.generation.load_full();
-        let mut transaction = Transaction { engine: self, commit, generation, end: 0 };
-        let result = plan(&mut transaction)?;
+        let mut transaction = Transaction::new(self, commit, generation);
+        let result = plan(&mut transaction);
         let Transaction { mut commit, generation, end, .. } = transaction;
+        self.leave(&mut commit, durability)?;
+        let result = result?;
         if end > 0 && self.checkpoint_due(&commit) {
-            self.write_checkpoint(&mut commit, &generation)?;
+            self.checkpoint_behind(&mut commit, &generation);
         }
         drop(commit);
         if durability == Durability::Sync && end > 0 {
@@ -66,7 +138,7 @@ impl Engine {
         Ok(result)
     }
 
-    /// As `transact`, but `None` where something might block: the lock, growth, a checkpoint.
+    /// As `transact`, but `None` where something might block: a lock, growth, a checkpoint.
     pub fn try_transact<R>(
         &self,
         bytes: usize,
@@ -75,24 +147,55 @@ impl Engine {
         self.check_poison()?;
         let Ok(commit) = self.commit.try_lock() else { return Ok(None) };
         let generation = self.generation.load_full();
+        let ours = !self.is_shared() || commit.write.is_held();
         let room = commit.writer.has_room(&generation.log, bytes as u64);
-        if !room || self.checkpoint_due(&commit) {
+        if !ours || commit.reserved.is_some() || !room || self.checkpoint_due(&commit) {
             return Ok(None);
         }
-        let mut transaction = Transaction { engine: self, commit, generation, end: 0 };
-        plan(&mut transaction).map(Some)
+        if self.is_shared() {
+            self.check_poison_of_all(generation.log.region())?;
+        }
+        let mut transaction = Transaction::new(self, commit, generation);
+        let result = plan(&mut transaction);
+        self.leave(&mut transaction.commit, Durability::Process)?;
+        result.map(Some)
     }
 
     fn checkpoint_due(&self, commit: &Commit) -> bool {
         let least = self.checkpoint_bytes.load(Ordering::Relaxed);
         // A checkpoint is complete: in steps of half the log all of them cost what one costs.
-        commit.unsaved_bytes >= least.max(commit.saved_bytes / 2)
+        commit.unsaved_bytes - commit.put_off_at >= least.max(commit.saved_bytes / 2)
     }
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
+    fn new(
+        engine: &'a Engine,
+        commit: MutexGuard<'a, Commit>,
+        generation: Arc<Generation>,
+    ) -> Self {
+        Self { engine, commit, generation, end: 0, new_tables: Vec::new() }
+    }
+
+    /// The generation that the commit goes into.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// Sequence number of the last commit.
+    pub fn sequence(&self) -> u64 {
+        self.commit.writer.sequence
+    }
+
     pub fn log(&self) -> &Log {
         &self.generation.log
+    }
+
+    /// Says which keys will be looked up next; a few at a time, so that they stay near.
+    pub fn touch(&self, table: TableId, hashes: &[u64]) {
+        if let Some(view) = self.commit.views.get(&table) {
+            hashes.iter().for_each(|hash| view.touch(*hash));
+        }
     }
 
     /// The newest record of a key, whatever it is.
@@ -100,6 +203,36 @@ impl Transaction<'_> {
         let Some(view) = self.commit.views.get(&table) else { return Ok(None) };
         let found = view.newest(&self.generation.log, key, hash);
         found.map_err(|error| self.engine.failure(error).for_key(key))
+    }
+
+    /// Sequence number of the commit that gave a key its value, `None` where it has none.
+    pub fn last_change(&self, table: TableId, key: &str) -> Result<Option<u64>> {
+        let found = self.newest(table, key.as_bytes(), self.hash(key.as_bytes()))?;
+        let Some(record) = found.filter(|record| record.kind != RecordKind::Delete) else {
+            return Ok(None);
+        };
+        self.commit_of(&record).map(Some)
+    }
+
+    fn commit_of(&self, record: &Record<'_>) -> Result<u64> {
+        let found = self.generation.commit_of(record);
+        found.map(|(sequence, _)| sequence).map_err(|e| self.engine.failure(e).for_key(record.key))
+    }
+
+    /// Fails where a key was changed after `sequence`.
+    ///
+    /// Of a key that is not there nobody knows what happened before the last compaction.
+    pub fn check_unchanged(&self, table: TableId, key: &str, sequence: u64) -> Result<()> {
+        let found = self.newest(table, key.as_bytes(), self.hash(key.as_bytes()))?;
+        let now = match &found {
+            Some(record) => self.commit_of(record)?,
+            None => self.generation.log.identity().horizon,
+        };
+        if now > sequence {
+            let (key, expected) = (key.to_owned(), Some(sequence));
+            return Err(Error::Conflict { key, expected, now: Some(now) });
+        }
+        Ok(())
     }
 
     /// Hash of a key.
@@ -122,55 +255,83 @@ impl Transaction<'_> {
         self.commit.views.get_mut(&table)?.as_any().downcast_mut()
     }
 
-    /// The table of that name; where there is none yet, what its record will say.
-    pub fn table(&self, name: &str, kind: TableKind, config: &[u8]) -> Result<Arc<TableInfo>> {
+    /// The number of a table that is there.
+    pub fn find_table(&self, name: &str) -> Option<TableId> {
+        self.generation.table(name).map(|table| table.info.id)
+    }
+
+    /// The table of that name; where there is none yet, one that the next frame brings.
+    pub fn table(&mut self, name: &str, kind: TableKind, config: &[u8]) -> Result<Arc<TableInfo>> {
         if let Some(table) = self.generation.table(name) {
             return Ok(Arc::clone(&table.info));
         }
-        let id = self.generation.tables().count() as u32 + 1;
+        if let Some(table) = self.new_tables.iter().find(|table| table.name == name) {
+            return Ok(Arc::clone(table));
+        }
+        let id = (self.generation.tables().count() + self.new_tables.len()) as u32 + 1;
         if id > TABLES_MAX {
             let reason = format!("a database holds at most {TABLES_MAX} tables");
             return Err(Error::InvalidArgument { argument: "name", reason });
         }
         let (name, config) = (name.to_owned(), config.to_vec());
-        Ok(Arc::new(TableInfo { id: TableId(id), name, kind, config }))
+        let table = Arc::new(TableInfo { id: TableId(id), name, kind, config });
+        self.new_tables.push(Arc::clone(&table));
+        Ok(table)
     }
 
     /// Appends one commit and makes it visible; returns the position of its last record.
     ///
-    /// A table that is new gets its record in front.
-    pub fn append(&mut self, table: &TableInfo, ops: &[Op<'_>]) -> Result<u64> {
-        self.append_frame(table, ops, 0).map(|(_, last)| last)
+    /// Tables that are new get their records in front.
+    pub fn append(&mut self, ops: &[Op<'_>]) -> Result<u64> {
+        self.append_each(ops.iter().copied())
+    }
+
+    /// As `append`, of records that are made as they are encoded, several times over.
+    pub fn append_each<'b>(
+        &mut self,
+        ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
+    ) -> Result<u64> {
+        self.append_frame(ops, 0, false).map(|(_, last)| last)
     }
 
     /// Reserves an extent behind a frame of its own; returns where it begins.
-    pub fn reserve(&mut self, table: &TableInfo, reservation: &Reservation) -> Result<u64> {
+    ///
+    /// It belongs to the caller, who may fill it after giving the write lock back; `tag` says what
+    /// it is for.
+    pub fn reserve(&mut self, table: TableId, reservation: &Reservation, tag: u8) -> Result<u64> {
         let payload = reservation.encode();
         let op = Op {
             kind: RecordKind::Extent,
-            tag: 0,
+            tag,
             flags: 0,
-            table: table.id,
+            table,
             key: &[],
             hash: 0,
             payload: &payload,
             previous: 0,
         };
-        let (head, _) = self.append_frame(table, &[op], reservation.gap())?;
+        let (head, _) = self.append_frame(std::iter::once(op), reservation.gap(), true)?;
         Ok(reservation.start(head.gap_start()))
     }
 
-    fn append_frame(&mut self, table: &TableInfo, ops: &[Op<'_>], gap: u64) -> Result<(Head, u64)> {
+    fn append_frame<'b>(
+        &mut self,
+        ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
+        gap: u64,
+        reserves: bool,
+    ) -> Result<(Head, u64)> {
         let guard = PanicGuard(self.engine);
-        let is_new = self.generation.table_by_id(table.id).is_none();
-        let table_payload = if is_new { table.encode() } else { Vec::new() };
+        let new_tables = std::mem::take(&mut self.new_tables);
+        let table_payloads: Vec<Vec<u8>> = new_tables.iter().map(|table| table.encode()).collect();
         let commit = &mut *self.commit;
         let log = &self.generation.log;
-        let count = ops.len() + usize::from(is_new);
-        let large = ops.iter().any(|op| op.payload.len() > SMALL_PAYLOAD_BYTES_MAX);
+        let records = ops.len() + new_tables.len();
+        let large = ops.clone().any(|op| op.payload.len() > SMALL_PAYLOAD_BYTES_MAX)
+            || table_payloads.iter().any(|payload| payload.len() > SMALL_PAYLOAD_BYTES_MAX);
         let synced = self.generation.synced();
-        let mut encoder = commit.writer.encoder(log, count, large, synced, gap);
-        if is_new {
+        let mut encoder =
+            commit.writer.encoder(log, Shape { records, large, gap, synced, reserves });
+        for (table, payload) in new_tables.iter().zip(&table_payloads) {
             encoder.push(&Draft {
                 kind: RecordKind::Table,
                 tag: 0,
@@ -178,15 +339,18 @@ impl Transaction<'_> {
                 table: TableId(0),
                 key: table.name.as_bytes(),
                 previous: 0,
-                payload: &table_payload,
+                payload,
                 origin: None,
             });
         }
-        encoder.reserve(ops.len(), ops.iter().map(|op| op.key.len() + op.payload.len()).sum());
-        let last = push_all(&mut encoder, ops);
+        encoder.reserve(ops.len(), ops.clone().map(|op| op.key.len() + op.payload.len()).sum());
+        let last = push_all(&mut encoder, ops.clone());
         let image = encoder.finish().map_err(|e| self.engine.failure(e))?;
         let committed = commit.writer.append(log, image).map_err(|e| self.engine.failure(e))?;
-        if let Some(view) = commit.views.get_mut(&table.id) {
+        if ops.len() > 1
+            && let Some(op) = ops.clone().next()
+            && let Some(view) = commit.views.get_mut(&op.table)
+        {
             view.expect(ops.len());
         }
         let applied = commit.apply(&self.generation, &*self.engine.factory, &committed.head);
@@ -195,6 +359,7 @@ impl Transaction<'_> {
             self.engine.failure(error)
         })?;
         commit.unsaved_bytes += u64::from(committed.head.length);
+        self.generation.note(&committed.head, commit.writer.sequence);
         commit.publish(&self.generation);
         self.end = committed.tail;
         std::mem::forget(guard);
@@ -203,12 +368,16 @@ impl Transaction<'_> {
 }
 
 /// Encodes the records; the later ones of a key follow the earlier ones of the same commit.
-fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
-    let mut positions: HashMap<&[u8], u64, Xxh3DefaultBuilder> = HashMap::default();
-    let repeats = repeats_a_key(ops);
+fn push_all<'a, 'b: 'a>(
+    encoder: &mut Encoder<'a>,
+    ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
+) -> u64 {
+    let mut positions: HashMap<(TableId, &[u8]), u64, Xxh3DefaultBuilder> = HashMap::default();
+    let repeats = repeats_a_key(ops.clone().map(|op| op.hash));
     let mut last = 0;
     for op in ops {
-        let earlier = if repeats { positions.get(op.key).copied() } else { None };
+        let place = (op.table, op.key);
+        let earlier = if repeats { positions.get(&place).copied() } else { None };
         last = encoder.push(&Draft {
             kind: op.kind,
             tag: op.tag,
@@ -220,34 +389,41 @@ fn push_all<'a>(encoder: &mut Encoder<'a>, ops: &[Op<'a>]) -> u64 {
             origin: None,
         });
         if repeats {
-            positions.insert(op.key, last);
+            positions.insert(place, last);
         }
     }
     last
 }
 
 /// Whether some key may stand twice: equal hashes say so, and a rare accident does no harm.
-fn repeats_a_key(ops: &[Op<'_>]) -> bool {
-    if ops.len() < 2 {
+fn repeats_a_key(hashes: impl ExactSizeIterator<Item = u64> + Clone) -> bool {
+    if hashes.len() < 2 {
         return false;
     }
     // One bit of a table 16 times as large for most keys; the few that meet are compared.
-    let mask = (ops.len() * 16).next_power_of_two().max(64) as u64 - 1;
-    let mut seen = vec![0u64; (mask as usize + 1) / 64];
-    let mut met = Vec::new();
-    for op in ops {
-        let place = op.hash & mask;
-        let (word, bit) = (&mut seen[(place / 64) as usize], 1 << (place % 64));
-        if *word & bit != 0 {
-            met.push(place);
-        }
-        *word |= bit;
+    let mask = (hashes.len() * 16).next_power_of_two().max(64) as u64 - 1;
+    let words = (mask as usize + 1) / 64;
+    let (mut seen, mut met) = (vec![0u64; words], vec![0u64; words]);
+    let place = |hash: u64| ((hash & mask) as usize / 64, 1 << (hash % 64));
+    let mut meetings = 0;
+    for hash in hashes.clone() {
+        let (word, bit) = place(hash);
+        let again = seen[word] & bit;
+        seen[word] |= bit;
+        met[word] |= again;
+        meetings += usize::from(again != 0);
     }
-    met.sort_unstable();
-    let mut suspects: Vec<u64> = ops.iter().map(|op| op.hash).collect();
-    suspects.retain(|hash| met.binary_search(&(hash & mask)).is_ok());
+    let mut suspects = Vec::with_capacity(2 * meetings);
+    suspects.extend(hashes.filter(|hash| {
+        let (word, bit) = place(*hash);
+        met[word] & bit != 0
+    }));
     suspects.sort_unstable();
     suspects.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+fn cannot_follow(position: u64) -> StorageError {
+    StorageError::corrupt(position, "a record that cannot follow")
 }
 
 /// A panic between append and apply leaves views that do not hold what the log does.
@@ -270,22 +446,48 @@ impl Commit {
         head: &Head,
     ) -> StorageResult<()> {
         let log = &generation.log;
-        for (position, raw) in Records::of(head, log.region()) {
+        let mut records = Records::of(head, log.region()).map(|(position, raw)| {
             let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
-            let invalid = || StorageError::corrupt(position, "a record that cannot follow");
-            let record = record.ok_or_else(invalid)?;
-            if record.kind == RecordKind::Table {
-                self.add_table(generation, factory, &record).ok_or_else(invalid)?;
-                continue;
-            }
+            let record = record.ok_or_else(|| cannot_follow(position))?;
             let hash = generation.hash(record.key);
-            let view = self.views.get_mut(&record.table).ok_or_else(invalid)?;
-            let applied = Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap };
-            if !view.apply(&applied) {
-                return Err(invalid());
+            Ok(Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap })
+        });
+        if head.is_sole() {
+            return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
+        }
+        let mut group: Vec<Applied<'_>> = Vec::with_capacity(TOUCHED);
+        loop {
+            group.clear();
+            for applied in records.by_ref().take(TOUCHED) {
+                group.push(applied?);
+            }
+            if group.is_empty() {
+                return Ok(());
+            }
+            for applied in &group {
+                if let Some(view) = self.views.get(&applied.record.table) {
+                    view.touch(applied.hash);
+                }
+            }
+            for applied in &group {
+                self.apply_one(generation, factory, applied)?;
             }
         }
-        Ok(())
+    }
+
+    fn apply_one(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        applied: &Applied<'_>,
+    ) -> StorageResult<()> {
+        let record = &applied.record;
+        let fits = if record.kind == RecordKind::Table {
+            self.add_table(generation, factory, record).is_some()
+        } else {
+            self.views.get_mut(&record.table).is_some_and(|view| view.apply(applied))
+        };
+        if fits { Ok(()) } else { Err(cannot_follow(record.position)) }
     }
 
     fn add_table(
@@ -328,14 +530,14 @@ impl Commit {
             let head = generation.log.frame(at)?;
             let head = head.ok_or_else(|| StorageError::corrupt(at, "a frame vanished"))?;
             self.apply(generation, factory, &head)?;
-            self.step_over(&head);
+            self.step_over(generation, &head);
         }
         self.publish(generation);
         Ok(())
     }
 
     /// Moves the writer behind a frame that was applied.
-    pub fn step_over(&mut self, head: &Head) {
+    pub fn step_over(&mut self, generation: &Generation, head: &Head) {
         self.unsaved_bytes += u64::from(head.length);
         let writer = &mut self.writer;
         writer.tail = head.next();
@@ -343,8 +545,9 @@ impl Commit {
         writer.last_frame = head.offset;
         writer.time = head.time;
         writer.marked = writer.marked.max(head.mark);
-        if !head.is_rewritten() {
+        if head.counts() {
             writer.sequence += 1;
         }
+        generation.note(head, writer.sequence);
     }
 }

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use synadb_storage::control;
+use synadb_storage::directory::Opened;
 use synadb_storage::extent::Reservation;
 use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
-use synadb_storage::lock::{LockKind, Locks};
-use synadb_storage::log::{Log, Writer};
+use synadb_storage::lock::LockKind;
+use synadb_storage::log::{Log, Record, Shape, Writer};
 use synadb_storage::record::{Draft, RecordKind};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
-use synadb_types::limits::SMALL_PAYLOAD_BYTES_MAX;
+use synadb_types::limits::{COUNTER_END, SMALL_PAYLOAD_BYTES_MAX};
 
-use super::open::load;
+use super::generation::Milestone;
+use super::open::{Role, load};
 use super::{Engine, Generation, TableInfo};
+use crate::config::{Durability, Terms};
 use crate::error::Result;
 
 /// Records of one rewritten frame.
@@ -49,6 +52,8 @@ pub(crate) struct Rewrite<'a> {
     skipped: Vec<(u64, String)>,
     pending: Vec<Carried>,
     pending_bytes: usize,
+    /// The frame of the last record that was asked for.
+    last: Option<Milestone>,
 }
 
 /// A record to be carried over.
@@ -59,23 +64,36 @@ pub(crate) struct Carried {
     pub table: TableId,
     pub key: Vec<u8>,
     pub payload: Vec<u8>,
+    /// Sequence number and time of its commit.
+    pub origin: (u64, u64),
 }
 
 impl Rewrite<'_> {
-    /// Leaves a damaged record behind, or fails, as was asked for.
-    pub fn damaged(&mut self, error: StorageError, key: &[u8]) -> StorageResult<()> {
-        match error {
-            StorageError::Corrupt { offset, reason } => {
+    /// What was read; where it is damaged it is left behind, or this fails, as was asked for.
+    ///
+    /// `key` is empty where the damage hides it.
+    pub fn intact<T>(&mut self, read: StorageResult<T>, key: &[u8]) -> StorageResult<Option<T>> {
+        match read {
+            Err(StorageError::Corrupt { offset, reason }) => {
                 let name = String::from_utf8_lossy(key);
-                let reason = format!("key {name:?}: {reason}");
+                let reason =
+                    if key.is_empty() { reason } else { format!("key {name:?}: {reason}") };
                 if self.skip_damaged {
                     self.skipped.push((offset, reason));
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(StorageError::Corrupt { offset, reason })
             }
-            other => Err(other),
+            read => read.map(Some),
         }
+    }
+
+    /// Sequence number and time of the commit that a record belongs to.
+    ///
+    /// Where damage hides them, those of the compaction.
+    pub fn origin(&mut self, record: &Record<'_>) -> (u64, u64) {
+        let found = self.from.commit_behind(&mut self.last, record);
+        found.unwrap_or((self.from.sequence(), self.writer.time))
     }
 
     /// Adds a record; several make a frame.
@@ -118,7 +136,6 @@ impl Rewrite<'_> {
         if pending.is_empty() {
             return Ok(());
         }
-        let origin = Some((self.from.sequence(), self.writer.time + 1));
         let drafts: Vec<Draft<'_>> = pending
             .iter()
             .map(|record| Draft {
@@ -129,7 +146,7 @@ impl Rewrite<'_> {
                 key: &record.key,
                 previous: 0,
                 payload: &record.payload,
-                origin,
+                origin: Some(record.origin),
             })
             .collect();
         self.write(&drafts, 0).map(|_| ())
@@ -138,7 +155,8 @@ impl Rewrite<'_> {
     /// Writes one rewritten frame; returns where its gap begins.
     fn write(&mut self, drafts: &[Draft<'_>], gap: u64) -> StorageResult<u64> {
         let large = drafts.iter().any(|draft| draft.payload.len() > SMALL_PAYLOAD_BYTES_MAX);
-        let mut encoder = self.writer.rewriting_encoder(&self.to, drafts.len(), large, gap);
+        let shape = Shape { records: drafts.len(), large, gap, ..Shape::default() };
+        let mut encoder = self.writer.rewriting_encoder(&self.to, shape);
         for draft in drafts {
             encoder.push(draft);
         }
@@ -154,23 +172,35 @@ impl Rewrite<'_> {
             table: TableId(0),
             key: table.name.as_bytes().to_vec(),
             payload: table.encode(),
+            origin: (self.from.sequence(), self.writer.time),
         })
     }
 }
 
 impl Engine {
     /// Keeps the newest value of each live key only.
-    pub fn compact(&self, options: CompactOptions) -> Result<CompactionReport> {
-        let mut commit = self.lock_commit()?;
+    pub fn compact(&self, terms: &Terms, options: CompactOptions) -> Result<CompactionReport> {
+        let mut commit = self.lock_to_write(None, terms)?;
+        self.enter(&mut commit, terms)?;
+        let result = self.replace_log(&mut commit, options);
+        self.leave(&mut commit, Durability::Sync)?;
+        result
+    }
+
+    fn replace_log(
+        &self,
+        commit: &mut super::engine::Commit,
+        options: CompactOptions,
+    ) -> Result<CompactionReport> {
         let old = self.generation.load_full();
         let (temporary, created) =
             self.directory.create_beside(&self.path).map_err(|e| self.failure(e))?;
-        let region = created.region;
-        let rewritten = self.rewrite(&commit, &old, Arc::clone(&region), options);
+        let rewritten = self.rewrite(commit, &old, Arc::clone(&created.region), options);
         let finished = rewritten.and_then(|rewrite| {
+            self.register_beforehand(&created)?;
             old.log.region().publish(control::SUPERSEDED, 1)?;
             self.directory.replace(&temporary, &self.path)?;
-            region.publish(control::DIR_SYNCED, 1)?;
+            created.region.publish(control::DIR_SYNCED, 1)?;
             Ok(rewrite)
         });
         let (skipped, bytes_after) = finished.map_err(|error| {
@@ -180,12 +210,34 @@ impl Engine {
             self.failure(error)
         })?;
         let bytes_before = commit.writer.tail;
-        let moved = self.move_over(&mut commit).map_err(|error| {
+        self.move_to(commit, created).map_err(|error| {
             self.poison();
             self.failure(error)
         })?;
-        self.generation.store(Arc::new(moved));
         Ok(CompactionReport { bytes_before, bytes_after, skipped })
+    }
+
+    /// Nobody who finds the new file may think that it has no writer.
+    fn register_beforehand(&self, created: &Opened) -> StorageResult<()> {
+        let Some(locks) = &created.locks else { return Ok(()) };
+        if self.is_shared() {
+            locks.try_shared(LockKind::Registration)?;
+        } else {
+            locks.try_exclusive(LockKind::Registration)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on in a file that was put in the place of the old one.
+    fn move_to(&self, commit: &mut super::engine::Commit, opened: Opened) -> StorageResult<()> {
+        let loaded = load(&self.path, &*self.directory, &*self.factory, opened, Role::Beside)?;
+        if let Some(locks) = self.locks.load_full() {
+            commit.write.release(&*locks.0, self.applied().log.region())?;
+        }
+        *commit = loaded.commit;
+        self.locks.store(loaded.locks.map(Arc::new));
+        self.generation.store(Arc::new(loaded.generation));
+        Ok(())
     }
 
     fn rewrite(
@@ -200,6 +252,9 @@ impl Engine {
             horizon: commit.writer.sequence,
             ..*old.log.identity()
         };
+        if identity.generation.max(identity.horizon) >= COUNTER_END {
+            return Err(StorageError::corrupt(0, "no generation is left behind this one"));
+        }
         region.allocate(FRAMES_START + PAGE_BYTES)?;
         region.store(0, &identity.page())?;
         let to = Log::new(region, identity);
@@ -212,6 +267,7 @@ impl Engine {
             skipped: Vec::new(),
             pending: Vec::new(),
             pending_bytes: 0,
+            last: None,
         };
         // Every table keeps its number, also one without a live key.
         for table in old.tables() {
@@ -233,92 +289,5 @@ impl Engine {
         region.publish(control::HOLDER, control::holder_word())?;
         region.sync()?;
         Ok((rewrite.skipped, tail))
-    }
-
-    /// Opens the new file in the place of the old one.
-    fn move_over(&self, commit: &mut super::engine::Commit) -> StorageResult<Generation> {
-        let opened = self.directory.open(&self.path, true, false)?;
-        if let Some(locks) = &opened.locks {
-            take_over(&**locks)?;
-        }
-        let (generation, fresh, _) =
-            load(&self.path, &*self.directory, &*self.factory, opened, true)?;
-        if let Some(locks) = &fresh.opened.locks {
-            locks.unlock(LockKind::Open)?;
-        }
-        *commit = fresh;
-        Ok(generation)
-    }
-
-    /// Moves a reader to what has been committed since; false where nothing was.
-    pub fn refresh(&self) -> Result<bool> {
-        if self.writes {
-            return Ok(false);
-        }
-        let mut commit = self.lock_commit()?;
-        let old = self.generation.load_full();
-        let replaced =
-            self.directory.inode(&self.path).map_err(|e| self.failure(e))? != commit.opened.inode;
-        let unborn = old.log.identity().database_id == [0; 16];
-        if replaced || unborn {
-            let reopen = || {
-                let opened = self.directory.open(&self.path, false, false)?;
-                load(&self.path, &*self.directory, &*self.factory, opened, false)
-            };
-            let (generation, fresh, report) = reopen().map_err(|e| self.failure(e))?;
-            let moved = replaced || generation.visible() != old.visible();
-            *commit = fresh;
-            *self.recovery.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = report;
-            self.generation.store(Arc::new(generation));
-            return Ok(moved);
-        }
-        let before = commit.writer.tail;
-        commit.follow(&old, &*self.factory).map_err(|e| self.failure(e))?;
-        Ok(commit.writer.tail != before)
-    }
-}
-
-/// The new file's locks, before anybody else can see it free.
-fn take_over(locks: &dyn Locks) -> StorageResult<()> {
-    for kind in [LockKind::Open, LockKind::Registration] {
-        let mut tries = 0;
-        while !locks.try_exclusive(kind)? {
-            tries += 1;
-            if tries > 5000 {
-                return Err(StorageError::Locked { pid: 0 });
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-    }
-    Ok(())
-}
-
-impl super::engine::Commit {
-    /// Applies what another process has published since.
-    fn follow(
-        &mut self,
-        generation: &Generation,
-        factory: &dyn super::ViewFactory,
-    ) -> StorageResult<()> {
-        generation.log.region().refresh()?;
-        loop {
-            let at = self.writer.tail;
-            let Ok(found) = generation.log.frame(at) else {
-                // Torn by a dead writer, or growing right now: what was seen so far stays.
-                generation.log.region().refresh()?;
-                match generation.log.frame(at) {
-                    Ok(Some(_)) => continue,
-                    _ => break,
-                }
-            };
-            let Some(head) = found else { break };
-            if head.link != self.writer.link {
-                break;
-            }
-            self.apply(generation, factory, &head)?;
-            self.step_over(&head);
-        }
-        self.publish(generation);
-        Ok(())
     }
 }

@@ -4,7 +4,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use synadb_storage::log::Log;
+use synadb_storage::frame::Head;
+use synadb_storage::identity::FRAMES_START;
+use synadb_storage::log::{Log, Record};
+use synadb_storage::{Result, StorageError};
 use synadb_types::TableId;
 
 use super::TableInfo;
@@ -19,7 +22,20 @@ pub(crate) struct Generation {
     sequence: AtomicU64,
     synced: AtomicU64,
     tables: AppendVec<Table>,
+    /// Frames far apart, to find the sequence number and time of any position.
+    milestones: AppendVec<Milestone>,
 }
+
+/// A frame with its sequence number: that of the commit, or of the last one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Milestone {
+    pub position: u64,
+    pub sequence: u64,
+    pub time: u64,
+}
+
+/// Bytes of log for which there is one milestone.
+const MILESTONE_BYTES: u64 = 16 << 10;
 
 /// A table with the readers' half of its view.
 pub(crate) struct Table {
@@ -62,6 +78,7 @@ impl Generation {
             sequence: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             tables: AppendVec::default(),
+            milestones: AppendVec::default(),
         }
     }
 
@@ -80,6 +97,78 @@ impl Generation {
     pub fn publish(&self, position: u64, sequence: u64) {
         self.sequence.store(sequence, Ordering::Release);
         self.visible.store(position, Ordering::Release);
+    }
+
+    /// Remembers a frame of the log if it is far enough from the last one remembered.
+    #[inline]
+    pub fn note(&self, head: &Head, sequence: u64) {
+        let last = self.milestones.len().checked_sub(1).and_then(|i| self.milestones.get(i));
+        if last.is_none_or(|last| head.offset >= last.position + MILESTONE_BYTES) {
+            let (position, time) = (head.offset, head.time);
+            self.milestones.push(Milestone { position, sequence, time });
+        }
+    }
+
+    /// Takes over what a checkpoint has saved.
+    pub fn add_milestone(&self, milestone: Milestone) {
+        self.milestones.push(milestone);
+    }
+
+    pub fn milestones(&self) -> impl Iterator<Item = &Milestone> {
+        self.milestones.iter()
+    }
+
+    /// Sequence number and time of the commit that a record belongs to.
+    ///
+    /// Walks the frames of 16 KiB of log at most.
+    ///
+    /// # Errors
+    /// `Corrupt` where a frame on the way is damaged.
+    pub fn commit_of(&self, record: &Record<'_>) -> Result<(u64, u64)> {
+        self.commit_behind(&mut None, record)
+    }
+
+    /// As `commit_of`, for records in order of their positions: goes on from `last`, the frame of
+    /// the record before.
+    pub fn commit_behind(
+        &self,
+        last: &mut Option<Milestone>,
+        record: &Record<'_>,
+    ) -> Result<(u64, u64)> {
+        if let Some(origin) = record.origin {
+            return Ok(origin);
+        }
+        let near = last.filter(|last| {
+            (last.position..last.position + MILESTONE_BYTES).contains(&record.position)
+        });
+        let start = near.or_else(|| self.milestone_before(record.position));
+        let (mut at, mut sequence) = match start {
+            Some(milestone) => (milestone.position, milestone.sequence),
+            None => (FRAMES_START, self.log.identity().horizon),
+        };
+        let mut known = start.is_some();
+        while at < self.visible() {
+            let unread = || StorageError::corrupt(at, "a frame on the way to a record");
+            let head = self.log.frame(at)?.ok_or_else(unread)?;
+            sequence += u64::from(!known && head.counts());
+            known = false;
+            if record.position < head.end() {
+                *last = Some(Milestone { position: at, sequence, time: head.time });
+                return Ok((sequence, head.time));
+            }
+            at = head.next();
+        }
+        Err(StorageError::corrupt(record.position, "a record behind all frames"))
+    }
+
+    fn milestone_before(&self, position: u64) -> Option<Milestone> {
+        let (mut from, mut to) = (0, self.milestones.len());
+        while from < to {
+            let middle = u64::midpoint(from, to);
+            let before = self.milestones.get(middle).is_some_and(|m| m.position <= position);
+            if before { from = middle + 1 } else { to = middle }
+        }
+        self.milestones.get(from.checked_sub(1)?).copied()
     }
 
     /// Everything before this position is known to be on the medium.

@@ -1,21 +1,23 @@
 //! Opening a file: create, lock, recover, replay.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use synadb_storage::control;
 use synadb_storage::directory::{Directory, DiskDirectory, Opened};
-use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
-use synadb_storage::lock::LockKind;
+use synadb_storage::identity::{FRAMES_START, Identity};
+use synadb_storage::lock::{LockKind, Locks};
 use synadb_storage::log::{Log, Recovery, Start, Writer, recover};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
-use super::engine::Commit;
+use super::engine::{Commit, FileLocks};
+use super::identify::identify;
+use super::maintenance::Maintainer;
 use super::registry::{Registry, resolve};
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
@@ -24,6 +26,84 @@ use crate::error::{Error, Result};
 use crate::sections::Checkpoint;
 
 const LOCK_POLL: Duration = Duration::from_millis(2);
+/// How long to wait, to have the file alone, for who is opening it.
+const CLOSING_WAIT: Duration = Duration::from_secs(1);
+/// How long to wait for who is opening or closing the file, whatever else was asked for.
+const OPENING_WAIT: Duration = Duration::from_secs(30);
+
+/// How a process stands to a file that it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Footing {
+    /// Writes beside others.
+    Shared,
+    /// Writes alone.
+    Exclusive,
+    /// Only looks, and takes no lock.
+    Reader,
+}
+
+impl Footing {
+    pub fn asked(writes: bool, shared: bool) -> Self {
+        match (writes, shared) {
+            (false, _) => Self::Reader,
+            (true, true) => Self::Shared,
+            (true, false) => Self::Exclusive,
+        }
+    }
+}
+
+/// How long an open waits for who has the file.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting<'a> {
+    pub time: Duration,
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Waiting<'_> {
+    /// No longer than it takes others to open or close the file.
+    pub const NONE: Self = Self { time: Duration::ZERO, interrupted: &|| false };
+}
+
+/// What came of one attempt to open a file.
+pub(super) enum Attempt<T> {
+    Done(T),
+    /// Somebody is opening or closing it, and will soon be done.
+    Busy,
+    /// Somebody has it, and may have it for ever.
+    Refused,
+}
+
+/// Attempts until it is done or the time is over; nothing is held between two attempts.
+pub(super) fn patiently<T>(
+    path: &Path,
+    wait: Waiting<'_>,
+    mut attempt: impl FnMut() -> Result<(Attempt<T>, u32)>,
+) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        let (attempted, pid) = attempt()?;
+        let patience = match attempted {
+            Attempt::Done(done) => return Ok(done),
+            Attempt::Busy => wait.time.max(OPENING_WAIT),
+            Attempt::Refused => wait.time,
+        };
+        if (wait.interrupted)() {
+            return Err(Error::Interrupted);
+        }
+        if began.elapsed() >= patience {
+            return Err(Error::Locked { path: path.to_owned(), pid });
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+}
+
+/// A file that was opened and replayed, its locks as the footing wants them.
+pub(super) struct Loaded {
+    pub generation: Generation,
+    pub commit: Commit,
+    pub locks: Option<FileLocks>,
+    pub report: RecoveryReport,
+}
 
 impl Engine {
     /// Opens `path`, joining the engine of this process where there is one.
@@ -33,85 +113,190 @@ impl Engine {
         factory: impl FnOnce() -> Arc<dyn ViewFactory>,
     ) -> Result<Handle> {
         let path = resolve(path)?;
-        let read_only = options.access == Access::ReadOnly;
-        let mut registry = Registry::lock();
-        for writes in [true, false] {
-            let joins = read_only || writes;
-            let known =
-                registry.map().get(&(path.clone(), writes)).and_then(std::sync::Weak::upgrade);
-            if let Some(engine) = known.filter(|_| joins) {
-                engine.check_poison()?;
-                engine.handles.fetch_add(1, Ordering::AcqRel);
-                engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
-                return Ok(Handle::new(engine, options, read_only));
-            }
-        }
-        let directory: Arc<dyn Directory> = Arc::new(DiskDirectory);
-        let engine = Self::open_new(path.clone(), options, directory, factory())?;
-        let engine = Arc::new(engine);
-        registry.map().insert((path, engine.writes), Arc::downgrade(&engine));
-        Ok(Handle::new(engine, options, read_only))
+        let engine = Self::join_or_open(&path, options, factory)?;
+        Ok(Handle::new(engine, options))
     }
 
-    /// Opens `path` in a directory that is not the file system; the registry does not know of it.
-    #[cfg(test)]
-    pub fn open_in(
+    /// As [`Engine::open`], of a resolved path; the engine counts the handle to come.
+    pub(super) fn join_or_open(
+        path: &Path,
+        options: &OpenOptions,
+        factory: impl FnOnce() -> Arc<dyn ViewFactory>,
+    ) -> Result<Arc<Self>> {
+        let terms = options.terms();
+        let wait = Waiting {
+            time: options.lock_timeout.unwrap_or_default(),
+            interrupted: &|| terms.is_interrupted(),
+        };
+        let (factory, directory) = (factory(), Arc::new(DiskDirectory));
+        patiently(path, wait, || {
+            let mut registry = Registry::lock();
+            if let Some(engine) = Self::join(&mut registry, path, options)? {
+                return Ok((Attempt::Done(engine), 0));
+            }
+            let opened = Self::open_in(path, options, Arc::clone(&directory) as _, &factory)?;
+            if let Attempt::Done(engine) = &opened.0 {
+                let key = (path.to_owned(), engine.writes);
+                registry.map().insert(key, Arc::downgrade(engine));
+            }
+            Ok(opened)
+        })
+    }
+
+    /// The engine of this process that has the file open already, with one handle more.
+    fn join(
+        registry: &mut Registry,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> Result<Option<Arc<Self>>> {
+        for writes in [true, false] {
+            let joins = options.access == Access::ReadOnly || writes;
+            let known = registry.map().get(&(path.to_owned(), writes)).and_then(Weak::upgrade);
+            if let Some(engine) = known.filter(|_| joins) {
+                engine.check_poison()?;
+                if writes && options.access == Access::Exclusive {
+                    engine.make_exclusive()?;
+                }
+                engine.handles.fetch_add(1, Ordering::AcqRel);
+                engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
+                return Ok(Some(engine));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Attempts to open a file of some directory, known to nobody else in this process.
+    pub(super) fn open_in(
         path: &Path,
         options: &OpenOptions,
         directory: Arc<dyn Directory>,
-        factory: impl FnOnce() -> Arc<dyn ViewFactory>,
-    ) -> Result<Handle> {
-        let engine = Self::open_new(path.to_owned(), options, directory, factory())?;
-        Ok(Handle::new(Arc::new(engine), options, options.access == Access::ReadOnly))
-    }
-
-    fn open_new(
-        path: PathBuf,
-        options: &OpenOptions,
-        directory: Arc<dyn Directory>,
-        factory: Arc<dyn ViewFactory>,
-    ) -> Result<Self> {
+        factory: &Arc<dyn ViewFactory>,
+    ) -> Result<(Attempt<Arc<Self>>, u32)> {
         let writes = options.access != Access::ReadOnly;
-        let opened = open_file(&path, &*directory, writes, options)?;
-        if writes {
-            lock_for_writing(&path, &opened, options.lock_timeout)?;
-        }
-        let fail = |error| Error::storage(&path, error);
-        let loaded = load(&path, &*directory, &*factory, opened, writes).map_err(fail)?;
-        if writes {
-            directory.remove_stale(&path).map_err(fail)?;
-        }
-        let (generation, commit, report) = loaded;
-        if writes {
-            announce_holder(generation.log.region()).map_err(fail)?;
-            if let Some(locks) = &commit.opened.locks {
-                locks.unlock(LockKind::Open).map_err(fail)?;
-            }
-        }
-        Ok(Self {
-            path,
+        let shared = options.access == Access::Shared;
+        let footing = Footing::asked(writes, shared);
+        let create = writes && options.create;
+        let (attempted, pid) = open_registered(path, &*directory, &**factory, footing, create)?;
+        let loaded = match attempted {
+            Attempt::Done(loaded) => loaded,
+            Attempt::Busy => return Ok((Attempt::Busy, pid)),
+            Attempt::Refused => return Ok((Attempt::Refused, pid)),
+        };
+        let engine = Arc::new_cyclic(|weak| Self {
+            weak: Weak::clone(weak),
+            path: path.to_owned(),
             directory,
-            factory,
+            factory: Arc::clone(factory),
             writes,
-            generation: ArcSwap::from_pointee(generation),
-            commit: Mutex::new(commit),
+            shared: AtomicBool::new(shared),
+            generation: ArcSwap::from_pointee(loaded.generation),
+            locks: ArcSwapOption::from_pointee(loaded.locks),
+            commit: Mutex::new(loaded.commit),
             syncing: Mutex::new(()),
             poisoned: AtomicBool::new(false),
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
-            recovery: Mutex::new(report),
+            recovery: Mutex::new(loaded.report),
             handles: AtomicUsize::new(1),
-        })
+            unreserved: Condvar::new(),
+            maintenance: options.maintenance,
+            maintainer: Maintainer::default(),
+        });
+        Ok((Attempt::Done(engine), 0))
+    }
+
+    /// Keeps other writers out from now on.
+    fn make_exclusive(&self) -> Result<()> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        let mut commit = self.lock_commit()?;
+        let locks = self.locks()?;
+        let fail = |error| self.failure(error);
+        let generation = self.generation.load_full();
+        if !take_alone(&*locks.0).map_err(fail)? {
+            let pid = control::holder(generation.log.region());
+            return Err(Error::Locked { path: self.path.clone(), pid });
+        }
+        commit.follow(&generation, &*self.factory, true).map_err(fail)?;
+        commit.write.release(&*locks.0, generation.log.region()).map_err(fail)?;
+        self.shared.store(false, Ordering::Release);
+        locks.0.unlock(LockKind::Open).map_err(fail)
     }
 }
 
-fn open_file(
+/// Takes the file for oneself, the open lock held too; false where another process has it open.
+pub(super) fn take_alone(locks: &dyn Locks) -> StorageResult<bool> {
+    let deadline = Instant::now() + CLOSING_WAIT;
+    while !locks.try_exclusive(LockKind::Open)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+    if locks.try_exclusive(LockKind::Registration)? {
+        return Ok(true);
+    }
+    locks.unlock(LockKind::Open)?;
+    Ok(false)
+}
+
+/// Opens, registers, recovers where nobody else has the file, and replays. Where that cannot be
+/// done now, the process id of who is in the way is the second value.
+pub(super) fn open_registered(
     path: &Path,
     directory: &dyn Directory,
-    writes: bool,
-    options: &OpenOptions,
-) -> Result<Opened> {
+    factory: &dyn ViewFactory,
+    footing: Footing,
+    create: bool,
+) -> Result<(Attempt<Loaded>, u32)> {
+    let fail = |error| Error::storage(path, error);
+    let writes = footing != Footing::Reader;
+    let (opened, alone) = loop {
+        let opened = open_file(path, directory, writes, create)?;
+        if footing == Footing::Shared {
+            directory.check_sharing(path).map_err(fail)?;
+        }
+        let alone = match &opened.locks {
+            Some(locks) if writes => match register(&**locks, footing).map_err(fail)? {
+                Attempt::Done(alone) => alone,
+                Attempt::Busy => return Ok((Attempt::Busy, control::holder(&*opened.region))),
+                Attempt::Refused => {
+                    return Ok((Attempt::Refused, control::holder(&*opened.region)));
+                }
+            },
+            _ => writes,
+        };
+        // Between opening and locking a compaction may have put a new file there.
+        if directory.inode(path).map_err(fail)? == opened.inode {
+            break (opened, alone);
+        }
+    };
+    let role = match (writes, alone) {
+        (false, _) => Role::Reader,
+        (true, true) => Role::Alone,
+        (true, false) => Role::Beside,
+    };
+    let loaded = load(path, directory, factory, opened, role).map_err(fail)?;
+    let region = loaded.generation.log.region();
+    if alone {
+        directory.remove_stale(path).map_err(fail)?;
+        announce_holder(region).map_err(fail)?;
+    }
+    if let Some(FileLocks(locks)) = loaded.locks.as_ref().filter(|_| alone) {
+        if footing == Footing::Shared {
+            locks.try_shared(LockKind::Registration).map_err(fail)?;
+        }
+        locks.unlock(LockKind::Open).map_err(fail)?;
+    }
+    if writes && region.load(control::POISONED).unwrap_or(0) != 0 {
+        return Err(Error::Poisoned { path: path.to_owned() });
+    }
+    Ok((Attempt::Done(loaded), 0))
+}
+
+fn open_file(path: &Path, directory: &dyn Directory, writes: bool, create: bool) -> Result<Opened> {
     use std::io::ErrorKind;
-    directory.open(path, writes, writes && options.create).map_err(|error| {
+    directory.open(path, writes, create).map_err(|error| {
         let path = path.to_owned();
         match error {
             StorageError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
@@ -130,24 +315,17 @@ fn open_file(
     })
 }
 
-/// Takes the open lock and then the registration; the former is given back after recovery.
-fn lock_for_writing(path: &Path, opened: &Opened, timeout: Duration) -> Result<()> {
-    let Some(locks) = &opened.locks else { return Ok(()) };
-    let fail = |error| Error::storage(path, error);
-    let deadline = Instant::now() + timeout;
-    loop {
-        if locks.try_exclusive(LockKind::Open).map_err(fail)? {
-            if locks.try_exclusive(LockKind::Registration).map_err(fail)? {
-                return Ok(());
-            }
-            locks.unlock(LockKind::Open).map_err(fail)?;
-        }
-        if Instant::now() >= deadline {
-            let word = opened.region.load(control::HOLDER).unwrap_or(0);
-            return Err(Error::Locked { path: path.to_owned(), pid: (word & 0xffff_ffff) as u32 });
-        }
-        std::thread::sleep(LOCK_POLL);
+/// Registers as a writer; true, with the open lock held, where nobody else is registered.
+fn register(locks: &dyn Locks, footing: Footing) -> StorageResult<Attempt<bool>> {
+    if !locks.try_exclusive(LockKind::Open)? {
+        return Ok(Attempt::Busy);
     }
+    if locks.try_exclusive(LockKind::Registration)? {
+        return Ok(Attempt::Done(true));
+    }
+    let beside = footing == Footing::Shared && locks.try_shared(LockKind::Registration)?;
+    locks.unlock(LockKind::Open)?;
+    Ok(if beside { Attempt::Done(false) } else { Attempt::Refused })
 }
 
 fn announce_holder(region: &dyn Region) -> StorageResult<()> {
@@ -156,56 +334,12 @@ fn announce_holder(region: &dyn Region) -> StorageResult<()> {
     region.publish(control::SUPERSEDED, 0)
 }
 
-/// Reads the identity, and writes one where the file is new.
-fn identify(
-    path: &Path,
-    directory: &dyn Directory,
-    region: &dyn Region,
-    writes: bool,
-) -> StorageResult<Option<Identity>> {
-    let header = region.len().min(FRAMES_START) as usize;
-    let page = region.bytes(0, header).unwrap_or_default();
-    if page.iter().any(|byte| *byte != 0) {
-        let page = &page[..header.min(PAGE_BYTES as usize)];
-        let (identity, _) = Identity::read(page)?;
-        if region.len() < FRAMES_START + 8 {
-            // Creation allocates more than this before it stores the identity.
-            let reason = "the file ends inside its header".to_owned();
-            return Err(StorageError::Corrupt { offset: region.len(), reason });
-        }
-        if writes && region.load(control::DIR_SYNCED) != Some(1) {
-            settle(path, directory, region, &identity)?;
-        }
-        return Ok(Some(identity));
-    }
-    if !writes {
-        return Ok(None);
-    }
-    if region.bytes(0, region.len() as usize).is_some_and(|all| all.iter().any(|b| *b != 0)) {
-        let reason = "its first 8 KiB are zero, what follows is not".to_owned();
-        return Err(StorageError::NotADatabase { reason });
-    }
-    let identity = Identity::create()?;
-    region.allocate(FRAMES_START + PAGE_BYTES)?;
-    // The length first: a file that ends inside its header was cut, it is not half created.
-    region.sync()?;
-    settle(path, directory, region, &identity)?;
-    Ok(Some(identity))
-}
-
-/// Makes identity and name durable before the first commit is acknowledged.
-///
-/// Who created the file, or put it in the place of another, may have died before it did so.
-fn settle(
-    path: &Path,
-    directory: &dyn Directory,
-    region: &dyn Region,
-    identity: &Identity,
-) -> StorageResult<()> {
-    region.store(0, &identity.page())?;
-    region.sync()?;
-    directory.sync_parent(path)?;
-    region.publish(control::DIR_SYNCED, 1)
+/// Who opens a file: alone, beside other writers, or only to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Alone,
+    Beside,
+    Reader,
 }
 
 /// Opens what the file holds: from the checkpoint where it fits, else from the beginning.
@@ -214,8 +348,9 @@ pub(super) fn load(
     directory: &dyn Directory,
     factory: &dyn ViewFactory,
     opened: Opened,
-    writes: bool,
-) -> StorageResult<(Generation, Commit, RecoveryReport)> {
+    role: Role,
+) -> StorageResult<Loaded> {
+    let writes = role != Role::Reader;
     let region = Arc::clone(&opened.region);
     // A reader of a file that nobody created yet sees an empty database.
     let identity = identify(path, directory, &*region, writes)?;
@@ -227,13 +362,13 @@ pub(super) fn load(
     let mut opened = Some(opened);
     let checkpoint = open_checkpoint(path, directory, &log).filter(|_| !is_new);
     if let Some(checkpoint) = &checkpoint {
-        let from_checkpoint = replay(&log, factory, Some(checkpoint), writes, &mut opened);
+        let from_checkpoint = replay(&log, factory, Some(checkpoint), role, &mut opened);
         match from_checkpoint {
             Err(StorageError::Corrupt { offset: 0, .. }) => {}
             other => return other,
         }
     }
-    replay(&log, factory, None, writes, &mut opened)
+    replay(&log, factory, None, role, &mut opened)
 }
 
 fn open_checkpoint(path: &Path, directory: &dyn Directory, log: &Log) -> Option<Checkpoint> {
@@ -246,9 +381,9 @@ fn replay(
     log: &Log,
     factory: &dyn ViewFactory,
     checkpoint: Option<&Checkpoint>,
-    writes: bool,
+    role: Role,
     opened: &mut Option<Opened>,
-) -> StorageResult<(Generation, Commit, RecoveryReport)> {
+) -> StorageResult<Loaded> {
     let start = checkpoint.map_or_else(Start::beginning, |checkpoint| checkpoint.start);
     let generation = Generation::new(log.clone());
     let mut views = BTreeMap::new();
@@ -256,24 +391,34 @@ fn replay(
         super::checkpoint::import(checkpoint, &generation, factory, &mut views)?;
     }
     let floor = if checkpoint.is_some() { start.position } else { 0 };
-    let found = find_end(log, start, floor, writes, opened.as_ref())?;
-    if writes {
-        if found.torn {
-            log.region().zero(found.tail, log.region().len() - found.tail)?;
-            log.region().sync()?;
-        }
-        log.region().allocate(found.tail + 8)?;
-    }
     let sequence = checkpoint.map_or(log.identity().horizon, |checkpoint| checkpoint.sequence);
     let writer = Writer::new(start.position, start.link, start.last_frame, start.time, sequence);
-    let opened = opened.take().ok_or_else(|| StorageError::corrupt(0, "opened twice"))?;
-    let mut commit =
-        Commit { writer, views, opened, checkpointed: floor, saved_bytes: floor, unsaved_bytes: 0 };
-    commit.catch_up(&generation, factory, found.tail)?;
+    let inode = opened.as_ref().map_or((0, 0), |opened| opened.inode);
+    let mut commit = Commit::new(writer, views, inode, floor);
+    let found = if role == Role::Beside {
+        // The others vouch for what is there; there is nothing to recover.
+        commit.follow(&generation, factory, true)?;
+        let synced = control::synced(log.region(), &log.identity().database_id).max(floor);
+        Recovery { tail: commit.writer.tail, synced, ..Recovery::default() }
+    } else {
+        let found = find_end(log, start, floor, role == Role::Alone, opened.as_ref())?;
+        if role == Role::Alone {
+            if found.torn {
+                log.region().zero(found.tail, log.region().len() - found.tail)?;
+                log.region().sync()?;
+            }
+            log.region().allocate(found.tail + 8)?;
+        }
+        commit.catch_up(&generation, factory, found.tail)?;
+        found
+    };
+    commit.publish(&generation);
     generation.raise_synced(found.synced.min(found.tail));
     commit.writer.marked = found.synced;
-    let report = RecoveryReport::new(&found, start.position, writes);
-    Ok((generation, commit, report))
+    let report = RecoveryReport::new(&found, start.position, role == Role::Alone);
+    let opened = opened.take().ok_or_else(|| StorageError::corrupt(0, "opened twice"))?;
+    let locks = opened.locks.map(FileLocks);
+    Ok(Loaded { generation, commit, locks, report })
 }
 
 /// Where the log ends; a reader waits for a writer that is at work.
@@ -290,7 +435,7 @@ fn find_end(
     if log.region().len() < FRAMES_START {
         return Ok(Recovery { tail: FRAMES_START, ..Recovery::default() });
     }
-    let locks = opened.and_then(|opened| opened.locks.as_ref());
+    let locks = opened.and_then(|opened| opened.locks.as_deref());
     for _ in 0..500 {
         log.region().refresh()?;
         let found = recover(log, start, floor);
@@ -301,7 +446,7 @@ fn find_end(
         }
         // Between what was loaded first and last the writer went on: what it published fits.
         if let Ok(found) = found {
-            return Ok(Recovery { torn: false, frames_dropped: 0, bytes_dropped: 0, ..found });
+            return Ok(Recovery { torn: false, commits_dropped: 0, bytes_dropped: 0, ..found });
         }
         std::thread::sleep(LOCK_POLL);
     }

@@ -4,20 +4,26 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
+use synadb_storage::fork;
+
 use super::Engine;
 use crate::error::{Error, Result};
 
 /// Engines by resolved path and whether they may write.
 pub(super) type Open = HashMap<(PathBuf, bool), Weak<Engine>>;
 
-static OPEN: Mutex<Option<Open>> = Mutex::new(None);
+/// One for each fork between the first process and this one: a child may have been forked while
+/// another thread of its parent held the parent's.
+static OPEN: [Mutex<Option<Open>>; FORKS_MAX] = [const { Mutex::new(None) }; FORKS_MAX];
+const FORKS_MAX: usize = 64;
 
 /// The registry, locked: opening and the last close of a file exclude each other.
 pub(super) struct Registry(MutexGuard<'static, Option<Open>>);
 
 impl Registry {
     pub fn lock() -> Self {
-        Self(OPEN.lock().unwrap_or_else(PoisonError::into_inner))
+        let forks = usize::try_from(fork::epoch()).unwrap_or(usize::MAX);
+        Self(OPEN[forks.min(FORKS_MAX - 1)].lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn map(&mut self) -> &mut Open {

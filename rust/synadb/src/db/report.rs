@@ -29,9 +29,9 @@ impl RecoveryReport {
         Self {
             tail: found.tail,
             replayed_from,
-            commits_replayed: found.frames,
+            commits_replayed: found.commits,
             torn: found.torn,
-            commits_dropped: found.frames_dropped,
+            commits_dropped: found.commits_dropped,
             bytes_dropped: found.bytes_dropped,
             needs_recovery: found.torn && !writes,
         }
@@ -53,7 +53,7 @@ pub struct Stats {
     pub tail_bytes: u64,
     /// Position up to which everything is known to be on the medium.
     pub synced_bytes: u64,
-    /// "exclusive" or "read_only".
+    /// "shared", "exclusive" or "read_only".
     pub access: &'static str,
     /// "disk" or "memory".
     pub region: &'static str,
@@ -90,7 +90,7 @@ impl Engine {
             let commit = self.lock_commit()?;
             (commit.checkpointed, commit.writer.tail)
         };
-        let generation = self.generation();
+        let generation = self.current()?;
         let tables = generation
             .tables()
             .map(|table| TableStats { name: table.info.name.clone(), keys: table.live() });
@@ -101,7 +101,11 @@ impl Engine {
             generation: generation.log.identity().generation,
             tail_bytes: tail - checkpointed.min(tail),
             synced_bytes: generation.synced(),
-            access: if self.writes { "exclusive" } else { "read_only" },
+            access: match (self.writes, self.is_shared()) {
+                (false, _) => "read_only",
+                (true, false) => "exclusive",
+                (true, true) => "shared",
+            },
             region: generation.log.region().kind(),
             handles: self.handles.load(std::sync::atomic::Ordering::Acquire),
             tables: tables.collect(),

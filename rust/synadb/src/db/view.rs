@@ -31,6 +31,9 @@ pub(crate) trait TableView: Send {
     /// The newest record of a key, whatever it is.
     fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>>;
 
+    /// Says that a key with this hash will be looked up soon.
+    fn touch(&self, hash: u64);
+
     /// Validates a record and takes it in; false, and nothing changed, is corruption.
     ///
     /// Validation runs on every path, own commits and replay alike; behind it nothing fails.
@@ -45,8 +48,8 @@ pub(crate) trait TableView: Send {
     /// Keys that are alive.
     fn live(&self) -> u64;
 
-    /// The newest records of all live keys, in order of their positions.
-    fn live_positions(&self, log: &Log, seed: u64) -> Result<Vec<u64>>;
+    /// The newest records of all live keys, in order of their positions; damaged ones too.
+    fn live_positions(&self, log: &Log) -> Vec<u64>;
 
     /// Saves the view.
     fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()>;

@@ -14,15 +14,17 @@ const IMAGE: u32 = 1;
 const LIVE: u32 = 2;
 
 const SLOT_BYTES: u64 = 16;
+/// Set in the position of a delete: who follows a damaged record still knows what it ended.
+const DEAD: u64 = 1 << 63;
 /// Fewer records than this are no reason to grow at once.
 const EXPECTED_MIN: usize = 256;
 
 /// Readers' half, and all that there is: the writer's half adds the count of live keys.
 #[derive(Default)]
 pub(crate) struct KeyMapReader {
-    /// Slots of hash and position; never written.
+    /// Slots of hash and position, with `DEAD` or without; never written.
     image: Option<Section>,
-    /// Keys changed since, with their newest position, also where that is a delete.
+    /// Keys changed since, with their newest position, and `DEAD` where that is a delete.
     delta: HashIndex,
     /// Positions of the records that brought keys into the delta, in order.
     fresh: AppendWords,
@@ -45,10 +47,11 @@ impl KeyMapReader {
     #[inline]
     pub fn newest(&self, log: &Log, key: &[u8], hash: u64) -> Result<Option<u64>> {
         let is_key = |position| Ok(log.record(position)?.key == key);
-        if let Some(position) = self.delta.find(hash, is_key)? {
-            return Ok(Some(position));
-        }
-        self.in_image(hash, is_key)
+        let found = match self.in_delta(hash, is_key)? {
+            None => self.in_image(hash, is_key)?,
+            found => found,
+        };
+        Ok(found.map(|word| word & !DEAD))
     }
 
     /// The newest record of a key that is visible; `None` where that is a delete.
@@ -69,7 +72,7 @@ impl KeyMapReader {
             }
             Ok(same)
         };
-        if self.delta.find(hash, accept)?.is_none() {
+        if self.in_delta(hash, accept)?.is_none() {
             let accept = |position| {
                 let record = log.record(position)?;
                 let same = record.key == key;
@@ -92,6 +95,16 @@ impl KeyMapReader {
         Ok(None)
     }
 
+    /// The word of a position that `accept` takes.
+    fn in_delta(
+        &self,
+        hash: u64,
+        mut accept: impl FnMut(u64) -> Result<bool>,
+    ) -> Result<Option<u64>> {
+        self.delta.find(hash, |word| accept(word & !DEAD))
+    }
+
+    /// The word of a position that `accept` takes.
     fn in_image(
         &self,
         hash: u64,
@@ -105,12 +118,12 @@ impl KeyMapReader {
         }
         let mut place = hash & (count - 1);
         for _ in 0..count {
-            let (found, position) = slot(slots, place);
-            if position == 0 {
+            let (found, word) = slot(slots, place);
+            if word == 0 {
                 return Ok(None);
             }
-            if found == hash && accept(position)? {
-                return Ok(Some(position));
+            if found == hash && accept(word & !DEAD)? {
+                return Ok(Some(word));
             }
             place = (place + 1) & (count - 1);
         }
@@ -158,8 +171,8 @@ impl KeyMapReader {
             Ok(())
         };
         if !sorted.image_seen {
-            for position in self.image_positions() {
-                add(position)?;
+            for (_, word) in self.image_pairs() {
+                add(word & !DEAD)?;
             }
         }
         for index in sorted.fresh_seen..fresh {
@@ -183,9 +196,27 @@ impl KeyMapReader {
         Ok(Arc::clone(&sorted.entries))
     }
 
-    fn image_positions(&self) -> impl Iterator<Item = u64> {
-        let slots = self.image.as_ref().map_or(&[][..], |image| image.bytes());
-        (0..slots.len() as u64 / SLOT_BYTES).map(|i| slot(slots, i).1).filter(|p| *p != 0)
+    /// Positions of the newest records of all keys that are not deleted, in no order.
+    pub fn live_positions(&self, log: &Log) -> Vec<u64> {
+        let words = self.newest_of_all(log).into_iter().map(|pair| pair.1);
+        words.filter(|word| word & DEAD == 0).collect()
+    }
+
+    /// Hash and word of the newest record of every key, deletes too, in no order.
+    ///
+    /// Where a record is damaged, equal hashes stand for equal keys.
+    fn newest_of_all(&self, log: &Log) -> Vec<(u64, u64)> {
+        let mut pairs: Vec<(u64, u64)> = self.delta.pairs().collect();
+        for (hash, word) in self.image_pairs() {
+            let replaces = |newer| match (log.record(newer), log.record(word & !DEAD)) {
+                (Ok(newer), Ok(older)) => Ok(newer.key == older.key),
+                _ => Ok(true),
+            };
+            if self.in_delta(hash, replaces).ok().flatten().is_none() {
+                pairs.push((hash, word));
+            }
+        }
+        pairs
     }
 
     fn image_pairs(&self) -> impl Iterator<Item = (u64, u64)> {
@@ -257,6 +288,19 @@ impl KeyMap {
         position.map(|position| log.record(position)).transpose()
     }
 
+    /// Brings near what looking a key up needs; of many such calls in a row, the waits overlap.
+    #[inline]
+    pub fn touch(&self, hash: u64) {
+        self.reader.delta.touch(hash);
+        if let Some(image) = &self.reader.image {
+            let slots = image.bytes();
+            let count = slots.len() as u64 / SLOT_BYTES;
+            if count > 0 {
+                std::hint::black_box(slot(slots, hash & (count - 1)));
+            }
+        }
+    }
+
     /// Makes room for so many records at once.
     pub fn expect(&mut self, records: usize) {
         if records >= EXPECTED_MIN {
@@ -282,12 +326,10 @@ impl KeyMap {
             return true;
         }
         let named = |position| Ok(position == record.previous);
-        let in_delta = self.reader.delta.find(hash, named).ok().flatten();
-        if in_delta.is_none() && self.reader.in_image(hash, named).ok().flatten().is_none() {
-            return false;
-        }
-        let before = log.record(record.previous);
-        let was_live = !before.is_ok_and(|before| before.kind == RecordKind::Delete);
+        let in_delta = self.reader.in_delta(hash, named).ok().flatten();
+        let in_image = || self.reader.in_image(hash, named).ok().flatten();
+        let Some(before) = in_delta.or_else(in_image) else { return false };
+        let was_live = before & DEAD == 0;
         if !was_live && !is_live {
             return false;
         }
@@ -295,32 +337,24 @@ impl KeyMap {
         if in_delta.is_none() || !was_live {
             self.reader.fresh.push(record.position);
         }
-        self.reader.delta.set(hash, in_delta, record.position);
+        let word = record.position | if is_live { 0 } else { DEAD };
+        self.reader.delta.set(hash, in_delta, word);
         true
     }
 
     /// Saves an image of all keys, deleted ones too: a record that follows a delete names it.
     pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
-        let delta = &self.reader.delta;
-        let mut pairs: Vec<(u64, u64)> = delta.pairs().collect();
-        for (hash, position) in self.reader.image_pairs() {
-            let replaced = delta.find(hash, |newer| {
-                Ok::<_, StorageError>(log.record(newer)?.key == log.record(position)?.key)
-            })?;
-            if replaced.is_none() {
-                pairs.push((hash, position));
-            }
-        }
+        let pairs = self.reader.newest_of_all(log);
         let slots = (pairs.len() as u64 * 10 / 7 + 1).next_power_of_two().max(2);
         let mut image = vec![0; (slots * SLOT_BYTES) as usize];
-        for (hash, position) in pairs {
+        for (hash, word) in pairs {
             let mut place = hash & (slots - 1);
             while slot(&image, place).1 != 0 {
                 place = (place + 1) & (slots - 1);
             }
             let at = (place * SLOT_BYTES) as usize;
             image[at..at + 8].copy_from_slice(&hash.to_le_bytes());
-            image[at + 8..at + 16].copy_from_slice(&position.to_le_bytes());
+            image[at + 8..at + 16].copy_from_slice(&word.to_le_bytes());
         }
         out.put(IMAGE, table, &image)?;
         out.put(LIVE, table, &self.live.to_le_bytes())

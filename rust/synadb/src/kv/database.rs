@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{DbConfig, OpenOptions};
+use crate::config::{DbConfig, OpenOptions, Settings};
 use crate::db::{
     CompactOptions, CompactionReport, Engine, Handle, RecoveryReport, Stats, VerifyReport,
 };
@@ -63,7 +63,13 @@ impl SynaDB {
     /// The file, resolved when it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.handle.engine.path()
+        self.handle.path()
+    }
+
+    /// What was said when this handle was opened.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.handle.settings()
     }
 
     /// Whether this handle was closed.
@@ -101,7 +107,7 @@ impl SynaDB {
     /// # Errors
     /// As [`SynaDB::compact`].
     pub fn compact_with(&self, options: &CompactOptions) -> Result<CompactionReport> {
-        self.handle.writable()?.compact(*options)
+        self.handle.writable()?.compact(&self.handle.terms, *options)
     }
 
     /// Saves the views, so that the next open replays nothing.
@@ -154,8 +160,10 @@ impl SynaDB {
     }
 
     /// What opening the file found.
-    #[must_use]
-    pub fn recovery(&self) -> RecoveryReport {
-        self.handle.engine.recovery_report()
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn recovery(&self) -> Result<RecoveryReport> {
+        Ok(self.handle.open()?.recovery_report())
     }
 }

@@ -4,11 +4,14 @@ mod batch;
 mod database;
 mod history;
 mod read;
+mod seal;
+mod transaction;
 mod view;
 mod write;
 
 pub use batch::WriteBatch;
 pub use database::SynaDB;
+pub use transaction::Transaction;
 pub(crate) use view::{KvReader, KvView, carry};
 
 /// Name of the table that `SynaDB` sees.

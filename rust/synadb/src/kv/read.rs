@@ -19,7 +19,7 @@ impl SynaDB {
         read: impl FnOnce(&Generation, &KvReader) -> Result<R>,
     ) -> Result<R> {
         let engine = self.handle.open()?;
-        let generation = engine.generation();
+        let generation = engine.current()?;
         match generation.table(TABLE).and_then(|table| table.reader::<KvReader>()) {
             Some(reader) => read(&generation, reader),
             None => Ok(empty()),
@@ -27,7 +27,7 @@ impl SynaDB {
     }
 
     fn failure(&self, key: &str, error: synadb_storage::StorageError) -> Error {
-        self.handle.engine.failure(error).for_key(key.as_bytes())
+        self.handle.failure(error).for_key(key.as_bytes())
     }
 
     /// The newest visible record of a key, handed to `read`.
@@ -39,7 +39,7 @@ impl SynaDB {
     ) -> Result<R> {
         keys::check(key)?;
         let engine = self.handle.open()?;
-        let generation = engine.generation();
+        let generation = engine.current()?;
         let table = generation.table(TABLE).and_then(|table| table.reader::<KvReader>());
         let Some(reader) = table else { return read(None) };
         let (visible, hash) = (generation.visible(), generation.hash(key.as_bytes()));
@@ -49,7 +49,7 @@ impl SynaDB {
     }
 
     fn decoded<'a>(&self, record: &Record<'a>) -> Result<ValueRef<'a>> {
-        let fail = |error| self.handle.engine.failure(error).for_key(record.key);
+        let fail = |error| self.handle.failure(error).for_key(record.key);
         let bytes = record.value().map_err(fail)?;
         value::decode(record.tag, record.flags, bytes).ok_or_else(|| {
             let reason = "a value that its type cannot be read from";
@@ -81,6 +81,26 @@ impl SynaDB {
     /// As [`SynaDB::get_with`].
     pub fn get(&self, key: &str) -> Result<Option<Value>> {
         self.get_with(key, |value| value.map(|value| value.to_owned()))
+    }
+
+    /// Sequence number of the last commit that this handle sees.
+    ///
+    /// # Errors
+    /// `Closed`, `Corruption`.
+    pub fn sequence(&self) -> Result<u64> {
+        Ok(self.handle.open()?.current()?.sequence())
+    }
+
+    /// Sequence number of the commit that gave a key its newest value; `None` where it has none.
+    ///
+    /// # Errors
+    /// As [`SynaDB::get_with`].
+    pub fn version(&self, key: &str) -> Result<Option<u64>> {
+        self.with_record(key, |found| {
+            let Some((generation, _, record)) = found else { return Ok(None) };
+            let (sequence, _) = generation.commit_of(&record).map_err(|e| self.failure(key, e))?;
+            Ok(Some(sequence))
+        })
     }
 
     /// All values of a key since its last delete, oldest first.
@@ -159,7 +179,7 @@ impl SynaDB {
             let prefix = pattern.prefix().as_bytes();
             let (seed, visible) = (generation.hash_seed, generation.visible());
             let scanned = reader.keys.scan(&generation.log, seed, prefix, visible, &mut take);
-            scanned.map_err(|error| self.handle.engine.failure(error))?;
+            scanned.map_err(|error| self.handle.failure(error))?;
             Ok(found)
         })
     }
@@ -168,7 +188,8 @@ impl SynaDB {
     #[must_use]
     pub fn len(&self) -> usize {
         let Ok(engine) = self.handle.open() else { return 0 };
-        engine.generation().table(TABLE).map_or(0, |table| table.live() as usize)
+        let Ok(generation) = engine.current() else { return 0 };
+        generation.table(TABLE).map_or(0, |table| table.live() as usize)
     }
 
     /// Whether there is no live key.

@@ -51,6 +51,10 @@ impl TableView for KvView {
         self.keys.newest(log, key, hash)
     }
 
+    fn touch(&self, hash: u64) {
+        self.keys.touch(hash);
+    }
+
     fn apply(&mut self, applied: &Applied<'_>) -> bool {
         let record = &applied.record;
         match record.kind {
@@ -75,12 +79,10 @@ impl TableView for KvView {
         self.keys.live()
     }
 
-    fn live_positions(&self, log: &Log, seed: u64) -> Result<Vec<u64>> {
-        let mut positions = Vec::new();
-        let mut take = |record: Record<'_>| positions.push(record.position);
-        self.reader.keys.scan(log, seed, b"", u64::MAX, &mut take)?;
-        positions.sort_unstable();
-        Ok(positions)
+    fn live_positions(&self, log: &Log) -> Vec<u64> {
+        let mut live = self.reader.keys.live_positions(log);
+        live.sort_unstable();
+        live
     }
 
     fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
@@ -100,15 +102,9 @@ pub(crate) fn carry(
     rewrite: &mut Rewrite<'_>,
 ) -> Result<()> {
     let from = rewrite.from;
-    for position in view.live_positions(&from.log, from.hash_seed)? {
-        let record = from.log.record(position)?;
-        let value = match record.value() {
-            Ok(value) => value,
-            Err(error) => {
-                rewrite.damaged(error, record.key)?;
-                continue;
-            }
-        };
+    for position in view.live_positions(&from.log) {
+        let Some(record) = rewrite.intact(from.log.record(position), &[])? else { continue };
+        let Some(value) = rewrite.intact(record.value(), record.key)? else { continue };
         let (mut tag, mut payload) = (record.tag, value.to_vec());
         if let Some(last) = crate::value::last_of_run(tag, value) {
             (tag, payload) = last;
@@ -122,6 +118,7 @@ pub(crate) fn carry(
             payload = fill(rewrite.region(), start, value)?.encode().to_vec();
             flags |= IN_EXTENT;
         }
+        let origin = rewrite.origin(&record);
         rewrite.push(Carried {
             kind: RecordKind::Put,
             tag,
@@ -129,6 +126,7 @@ pub(crate) fn carry(
             table: table.id,
             key: record.key.to_vec(),
             payload,
+            origin,
         })?;
     }
     Ok(())

@@ -1,15 +1,16 @@
 //! Writing values.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use synadb_storage::extent::{Reservation, fill, sealed_bytes};
 use synadb_storage::record::{IN_EXTENT, RecordKind};
 use synadb_types::limits::{FRAME_BYTES_MAX, INLINE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::batch::Change;
+use super::seal::Seals;
 use super::{SynaDB, TABLE, WriteBatch};
 use crate::config::Durability;
-use crate::db::{Op, TableInfo, TableKind, Transaction};
+use crate::db::{Engine, Handle, Op, OwnedOp, Reserved, TableInfo, TableKind, Transaction};
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::value::{Encoded, FLOATS, Value, ValueRef};
@@ -28,24 +29,47 @@ fn check_value(key: &str, value: &Encoded<'_>) -> Result<()> {
 }
 
 /// One change of a commit, encoded.
-struct Item<'a> {
-    key: &'a str,
+pub(super) struct Item<'a> {
+    pub key: &'a str,
     /// `None` deletes.
-    value: Option<Encoded<'a>>,
+    pub value: Option<Encoded<'a>>,
 }
 
-fn table_of(transaction: &Transaction<'_>) -> Result<Arc<TableInfo>> {
+impl Item<'_> {
+    pub fn value_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| value.payload.bytes().len())
+    }
+
+    /// Bytes in the frame, at most.
+    fn frame_bytes(&self) -> usize {
+        let value = self.value_bytes();
+        self.key.len() + 64 + if value <= INLINE_VALUE_BYTES_MAX { value } else { 64 }
+    }
+}
+
+pub(super) fn table_of(transaction: &mut Transaction<'_>) -> Result<Arc<TableInfo>> {
     transaction.table(TABLE, TableKind::KeyValue, &[])
 }
 
-/// Appends items as one commit; returns the position of the last record, `None` for no change.
-fn append(transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Option<u64>> {
+fn check_frame(items: &[Item<'_>]) -> Result<()> {
+    let frame: usize = items.iter().map(Item::frame_bytes).sum();
+    if frame > FRAME_BYTES_MAX {
+        return Err(Error::BatchTooLarge { bytes: frame as u64 });
+    }
+    Ok(())
+}
+
+/// The records of some items; large values have theirs in `seals`.
+fn stage<'a>(
+    transaction: &mut Transaction<'_>,
+    items: &'a [Item<'_>],
+    seals: &'a Seals,
+) -> Result<Vec<Op<'a>>> {
     let table = table_of(transaction)?;
-    let seals = seal_large(transaction, &table, items)?;
     let mut ops: Vec<Op<'_>> = Vec::with_capacity(items.len());
     let deletes = items.iter().any(|item| item.value.is_none());
-    let mut alive: std::collections::HashMap<&str, bool> = std::collections::HashMap::new();
-    for (item, seal) in items.iter().zip(&seals) {
+    let mut alive: HashMap<&str, bool> = HashMap::new();
+    for (index, item) in items.iter().enumerate() {
         let key = item.key.as_bytes();
         let hash = transaction.hash(key);
         let newest = transaction.newest(table.id, key, hash)?;
@@ -56,53 +80,34 @@ fn append(transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Optio
                 continue;
             }
         }
-        let (kind, tag, flags, payload) = match (&item.value, seal) {
+        let (kind, tag, flags, payload) = match (&item.value, seals.of(index)) {
             (None, _) => (RecordKind::Delete, 0, 0, &[][..]),
             (Some(value), None) => (RecordKind::Put, value.tag, value.flags, value.payload.bytes()),
             (Some(value), Some(seal)) => {
-                (RecordKind::Put, value.tag, value.flags | IN_EXTENT, &seal[..])
+                (RecordKind::Put, value.tag, value.flags | IN_EXTENT, seal)
             }
         };
         let previous = newest.map_or(0, |record| record.position);
         ops.push(Op { kind, tag, flags, table: table.id, key, hash, payload, previous });
     }
-    if ops.is_empty() {
-        return Ok(None);
-    }
-    transaction.append(&table, &ops).map(Some)
+    Ok(ops)
 }
 
-/// Stores values that are too large for a frame in extents of their own.
-fn seal_large(
-    transaction: &mut Transaction<'_>,
-    table: &TableInfo,
+/// Commits items as one frame; returns the position of the last record, `None` for no change.
+fn commit_items(
+    engine: &Engine,
+    handle: &Handle,
     items: &[Item<'_>],
-) -> Result<Vec<Option<[u8; 20]>>> {
-    let len = |item: &Item<'_>| item.value.as_ref().map_or(0, |v| v.payload.bytes().len());
-    let frame: usize = items
-        .iter()
-        .map(|item| {
-            item.key.len()
-                + 64
-                + Some(len(item)).filter(|n| *n <= INLINE_VALUE_BYTES_MAX).unwrap_or(64)
-        })
-        .sum();
-    if frame > FRAME_BYTES_MAX {
-        return Err(Error::BatchTooLarge { bytes: frame as u64 });
-    }
-    let mut seals = Vec::with_capacity(items.len());
-    for item in items {
-        let Some(value) = item.value.as_ref().filter(|_| len(item) > INLINE_VALUE_BYTES_MAX) else {
-            seals.push(None);
-            continue;
-        };
-        let bytes = sealed_bytes(len(item) as u64);
-        let reservation = Reservation { bytes, align: 64, first_row: 0, rows: 0 };
-        let start = transaction.reserve(table, &reservation)?;
-        let seal = fill(transaction.log().region(), start, value.payload.bytes());
-        seals.push(Some(seal.map_err(|e| transaction.failure(e))?.encode()));
-    }
-    Ok(seals)
+    last: bool,
+) -> Result<Option<u64>> {
+    check_frame(items)?;
+    let durability = if last { handle.terms.durability } else { Durability::Process };
+    let sealed = Seals::apart(engine, handle, items, &mut |_| Ok(()))?;
+    engine.transact(&handle.terms, durability, |transaction| {
+        let seals = sealed.within(transaction, items)?;
+        let ops = stage(transaction, items, &seals)?;
+        if ops.is_empty() { Ok(None) } else { transaction.append(&ops).map(Some) }
+    })
 }
 
 impl SynaDB {
@@ -129,9 +134,7 @@ impl SynaDB {
     pub fn put(&self, key: &str, value: &ValueRef<'_>) -> Result<u64> {
         let engine = self.handle.writable()?;
         let item = self.item(key, value)?;
-        let put = engine.transact(self.handle.durability, |transaction| {
-            append(transaction, std::slice::from_ref(&item))
-        })?;
+        let put = commit_items(engine, &self.handle, std::slice::from_ref(&item), true)?;
         Ok(put.unwrap_or(0))
     }
 
@@ -143,8 +146,8 @@ impl SynaDB {
     pub fn try_put(&self, key: &str, value: &ValueRef<'_>) -> Result<Option<u64>> {
         let engine = self.handle.writable()?;
         let item = self.item(key, value)?;
-        let bytes = item.value.as_ref().map_or(0, |v| v.payload.bytes().len()) + key.len();
-        if self.handle.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
+        let bytes = item.value_bytes() + key.len();
+        if self.handle.terms.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
             return Ok(None);
         }
         let put = engine.try_transact(bytes + 256, |transaction| append_one(transaction, &item))?;
@@ -153,7 +156,7 @@ impl SynaDB {
 
     fn item<'a>(&self, key: &'a str, value: &'a ValueRef<'_>) -> Result<Item<'a>> {
         keys::check(key)?;
-        let encoded = value.encode(self.handle.compression);
+        let encoded = value.encode(self.handle.terms.compression);
         check_value(key, &encoded)?;
         Ok(Item { key, value: Some(encoded) })
     }
@@ -170,15 +173,12 @@ impl SynaDB {
         while !rest.is_empty() {
             let mut bytes = 0;
             let fits = |item: &&Item<'_>| {
-                bytes += item.key.len() + 64;
-                bytes += item.value.as_ref().map_or(0, |v| v.payload.bytes().len());
+                bytes += item.key.len() + 64 + item.value_bytes();
                 bytes <= COMMIT_BYTES
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (now, later) = rest.split_at(count);
-            let last = later.is_empty();
-            let durability = if last { self.handle.durability } else { Durability::Process };
-            engine.transact(durability, |transaction| append(transaction, now))?;
+            commit_items(engine, &self.handle, now, later.is_empty())?;
             rest = later;
         }
         Ok(values.len())
@@ -195,8 +195,7 @@ impl SynaDB {
             let value = encode_run(run);
             let item = [Item { key, value: Some(value) }];
             let last = std::ptr::eq(run.as_ptr_range().end, values.as_ptr_range().end);
-            let durability = if last { self.handle.durability } else { Durability::Process };
-            engine.transact(durability, |transaction| append(transaction, &item))?;
+            commit_items(engine, &self.handle, &item, last)?;
         }
         Ok(values.len())
     }
@@ -225,32 +224,38 @@ impl SynaDB {
         let engine = self.handle.writable()?;
         keys::check(key)?;
         let item = [Item { key, value: None }];
-        let put = engine.transact(self.handle.durability, |tx| append(tx, &item))?;
-        Ok(put.is_some())
+        Ok(commit_items(engine, &self.handle, &item, true)?.is_some())
     }
 
     /// Commits a batch, all or nothing, also after a crash.
     ///
-    /// Returns the offset of its last record, `None` where nothing changed.
+    /// Returns the sequence number of the commit, `None` where nothing changed.
     ///
     /// # Errors
-    /// As [`SynaDB::append`]; `BatchTooLarge` beyond one frame.
+    /// As [`SynaDB::append`]; `BatchTooLarge` beyond one frame; `Conflict` where a key was changed
+    /// against what the batch [expects](WriteBatch::expect_unchanged_since).
     pub fn commit(&self, batch: &WriteBatch) -> Result<Option<u64>> {
+        self.commit_as(None, batch)
+    }
+
+    /// As [`SynaDB::commit`], for the owner of a reservation.
+    pub(super) fn commit_as(
+        &self,
+        owner: Option<&Reserved>,
+        batch: &WriteBatch,
+    ) -> Result<Option<u64>> {
         let engine = self.handle.writable()?;
-        let borrowed: Vec<_> = batch
-            .changes
-            .iter()
-            .map(
-                |(_, change)| {
-                    if let Change::Put(value) = change { Some(value.borrowed()) } else { None }
-                },
-            )
-            .collect();
-        let mut items = Vec::with_capacity(batch.len());
+        batch.check_database(engine)?;
+        if owner.is_some_and(|reserved| !reserved.holds(engine)) {
+            let reason = "it belongs to the process that began it".to_owned();
+            return Err(Error::InvalidArgument { argument: "transaction", reason });
+        }
+        let borrowed: Vec<_> = batch.changes.iter().map(|(_, change)| change.borrowed()).collect();
+        let mut items = Vec::with_capacity(batch.changes.len());
         for ((key, change), value) in batch.changes.iter().zip(&borrowed) {
             let value = match (change, value) {
                 (Change::Floats(values), _) => Some(encode_run(values)),
-                (Change::Put(_), Some(value)) => Some(value.encode(self.handle.compression)),
+                (Change::Put(_), Some(value)) => Some(value.encode(self.handle.terms.compression)),
                 _ => None,
             };
             if let Some(value) = &value {
@@ -258,7 +263,29 @@ impl SynaDB {
             }
             items.push(Item { key, value });
         }
-        engine.transact(self.handle.durability, |transaction| append(transaction, &items))
+        check_frame(&items)?;
+        let sealed = match owner {
+            // The lock is held anyway.
+            Some(_) => Seals::default(),
+            None => Seals::apart(engine, &self.handle, &items, &mut |tx| batch.check(tx))?,
+        };
+        let durability = self.handle.terms.durability;
+        engine.transact_as(owner, &self.handle.terms, durability, |transaction| {
+            batch.check(transaction)?;
+            let seals = sealed.within(transaction, &items)?;
+            let mut others = Vec::new();
+            for contribution in &batch.contributions {
+                contribution.stage(transaction, &mut others)?;
+            }
+            let mut ops =
+                if items.is_empty() { Vec::new() } else { stage(transaction, &items, &seals)? };
+            ops.extend(others.iter().map(OwnedOp::as_op));
+            if ops.is_empty() {
+                return Ok(None);
+            }
+            transaction.append(&ops)?;
+            Ok(Some(transaction.sequence()))
+        })
     }
 }
 
@@ -279,7 +306,7 @@ fn append_one(transaction: &mut Transaction<'_>, item: &Item<'_>) -> Result<u64>
         payload: value.payload.bytes(),
         previous,
     };
-    transaction.append(&table, std::slice::from_ref(&op))
+    transaction.append(std::slice::from_ref(&op))
 }
 
 fn encode_run(values: &[f64]) -> Encoded<'static> {

@@ -1,6 +1,8 @@
 //! Vector stores: a collection of one vector a key, searched exactly.
 
+mod batch;
 mod config;
+mod fill;
 mod search;
 mod source;
 mod store;

@@ -20,6 +20,10 @@ impl VectorSource for MappedVectors<'_> {
         self.snapshot.rows_end()
     }
 
+    fn filled_from(&self, row: RowId) -> Option<RowId> {
+        self.snapshot.filled_from(row)
+    }
+
     fn block(&self, row: RowId) -> Option<Block<'_>> {
         let slots = self.snapshot.slots(row)?;
         // Extents are aligned to 64 bytes and so is the stride.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use synadb_storage::StorageError;
 
 use super::{StoredConfig, VectorConfig};
@@ -11,6 +12,7 @@ use crate::config::{Durability, OpenOptions};
 use crate::db::{Handle, Stats, TableKind, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
+use crate::glob::Pattern;
 use crate::keys;
 use crate::kv::SynaDB;
 
@@ -37,7 +39,6 @@ pub struct VectorStore {
     pub(super) handle: Arc<Handle>,
     pub(super) table: Arc<str>,
     pub(super) config: StoredConfig,
-    pub(super) durability: Durability,
 }
 
 impl std::fmt::Debug for VectorStore {
@@ -72,8 +73,7 @@ impl VectorStore {
         options: OpenOptions,
     ) -> Result<Self> {
         let database = options.open(path)?;
-        let durability = options.durability;
-        Self::over(Arc::clone(database.handle()), &config.table(), &config, durability)
+        Self::over(Arc::clone(database.handle()), &config.table(), &config)
     }
 
     /// A store in an open database, under a table name of its own.
@@ -82,18 +82,12 @@ impl VectorStore {
     /// As [`VectorStore::new`].
     #[expect(clippy::needless_pass_by_value, reason = "as `new`, which the original has")]
     pub fn attach(database: &SynaDB, name: &str, config: VectorConfig) -> Result<Self> {
-        let (mine, durability) = (database.handle(), database.handle().durability);
-        Self::over(Arc::new(mine.another()?), name, &config, durability)
+        Self::over(Arc::new(database.handle().another()?), name, &config)
     }
 
-    fn over(
-        handle: Arc<Handle>,
-        table: &str,
-        config: &VectorConfig,
-        durability: Durability,
-    ) -> Result<Self> {
+    fn over(handle: Arc<Handle>, table: &str, config: &VectorConfig) -> Result<Self> {
         let stored = {
-            let generation = handle.open()?.generation();
+            let generation = handle.open()?.current()?;
             generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))
         };
         let asked = StoredConfig { dimensions: config.dimensions, metric: config.metric };
@@ -119,11 +113,11 @@ impl VectorStore {
             }
             None => asked,
         };
-        Ok(Self { handle, table: table.into(), config, durability })
+        Ok(Self { handle, table: table.into(), config })
     }
 
     pub(super) fn failure(&self, error: StorageError) -> Error {
-        self.handle.engine.failure(error)
+        self.handle.failure(error)
     }
 
     pub(super) fn check_dimensions(&self, what: &'static str, got: usize) -> Result<()> {
@@ -133,7 +127,7 @@ impl VectorStore {
 
     /// The rows that are visible now; `None` while the table has none.
     pub(super) fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
-        let generation = self.handle.open()?.generation.load_full();
+        let generation = Guard::into_inner(self.handle.open()?.current()?);
         let Some(table) = generation.table(&self.table) else { return Ok(None) };
         if table.info.config != self.config.encode() {
             let stored = StoredConfig::decode(&table.info.config).unwrap_or(self.config);
@@ -165,28 +159,46 @@ impl VectorStore {
     pub fn contains(&self, key: &str) -> Result<bool> {
         keys::check(key)?;
         let Some(snapshot) = self.snapshot()? else { return Ok(false) };
-        let found = snapshot.get(key.as_bytes()).map_err(|error| self.failure(error))?;
+        let found = snapshot.get(key.as_bytes());
+        let found = found.map_err(|error| self.failure(error).for_key(key.as_bytes()))?;
         Ok(found.is_some())
     }
 
-    /// All live keys, sorted; empty for a closed store.
+    /// All live keys, sorted; empty for a closed store, and where they cannot be read.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        let snapshot = self.snapshot().ok().flatten();
-        snapshot.and_then(|snapshot| snapshot.keys().ok()).unwrap_or_default()
+        self.keys_matching(&Pattern::All).unwrap_or_default()
+    }
+
+    /// Live keys that a pattern matches, sorted.
+    ///
+    /// # Errors
+    /// `Closed`, `Corruption`.
+    pub fn keys_matching(&self, pattern: &Pattern) -> Result<Vec<String>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(Vec::new()) };
+        let mut keys = snapshot.keys(pattern.prefix()).map_err(|error| self.failure(error))?;
+        keys.retain(|key| pattern.matches(key));
+        Ok(keys)
     }
 
     /// Number of live keys; 0 for a closed store.
     #[must_use]
     pub fn len(&self) -> usize {
         let Ok(engine) = self.handle.open() else { return 0 };
-        engine.generation().table(&self.table).map_or(0, |table| table.live() as usize)
+        let Ok(generation) = engine.current() else { return 0 };
+        generation.table(&self.table).map_or(0, |table| table.live() as usize)
     }
 
     /// Whether the store holds no vector.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Name of the table in the file.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.table
     }
 
     /// Components of a vector.
@@ -204,7 +216,7 @@ impl VectorStore {
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.handle.engine.path()
+        self.handle.path()
     }
 
     /// Whether the store was closed.

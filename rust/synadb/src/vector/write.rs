@@ -1,26 +1,28 @@
 //! Writing vectors: the row into its extent, then the record that commits it.
 
-use synadb_index::{first_non_finite, inverse_norm};
-use synadb_storage::checksum::crc32c;
-use synadb_storage::extent::{ROW_BYTES, Row};
+use std::sync::Arc;
+use synadb_index::first_non_finite;
+
+use synadb_storage::extent::OPEN;
 use synadb_storage::record::RecordKind;
+use synadb_types::TableId;
 use synadb_types::limits::ROWS_MAX;
 
 use super::VectorStore;
-use crate::collection::{NO_ROW, RowsView, reservation, stride};
-use crate::db::{Op, TableInfo, TableKind, Transaction};
+use super::fill::Payloads;
+use crate::collection::{RowsView, Slots, reservation, stride};
+use crate::config::Durability;
+use crate::db::{Engine, Generation, Op, TOUCHED, TableInfo, TableKind, Transaction};
 use crate::error::{Error, Result};
 use crate::keys;
-use crate::value::DTYPE_F32;
 
-/// Rows of the first extent; the next ones double up to this many bytes.
+/// Rows of the first extent for single rows; the next ones double up to this many bytes.
 const FIRST_ROWS: u32 = 16;
 const EXTENT_BYTES_MAX: u64 = 16 << 20;
+/// Rows of so many bytes get an extent of their own, filled while others write.
+const APART_BYTES_MIN: u64 = 64 << 10;
 /// Bytes of records of one commit.
 const COMMIT_BYTES: usize = 32 << 20;
-/// Bytes of vectors that are checked, summed and stored while they are in the cache.
-const CACHED_BYTES: usize = 256 << 10;
-
 impl VectorStore {
     /// Stores a vector under a key; a key that is there gets the new one.
     ///
@@ -72,13 +74,13 @@ impl VectorStore {
             let count = keys.iter().take_while(fits).count().max(1);
             let (now, later) = keys.split_at(count);
             let (now_rows, later_rows) = rows.split_at(count * dimensions);
-            new += engine.transact(self.durability, |tx| self.write_rows(tx, now, now_rows))?;
+            new += self.insert_piece(engine, now, now_rows)?;
             (keys, rows) = (later, later_rows);
         }
         Ok(new)
     }
 
-    fn check_finite(&self, keys: &[&str], rows: &[f32]) -> Result<()> {
+    pub(super) fn check_finite(&self, keys: &[&str], rows: &[f32]) -> Result<()> {
         let Some(at) = first_non_finite(rows) else { return Ok(()) };
         let dimensions = usize::from(self.config.dimensions);
         let (key, value) = (keys[at / dimensions], rows[at]);
@@ -89,7 +91,7 @@ impl VectorStore {
     }
 
     /// The table, new or as stored; another configuration is a mismatch.
-    fn table_info(&self, transaction: &Transaction<'_>) -> Result<std::sync::Arc<TableInfo>> {
+    pub(super) fn table_info(&self, transaction: &mut Transaction<'_>) -> Result<Arc<TableInfo>> {
         let asked = self.config.encode();
         let info = transaction.table(&self.table, TableKind::Vectors, &asked)?;
         if info.kind != TableKind::Vectors || info.config != asked {
@@ -102,123 +104,158 @@ impl VectorStore {
     }
 
     /// One commit; returns how many keys are new.
-    fn write_rows(
-        &self,
-        transaction: &mut Transaction<'_>,
-        keys: &[&str],
-        rows: &[f32],
-    ) -> Result<usize> {
-        let table = self.table_info(transaction)?;
-        let mut payloads: Vec<[u8; ROW_BYTES]> = Vec::with_capacity(keys.len());
-        let dimensions = usize::from(self.config.dimensions);
-        while payloads.len() < keys.len() {
-            let left = (keys.len() - payloads.len()) as u32;
-            let done = payloads.len() as u32;
-            let (first, count, offset) = self.slots(transaction, &table, done, left)?;
-            let from = payloads.len() * dimensions;
-            let piece = &rows[from..from + count as usize * dimensions];
-            let names = &keys[payloads.len()..];
-            self.fill(transaction, (names, piece), first, offset, &mut payloads)?;
-        }
-        let mut ops = Vec::with_capacity(keys.len());
-        for (key, payload) in keys.iter().zip(&payloads) {
-            let key = key.as_bytes();
-            let hash = transaction.hash(key);
-            let newest = transaction.newest(table.id, key, hash)?;
-            ops.push(Op {
-                kind: RecordKind::Row,
-                tag: 0,
-                flags: 0,
-                table: table.id,
-                key,
-                hash,
-                payload,
-                previous: newest.map_or(0, |record| record.position),
+    fn insert_piece(&self, engine: &Engine, keys: &[&str], rows: &[f32]) -> Result<usize> {
+        let terms = &self.handle.terms;
+        if keys.len() as u64 * stride(self.config.row_bytes()) < APART_BYTES_MIN {
+            return engine.transact(terms, terms.durability, |transaction| {
+                let table = self.table_info(transaction)?;
+                let payloads = self.place(transaction, table.id, keys, rows)?;
+                self.append_rows(transaction, table.id, keys, &payloads)
             });
         }
-        let before = transaction.live(table.id);
-        transaction.append(&table, &ops)?;
-        Ok((transaction.live(table.id) - before) as usize)
+        let reserved = engine.transact(terms, Durability::Process, |transaction| {
+            let table = self.table_info(transaction)?;
+            let slots = self.own_slots(transaction, table.id, keys.len())?;
+            Ok((Arc::clone(transaction.generation()), slots))
+        });
+        let (generation, slots) = reserved?;
+        let mut payloads = Payloads::with_capacity(keys.len());
+        let filled = self.fill(generation.log.region(), (keys, rows), slots, &mut payloads);
+        if let Err(error) = filled {
+            self.give_back(engine, &generation, slots)?;
+            return Err(error);
+        }
+        engine.transact(terms, terms.durability, |transaction| {
+            let table = self.table_info(transaction)?;
+            if !Arc::ptr_eq(transaction.generation(), &generation) {
+                // A compaction has moved the file on, and what was filled lies in the old one.
+                let slots = self.own_slots(transaction, table.id, keys.len())?;
+                payloads.clear();
+                self.fill(transaction.log().region(), (keys, rows), slots, &mut payloads)?;
+            }
+            self.append_rows(transaction, table.id, keys, &payloads)
+        })
     }
 
-    /// Free slots for some of `wanted` rows behind `taken` others: first row, count, offset.
-    fn slots(
+    /// Appends the records of rows that are in place; returns how many keys are new.
+    fn append_rows(
         &self,
         transaction: &mut Transaction<'_>,
-        table: &TableInfo,
-        taken: u32,
-        wanted: u32,
-    ) -> Result<(u32, u32, u64)> {
+        table: TableId,
+        keys: &[&str],
+        payloads: &Payloads,
+    ) -> Result<usize> {
+        let hashes: Vec<u64> = keys.iter().map(|key| transaction.hash(key.as_bytes())).collect();
+        let mut previous = Vec::with_capacity(keys.len());
+        for (keys, hashes) in keys.chunks(TOUCHED).zip(hashes.chunks(TOUCHED)) {
+            transaction.touch(table, hashes);
+            for (key, hash) in keys.iter().zip(hashes) {
+                let newest = transaction.newest(table, key.as_bytes(), *hash)?;
+                previous.push(newest.map_or(0, |record| record.position));
+            }
+        }
+        let before = transaction.live(table);
+        transaction.append_each((0..keys.len()).map(|index| Op {
+            kind: RecordKind::Row,
+            tag: 0,
+            flags: 0,
+            table,
+            key: keys[index].as_bytes(),
+            hash: hashes[index],
+            payload: &payloads[index],
+            previous: previous[index],
+        }))?;
+        Ok((transaction.live(table) - before) as usize)
+    }
+
+    /// Stores a few rows in the extent for single ones, under the write lock.
+    pub(super) fn place(
+        &self,
+        transaction: &mut Transaction<'_>,
+        table: TableId,
+        keys: &[&str],
+        rows: &[f32],
+    ) -> Result<Payloads> {
+        let dimensions = usize::from(self.config.dimensions);
+        let mut payloads = Payloads::with_capacity(keys.len());
+        let mut taken = 0;
+        while payloads.len() < keys.len() {
+            let done = payloads.len();
+            let left = keys.len() - done;
+            let mut slots = self.open_slots(transaction, table, &mut taken, left)?;
+            slots.count = slots.count.min(left as u32);
+            taken += slots.count;
+            let piece = &rows[done * dimensions..(done + slots.count as usize) * dimensions];
+            self.fill(transaction.log().region(), (&keys[done..], piece), slots, &mut payloads)?;
+        }
+        Ok(payloads)
+    }
+
+    /// Free slots for single rows, `taken` of those in the newest extent being spoken for.
+    fn open_slots(
+        &self,
+        transaction: &mut Transaction<'_>,
+        table: TableId,
+        taken: &mut u32,
+        wanted: usize,
+    ) -> Result<Slots> {
+        let view = transaction.view::<RowsView>(table);
+        if let Some(slots) = view.and_then(|view| view.open_slots(*taken)) {
+            return Ok(slots);
+        }
+        *taken = 0;
+        let first = self.next_extent(transaction, table, wanted)?;
         let row_bytes = self.config.row_bytes();
-        let state = |transaction: &mut Transaction<'_>| {
-            let view = transaction.view::<RowsView>(table.id);
-            view.map_or((0, 0), |view| (view.next_row() + taken, view.reserved()))
-        };
-        let (next, reserved) = state(transaction);
-        if wanted > ROWS_MAX - next {
+        let most = (EXTENT_BYTES_MAX / stride(row_bytes)).max(1) as u32;
+        let count = first.max(FIRST_ROWS).max(wanted as u32).min(most);
+        let reservation = reservation(row_bytes, first, count);
+        let offset = transaction.reserve(table, &reservation, OPEN)?;
+        Ok(Slots { first, count: reservation.rows, offset })
+    }
+
+    /// Slots in an extent of their own, for the caller alone.
+    fn own_slots(
+        &self,
+        transaction: &mut Transaction<'_>,
+        table: TableId,
+        wanted: usize,
+    ) -> Result<Slots> {
+        let spare = transaction.view::<RowsView>(table).and_then(|v| v.take_spare(wanted as u32));
+        if let Some(slots) = spare {
+            return Ok(slots);
+        }
+        let first = self.next_extent(transaction, table, wanted)?;
+        let reservation = reservation(self.config.row_bytes(), first, wanted as u32);
+        let offset = transaction.reserve(table, &reservation, 0)?;
+        Ok(Slots { first, count: reservation.rows, offset })
+    }
+
+    /// Slots that were not filled go to whoever comes next.
+    fn give_back(&self, engine: &Engine, generation: &Arc<Generation>, slots: Slots) -> Result<()> {
+        engine.transact(&self.handle.terms, Durability::Process, |transaction| {
+            let table = self.table_info(transaction)?;
+            if Arc::ptr_eq(transaction.generation(), generation)
+                && let Some(view) = transaction.view::<RowsView>(table.id)
+            {
+                view.spare(slots);
+            }
+            Ok(())
+        })
+    }
+
+    /// First row of the next extent.
+    fn next_extent(
+        &self,
+        transaction: &mut Transaction<'_>,
+        table: TableId,
+        wanted: usize,
+    ) -> Result<u32> {
+        let first = transaction.view::<RowsView>(table).map_or(0, |view| view.reserved());
+        if wanted > (ROWS_MAX - first) as usize {
             let reason = format!("a table holds at most {ROWS_MAX} rows, dead ones included");
             return Err(Error::InvalidArgument { argument: "keys", reason });
         }
-        if next >= reserved {
-            let growth = reserved.max(FIRST_ROWS);
-            let most = (EXTENT_BYTES_MAX / stride(row_bytes)).max(1) as u32;
-            let count = if wanted > 1 { wanted } else { growth.min(most) };
-            transaction.reserve(table, &reservation(row_bytes, reserved, count))?;
-        }
-        let view = transaction.view::<RowsView>(table.id);
-        let found = view.and_then(|view| Some((view.offset(next)?, view.extent_end(next)?)));
-        let Some((offset, end)) = found else {
-            let reason = "the extent that was reserved is not there".to_owned();
-            return Err(Error::InvalidArgument { argument: "keys", reason });
-        };
-        Ok((next, wanted.min(end - next), offset))
-    }
-
-    /// Stores rows side by side and describes each.
-    fn fill(
-        &self,
-        transaction: &Transaction<'_>,
-        (names, rows): (&[&str], &[f32]),
-        first: u32,
-        offset: u64,
-        payloads: &mut Vec<[u8; ROW_BYTES]>,
-    ) -> Result<()> {
-        let dimensions = usize::from(self.config.dimensions);
-        let (row_bytes, stride) = (self.config.row_bytes(), stride(self.config.row_bytes()));
-        let per_block = (CACHED_BYTES / stride as usize).max(1);
-        let mut padded = Vec::new();
-        let mut row = first;
-        for block in rows.chunks(per_block * dimensions) {
-            let start = offset + u64::from(row - first) * stride;
-            padded.clear();
-            for vector in block.chunks_exact(dimensions) {
-                let bytes: &[u8] = bytemuck::cast_slice(vector);
-                let inverse_norm = inverse_norm(vector);
-                // A NaN or an infinity makes the norm one: only then is it worth a look.
-                if inverse_norm.is_nan() {
-                    self.check_finite(&names[(row - first) as usize..], vector)?;
-                }
-                let described = Row {
-                    dtype: DTYPE_F32,
-                    row,
-                    offset: offset + u64::from(row - first) * stride,
-                    bytes: row_bytes,
-                    crc: crc32c(bytes),
-                    inverse_norm,
-                    replaces: NO_ROW,
-                };
-                payloads.push(described.encode());
-                if stride != u64::from(row_bytes) {
-                    padded.extend_from_slice(bytes);
-                    padded.resize(padded.len().next_multiple_of(stride as usize), 0);
-                }
-                row += 1;
-            }
-            let bytes = if padded.is_empty() { bytemuck::cast_slice(block) } else { &padded[..] };
-            let stored = transaction.log().region().store(start, bytes);
-            stored.map_err(|error| self.failure(error))?;
-        }
-        Ok(())
+        Ok(first)
     }
 
     /// Replaces the vector of a key.
@@ -230,14 +267,15 @@ impl VectorStore {
         let engine = self.handle.writable()?;
         keys::check(key)?;
         self.check_finite(&[key], vector)?;
-        engine.transact(self.durability, |transaction| {
+        engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
             let table = self.table_info(transaction)?;
             let hash = transaction.hash(key.as_bytes());
             let newest = transaction.newest(table.id, key.as_bytes(), hash)?;
             if newest.is_none_or(|record| record.kind != RecordKind::Row) {
                 return Err(Error::KeyNotFound { key: key.to_owned() });
             }
-            self.write_rows(transaction, &[key], vector).map(|_| ())
+            let payloads = self.place(transaction, table.id, &[key], vector)?;
+            self.append_rows(transaction, table.id, &[key], &payloads).map(|_| ())
         })
     }
 
@@ -256,7 +294,7 @@ impl VectorStore {
     pub fn remove(&self, key: &str) -> Result<bool> {
         let engine = self.handle.writable()?;
         keys::check(key)?;
-        engine.transact(self.durability, |transaction| {
+        engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
             let table = self.table_info(transaction)?;
             let hash = transaction.hash(key.as_bytes());
             let newest = transaction.newest(table.id, key.as_bytes(), hash)?;
@@ -273,7 +311,7 @@ impl VectorStore {
                 payload: &[],
                 previous: record.position,
             };
-            transaction.append(&table, &[op])?;
+            transaction.append(&[op])?;
             Ok(true)
         })
     }

@@ -1,0 +1,202 @@
+//! A user's handle: an engine, what belongs to the handle alone, and whether it was closed.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use synadb_storage::StorageError;
+use synadb_storage::fork;
+
+use super::Engine;
+use super::registry::Registry;
+use super::view::ViewFactory;
+use crate::config::{Access, OpenOptions, Settings, Terms};
+use crate::error::{Error, Result};
+
+/// An engine for each process that the handle has lived in: a forked child needs one of its own.
+struct Link {
+    engine: Arc<Engine>,
+    /// Of the process that made the engine.
+    epoch: u64,
+    next: OnceLock<Box<Link>>,
+}
+
+/// A user's handle.
+pub(crate) struct Handle {
+    first: Link,
+    options: OpenOptions,
+    pub terms: Terms,
+    /// Whether the user asked for no more than reading.
+    read_only: bool,
+    closed: AtomicBool,
+}
+
+impl Handle {
+    /// A handle that the engine already counts.
+    pub(super) fn new(engine: Arc<Engine>, options: &OpenOptions) -> Self {
+        let first = Link { engine, epoch: fork::epoch(), next: OnceLock::new() };
+        let read_only = options.access == Access::ReadOnly;
+        let (terms, closed) = (options.terms(), AtomicBool::new(false));
+        Self { first, options: options.clone(), terms, read_only, closed }
+    }
+
+    /// Opens a file of a directory that is not the file system, of which the registry does not know.
+    #[cfg(test)]
+    pub fn open_in(
+        path: &Path,
+        options: &OpenOptions,
+        directory: Arc<dyn synadb_storage::directory::Directory>,
+        factory: &Arc<dyn ViewFactory>,
+    ) -> Result<Self> {
+        use super::open::{Waiting, patiently};
+        let engine = patiently(path, Waiting::NONE, || {
+            Engine::open_in(path, options, Arc::clone(&directory), factory)
+        })?;
+        Ok(Self::new(engine, options))
+    }
+
+    /// A second handle like this one, which is closed on its own.
+    pub fn another(&self) -> Result<Self> {
+        let engine = Arc::clone(self.open()?);
+        let _registry = Registry::lock();
+        engine.handles.fetch_add(1, Ordering::AcqRel);
+        Ok(Self::new(engine, &self.options))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// What was said when the handle was opened.
+    pub fn settings(&self) -> Settings {
+        self.options.settings()
+    }
+
+    /// The file, resolved when it was opened.
+    pub fn path(&self) -> &Path {
+        self.first.engine.path()
+    }
+
+    /// A failure of this file.
+    pub fn failure(&self, error: StorageError) -> Error {
+        self.first.engine.failure(error)
+    }
+
+    /// The engine, unless the handle was closed.
+    #[inline]
+    pub fn open(&self) -> Result<&Arc<Engine>> {
+        if self.is_closed() {
+            return Err(Error::Closed);
+        }
+        let epoch = fork::epoch();
+        if self.first.epoch == epoch {
+            return Ok(&self.first.engine);
+        }
+        self.of_this_process(epoch).map(|link| &link.engine)
+    }
+
+    /// The engine, unless the handle was closed or may only read.
+    #[inline]
+    pub fn writable(&self) -> Result<&Arc<Engine>> {
+        let engine = self.open()?;
+        if self.read_only {
+            return Err(Error::ReadOnly { path: engine.path.clone() });
+        }
+        if !engine.writes {
+            return self.after_the_parent().map(|link| &link.engine);
+        }
+        Ok(engine)
+    }
+
+    /// The engines that the handle had, in the order in which they were opened.
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        std::iter::successors(Some(&self.first), |link| link.next.get().map(|next| &**next))
+    }
+
+    /// In a forked child: opens the file anew, for the locks and threads are the parent's.
+    ///
+    /// The child of a process that has the file for itself may only read.
+    #[cold]
+    fn of_this_process(&self, epoch: u64) -> Result<&Link> {
+        if let Some(link) = self.links().filter(|link| link.epoch == epoch).last() {
+            return Ok(link);
+        }
+        let path = self.path();
+        let at_once = self.options.clone().lock_timeout(Duration::ZERO);
+        let opened = match Engine::join_or_open(path, &at_once, || self.factory()) {
+            Err(Error::Locked { .. }) => {
+                let options = self.options.clone().access(Access::ReadOnly);
+                Engine::join_or_open(path, &options, || self.factory())?
+            }
+            other => other?,
+        };
+        self.go_on_with(opened)
+    }
+
+    /// In a child that may only read: writes if its parent has closed the file or is gone.
+    #[cold]
+    fn after_the_parent(&self) -> Result<&Link> {
+        self.go_on_with(Engine::join_or_open(self.path(), &self.options, || self.factory())?)
+    }
+
+    fn factory(&self) -> Arc<dyn ViewFactory> {
+        Arc::clone(&self.first.engine.factory)
+    }
+
+    fn go_on_with(&self, engine: Arc<Engine>) -> Result<&Link> {
+        let epoch = fork::epoch();
+        let mut new = Some(Box::new(Link { engine, epoch, next: OnceLock::new() }));
+        let mut last = &self.first;
+        loop {
+            let next = last.next.get_or_init(|| new.take().expect("given away once"));
+            let Some(spare) = &new else { return Ok(next) };
+            if Arc::ptr_eq(&next.engine, &spare.engine) {
+                // Another thread was faster.
+                spare.engine.let_go()?;
+                return Ok(next);
+            }
+            last = next;
+        }
+    }
+
+    /// Closes the handle; the last one of a file closes the file. Repeatable.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // Those of other processes are theirs to close.
+        let epoch = fork::epoch();
+        let mine = self.links().filter(|link| link.epoch == epoch);
+        mine.map(|link| link.engine.let_go()).fold(Ok(()), Result::and)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.close().is_err() {
+            // Nobody is left to tell; the file is as good as after a kill.
+        }
+    }
+}
+
+impl Engine {
+    /// Lets go of one handle; with the last one the file is closed.
+    pub(super) fn let_go(&self) -> Result<()> {
+        let mut registry = Registry::lock();
+        if self.handles.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        let key: (PathBuf, bool) = (self.path.clone(), self.writes);
+        let is_known = |known: &std::sync::Weak<Engine>| std::ptr::eq(known.as_ptr(), self);
+        if registry.map().get(&key).is_some_and(is_known) {
+            registry.map().remove(&key);
+        }
+        self.maintainer.stop(self.applied().log.region());
+        let result = self.shut_down();
+        // Nobody else in this process can open the file before its locks are gone.
+        self.locks.store(None);
+        drop(registry);
+        result
+    }
+}

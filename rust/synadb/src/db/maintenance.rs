@@ -1,0 +1,124 @@
+//! The thread of an open file that gives the write lock back while the file is idle.
+//!
+//! It starts when the lock is first kept, so that a program with one commit never pays for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use synadb_storage::lock::{is_wanted, wait_until_wanted, wake_all};
+use synadb_storage::region::Region;
+
+use super::Engine;
+use crate::error::{Error, Result};
+
+/// How often the thread looks whether the file is idle.
+const LOOK: Duration = Duration::from_millis(5);
+/// What is left of a holder's turn is waited for in steps of this.
+const STEP: Duration = Duration::from_micros(200);
+
+/// The thread, once it was needed.
+#[derive(Default)]
+pub(super) struct Maintainer {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Whether the write lock is kept, as far as the thread knows.
+    watching: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Maintainer {
+    /// The write lock is kept: sees to it that it is given back.
+    #[inline]
+    pub fn watch(&self, engine: &Engine) -> Result<()> {
+        if self.shared.watching.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.wake_up(engine)
+    }
+
+    #[cold]
+    fn wake_up(&self, engine: &Engine) -> Result<()> {
+        self.shared.watching.store(true, Ordering::Release);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*thread {
+            thread.thread().unpark();
+            return Ok(());
+        }
+        let (shared, engine_of) = (Arc::clone(&self.shared), engine.weak.clone());
+        let spawned = std::thread::Builder::new()
+            .name("synadb-maintenance".to_owned())
+            .spawn(move || shared.run(&engine_of));
+        *thread = Some(spawned.map_err(|source| Error::Io {
+            path: engine.path.clone(),
+            action: "start a thread",
+            source,
+        })?);
+        Ok(())
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(&self, region: &dyn Region) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            wake_all(region, synadb_storage::control::WANT);
+            if thread.join().is_err() {
+                // It panicked; what it does is a courtesy to others.
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, engine: &Weak<Engine>) {
+        let mut seen = 0;
+        while !self.stopping.load(Ordering::Acquire) {
+            if !self.watching.load(Ordering::Acquire) {
+                std::thread::park();
+                continue;
+            }
+            let region = match engine.upgrade() {
+                Some(engine) => engine.applied().log.shared_region(),
+                None => return,
+            };
+            wait_until_wanted(&*region, LOOK);
+            let Some(engine) = engine.upgrade() else { return };
+            self.look(&engine, &mut seen);
+        }
+    }
+
+    /// Gives the lock back to who wants it once the turn is over, or when nothing was committed
+    /// since the last look.
+    fn look(&self, engine: &Engine, seen: &mut u64) {
+        let Ok(mut commit) = engine.commit.lock() else { return };
+        let region = engine.applied().log.shared_region();
+        let region = &*region;
+        if !commit.write.is_held() {
+            self.watching.store(false, Ordering::Release);
+            return;
+        }
+        let last = commit.write.last_commit_us();
+        let idle = std::mem::replace(seen, last) == last;
+        let wanted = is_wanted(region);
+        if commit.reserved.is_some() || !(idle || wanted) {
+            return;
+        }
+        if wanted && !idle && !commit.write.turn_is_over() {
+            drop(commit);
+            std::thread::sleep(STEP);
+            return;
+        }
+        if let Some(locks) = engine.locks.load_full()
+            && commit.write.release(&*locks.0, region).is_ok()
+        {
+            self.watching.store(false, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Syncing: one for all who wait for it, threads and processes.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use synadb_storage::control;
+use synadb_storage::frame::published_end;
+use synadb_storage::lock::{LockKind, wait_for_signal, wake_all};
+
+use super::{Engine, Generation};
+use crate::error::Result;
+
+/// How often a process that waits for another's sync looks by itself.
+const TICK: Duration = Duration::from_millis(2);
+
+impl Engine {
+    /// Returns once everything before `end` is on the medium; concurrent callers share a sync.
+    pub(super) fn sync_to(&self, generation: &Generation, end: u64) -> Result<()> {
+        if generation.synced() >= end {
+            return Ok(());
+        }
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if generation.synced() >= end {
+            return Ok(());
+        }
+        self.check_poison()?;
+        if self.is_shared() {
+            return self.sync_for_all(generation, end);
+        }
+        let reached = generation.visible();
+        if let Err(error) = generation.log.region().sync() {
+            self.poison();
+            return Err(self.failure(error));
+        }
+        generation.raise_synced(reached);
+        Ok(())
+    }
+
+    /// Returns once everything visible now is on the medium.
+    pub fn sync_all(&self) -> Result<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        self.check_poison()?;
+        let generation = self.generation.load_full();
+        self.sync_to(&generation, generation.visible())
+    }
+
+    /// Syncs under the lock that all processes share, or waits for one that covers `end`.
+    fn sync_for_all(&self, generation: &Generation, end: u64) -> Result<()> {
+        let region = generation.log.region();
+        let id = generation.log.identity().database_id;
+        let locks = self.locks()?;
+        let fail = |error| self.failure(error);
+        loop {
+            self.check_poison_of_all(region)?;
+            generation.raise_synced(control::synced(region, &id));
+            if generation.synced() >= end {
+                return Ok(());
+            }
+            let signal = region.signal(control::SYNC_GEN);
+            let seen = signal.map_or(0, |word| word.load(Ordering::Acquire));
+            if !locks.0.try_exclusive(LockKind::Sync).map_err(fail)? {
+                // A leader is at work; the next one syncs for all who came meanwhile.
+                wait_for_signal(region, control::SYNC_GEN, seen, TICK);
+                continue;
+            }
+            let done = control::synced(region, &id) >= end;
+            let result = if done { Ok(()) } else { self.lead_sync(generation, &*locks.0) };
+            locks.0.unlock(LockKind::Sync).map_err(fail)?;
+            result?;
+        }
+    }
+
+    /// Syncs what all processes have published.
+    fn lead_sync(
+        &self,
+        generation: &Generation,
+        locks: &dyn synadb_storage::lock::Locks,
+    ) -> Result<()> {
+        let region = generation.log.region();
+        let reached = published_end(&generation.log, generation.visible());
+        if let Err(error) = region.sync() {
+            self.poison();
+            return Err(self.failure(error));
+        }
+        generation.raise_synced(reached);
+        // A second dirty page would make the next sync of a lone writer slower.
+        if locks.is_held_elsewhere(LockKind::Registration).map_err(|e| self.failure(e))? {
+            let id = generation.log.identity().database_id;
+            control::raise_synced(region, reached, &id).map_err(|e| self.failure(e))?;
+            wake_all(region, control::SYNC_GEN);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+"""Handles in child processes: forked, spawned, made by a fork server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import synadb
+from synadb import SynaDB, VectorStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def in_child(act: Callable[[], Any]) -> Any:
+    """What `act` returns in a forked child; its exception, as text, where it raises."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        try:
+            result = act()
+        except BaseException as error:
+            result = f"{type(error).__name__}: {error}"
+        os.write(writer, pickle.dumps(result))
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:  # noqa: PTH123
+        data = file.read()
+    os.waitpid(pid, 0)
+    return pickle.loads(data)
+
+
+def test_forked_child_reads_and_writes_beside_its_parent(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        db.put("parent", 1)
+
+        def child() -> tuple[Any, ...]:
+            before = db["parent"]
+            for n in range(1000):
+                db.put("both", n)
+            return before, db.stats()["access"], len(db.history("both"))
+
+        assert in_child(child) == (1, "shared", 1000)
+        for n in range(1000):
+            db.put("both", n)
+        assert db.history("both") == [*range(1000), *range(1000)]
+        assert db.verify()["ok"]
+
+
+def test_parent_and_children_write_at_once(path: Path) -> None:
+    count, children = 2000, []
+    with SynaDB(path, sync_on_write=False) as db:
+        db.put("before", 0)
+        for child in range(3):
+            pid = os.fork()
+            if pid == 0:
+                for n in range(count):
+                    db.put(f"child/{child}", n)
+                os._exit(0)
+            children.append(pid)
+        for n in range(count):
+            db.put("parent", n)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+        for key in ["parent", "child/0", "child/1", "child/2"]:
+            assert db.history(key) == list(range(count))
+        assert db.verify()["ok"]
+
+
+def test_child_does_not_keep_its_parents_lock(path: Path) -> None:
+    db = SynaDB(path, access="exclusive")
+    db.put("a", 1)
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    db.close()
+    with SynaDB(path, access="exclusive") as again:
+        again.put("a", 2)
+    os.write(go[1], b"x")
+    os.waitpid(pid, 0)
+    for descriptor in (*ready, *go):
+        os.close(descriptor)
+
+
+def test_child_of_an_exclusive_writer_may_read_only(path: Path) -> None:
+    with SynaDB(path, access="exclusive") as db:
+        db.put("a", 1)
+        assert in_child(lambda: db["a"]) == 1
+        refused = in_child(lambda: db.put("a", 2))
+        assert refused.startswith("DatabaseLockedError")
+        assert str(os.getpid()) in refused
+        assert db.history("a") == [1]
+
+
+def test_child_of_an_exclusive_writer_writes_once_it_is_gone(path: Path) -> None:
+    code = (
+        "import os, sys, synadb\n"
+        "db = synadb.SynaDB(sys.argv[1], access='exclusive', lock_timeout=20)\n"
+        "db.put('a', 1)\n"
+        "gone, alive = os.pipe()\n"
+        "if os.fork():\n"
+        "    os._exit(0)\n"
+        "os.close(alive)\n"
+        "os.read(gone, 1)\n"
+        "assert db['a'] == 1\n"
+        "db.put('a', 2)\n"
+        "print(db.history('a'), db.stats()['access'], flush=True)\n"
+    )
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 1)
+        os.close(writer)
+        os.close(reader)
+        os.execv(sys.executable, [sys.executable, "-c", code, str(path)])
+    os.close(writer)
+    with open(reader, encoding="ascii") as output:  # noqa: PTH123
+        assert output.read() == "[1, 2] exclusive\n"
+    os.waitpid(pid, 0)
+
+
+def test_fork_while_the_write_lock_is_held_and_the_parent_dies(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        db.put("a", 0)
+        ready, go = os.pipe(), os.pipe()
+        holder = os.fork()
+        if holder == 0:
+            for n in range(1000):
+                db.put("a", n)
+            if os.fork() == 0:
+                os.write(ready[1], b"x")
+                os.read(go[0], 1)
+                os._exit(0)
+            while True:
+                db.put("a", n)
+        os.read(ready[0], 1)
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        db.put("b", "the grandchild holds nothing")
+        os.write(go[1], b"x")
+        for descriptor in (*ready, *go):
+            os.close(descriptor)
+
+
+def test_handles_of_a_store_live_on_in_a_child(path: Path) -> None:
+    rows = np.eye(4, dtype=np.float32)
+    with VectorStore(path, 4, sync_on_write=False) as store:
+        store.insert("a", rows[0])
+
+        def child() -> str:
+            store.insert("b", rows[1])
+            return store.search(rows[1], k=1)[0].key
+
+        assert in_child(child) == "b"
+        assert store.search(rows[1], k=1)[0].key == "b"
+
+
+def test_closing_in_a_child_leaves_the_parents_handle(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("a", 1)
+        assert in_child(db.close) is None
+        db.put("a", 2)
+        assert db.history("a") == [1, 2]
+
+
+def put_in_worker(argument: tuple[SynaDB, int]) -> int:
+    """Work for a pool: one commit on a handle that travelled to the worker."""
+    db, number = argument
+    db.put("from/workers", number)
+    return number
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_handles_travel_to_workers(path: Path, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    with SynaDB(path, sync_on_write=False) as db, context.Pool(2) as pool:
+        assert sorted(pool.map(put_in_worker, [(db, n) for n in range(20)])) == list(range(20))
+        assert sorted(db.history("from/workers")) == list(range(20))
+
+
+def test_pickled_handle_keeps_its_options(path: Path) -> None:
+    with SynaDB(path, lock_timeout=0.5, checkpoint_bytes=1 << 20) as db:
+        db.put("a", 1)
+        copy = pickle.loads(pickle.dumps(db))
+        assert (copy["a"], copy.path, copy.stats()["handles"]) == (1, db.path, 2)
+        copy.close()
+    with VectorStore(path, 4, metric="euclidean", name="points") as store:
+        store.insert("a", np.zeros(4))
+        copy = pickle.loads(pickle.dumps(store))
+        assert (copy.metric_name, len(copy), copy.dimensions) == ("euclidean", 1, 4)
+        copy.close()
+
+
+def test_closed_handle_is_not_pickled(path: Path) -> None:
+    db = SynaDB(path)
+    db.close()
+    with pytest.raises(synadb.DatabaseClosedError):
+        pickle.dumps(db)
