@@ -39,8 +39,7 @@ impl Database {
         let options = options.clone().durability(Durability::Sync).maintenance(Maintenance::Inline);
         let shared = Arc::clone(&directory) as _;
         let handle = Handle::open_in(Path::new(PATH), &options, shared, &crate::tables::components())?;
-        let mut fast = handle.another()?;
-        fast.terms.durability = Durability::Process;
+        let fast = handle.another_with(&options.durability(Durability::Process))?;
         let synced = SynaDB::from_handle(Arc::new(handle));
         let fast = SynaDB::from_handle(Arc::new(fast));
         let store = |dimensions: u16, database: &SynaDB| {

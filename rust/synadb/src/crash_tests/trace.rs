@@ -194,8 +194,6 @@ impl<'a> Runner<'a> {
     fn perform(&mut self, number: usize, op: &Op, synced: bool) -> Result<(), String> {
         let begun = self.trace.medium.position();
         let database = &self.databases[number];
-        // A sync covers what its process has seen.
-        database.reached().map_err(|error| unexpected("stats", &error))?;
         op.run(database, synced).map_err(|error| unexpected("call", &error))?;
         let reached = database.reached().map_err(|error| unexpected("stats", &error))?;
         self.committed(op, synced, begun, reached);

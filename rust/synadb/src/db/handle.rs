@@ -58,10 +58,15 @@ impl Handle {
 
     /// A second handle like this one, which is closed on its own.
     pub fn another(&self) -> Result<Self> {
+        self.another_with(&self.options)
+    }
+
+    /// A second handle, for which something else was said.
+    pub fn another_with(&self, options: &OpenOptions) -> Result<Self> {
         let engine = Arc::clone(self.open()?);
         let _registry = Registry::lock();
         engine.handles.fetch_add(1, Ordering::AcqRel);
-        Ok(Self::new(engine, &self.options))
+        Ok(Self::new(engine, options))
     }
 
     pub fn is_closed(&self) -> bool {
