@@ -56,7 +56,7 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
     let word = control::synced(region, &log.identity().database_id);
     let mut synced = synced_floor.max(word);
     while let Ok(Some(head)) = log.frame(end) {
-        if !follows(&head, link) || head.time <= time || head.mark > head.offset {
+        if head.link != link || head.time <= time || head.mark > head.offset {
             break;
         }
         synced = synced.max(head.mark);
@@ -95,15 +95,6 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
         commits_dropped: found,
         bytes_dropped: last - end,
     })
-}
-
-/// Whether the frame was written behind the one with that checksum.
-fn follows(head: &Head, link: u32) -> bool {
-    #[cfg(feature = "simulation")]
-    if crate::simulation::seeded::ignores_links() {
-        return true;
-    }
-    head.link == link
 }
 
 /// Whether everything that the frame commits behind its front is there.

@@ -7,7 +7,6 @@ use super::Random;
 thread_local! {
     static CLOCK: Cell<Option<u64>> = const { Cell::new(None) };
     static IDS: RefCell<Option<Random>> = const { RefCell::new(None) };
-    static IGNORES_LINKS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// From now on this thread's clock begins at `time_us`, one microsecond a look; `None` ends it.
@@ -18,11 +17,6 @@ pub fn set_clock(time_us: Option<u64>) {
 /// From now on new databases of this thread get ids from `seed`; `None` ends it.
 pub fn seed_ids(seed: Option<u64>) {
     IDS.set(seed.map(Random::new));
-}
-
-/// Whether recovery in this thread passes over links: a fault that the crash tests must notice.
-pub fn ignore_links(ignore: bool) {
-    IGNORES_LINKS.set(ignore);
 }
 
 pub(crate) fn now_us() -> Option<u64> {
@@ -37,8 +31,4 @@ pub(crate) fn database_id() -> Option<[u8; 16]> {
         let (first, second) = (ids.draw().to_le_bytes(), ids.draw().to_le_bytes());
         Some(std::array::from_fn(|i| if i < 8 { first[i] } else { second[i - 8] }))
     })
-}
-
-pub(crate) fn ignores_links() -> bool {
-    IGNORES_LINKS.get()
 }

@@ -33,12 +33,24 @@ impl Database {
         Self::open_through(Arc::new(SimulatedDirectory::new(medium)), options)
     }
 
+    /// Opens it in a new process of which `prepare` hears first.
+    pub fn open_as(
+        medium: &Arc<Medium>,
+        options: &OpenOptions,
+        prepare: fn(&Process),
+    ) -> Result<Self> {
+        let directory = Arc::new(SimulatedDirectory::new(medium));
+        prepare(directory.process());
+        Self::open_through(directory, options)
+    }
+
     /// Opens it in a process that may have failures before it.
     pub fn open_through(directory: Arc<SimulatedDirectory>, options: &OpenOptions) -> Result<Self> {
         // One thread does it all, so that a seed says what happens.
         let options = options.clone().durability(Durability::Sync).maintenance(Maintenance::Inline);
         let shared = Arc::clone(&directory) as _;
-        let handle = Handle::open_in(Path::new(PATH), &options, shared, &crate::tables::components())?;
+        let handle =
+            Handle::open_in(Path::new(PATH), &options, shared, &crate::tables::components())?;
         let fast = handle.another_with(&options.durability(Durability::Process))?;
         let synced = SynaDB::from_handle(Arc::new(handle));
         let fast = SynaDB::from_handle(Arc::new(fast));

@@ -8,6 +8,7 @@ mod database;
 mod model;
 mod parts;
 mod regressions;
+mod sabotage;
 mod states;
 mod trace;
 mod workload;

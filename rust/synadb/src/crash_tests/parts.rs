@@ -1,6 +1,7 @@
 //! The parts of the crash tests: what is done before the power goes.
 
-use super::database::Database;
+use synadb_storage::simulation::Process;
+
 use super::states::{Plan, Report, run};
 use super::workload::{Style, Weights};
 
@@ -13,7 +14,7 @@ fn states() -> u64 {
     asked.and_then(|count| count.parse().ok()).unwrap_or(STATES)
 }
 
-fn nothing(_: &Database) {}
+fn nothing(_: &Process) {}
 
 const MIXED: Weights = Weights {
     put: 30,
@@ -34,7 +35,7 @@ const MIXED: Weights = Weights {
 
 pub(super) const VALUES: Style = Style {
     name: "values",
-    share: 28,
+    share: 25,
     ops: (80, 20),
     keys: 40,
     larger: [15, 2, 0],
@@ -143,7 +144,12 @@ fn new_databases_survive_power_cuts() {
 
 #[test]
 fn several_writers_survive_power_cuts() {
-    let style = Style {
+    check_with(&several(), 3);
+}
+
+/// Three writers take turns.
+pub(super) fn several() -> Style {
+    Style {
         name: "several",
         share: 15,
         ops: (50, 16),
@@ -159,15 +165,14 @@ fn several_writers_survive_power_cuts() {
             ..MIXED
         },
         ..VALUES
-    };
-    check_with(&style, 3);
+    }
 }
 
 #[test]
 fn values_in_extents_survive_power_cuts() {
     check(&Style {
         name: "extents",
-        share: 1,
+        share: 4,
         ops: (8, 4),
         keys: 5,
         larger: [10, 10, 25],

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use synadb_storage::identity::PAGE_BYTES;
-use synadb_storage::simulation::{Medium, Random, Walk, seeded};
+use synadb_storage::simulation::{Medium, Process, Random, Walk, seeded};
 
 use super::database::{Database, PATH};
 use super::model::Model;
@@ -77,8 +77,8 @@ pub(super) struct Plan<'a> {
     pub states: u64,
     /// Engines that write to one file at once.
     pub engines: usize,
-    /// Called with each database that was opened, to make it worse than it is.
-    pub sabotage: fn(&Database),
+    /// Called with each process before it opens the database, to make it worse than it is.
+    pub sabotage: fn(&Process),
 }
 
 /// Makes so many crash states and checks each.
@@ -108,8 +108,7 @@ fn trace(plan: &Plan<'_>, seed: u64, report: &mut Report) -> Result<(), String> 
     let mut random = Random::new(seed);
     seeded::seed_ids(Some(random.draw()));
     seeded::set_clock(Some(START_US));
-    let mut runner = Runner::start(plan.style, plan.engines, Random::new(random.draw()))?;
-    runner.databases.iter().for_each(plan.sabotage);
+    let mut runner = Runner::start(plan, Random::new(random.draw()))?;
     runner.run(random.below(plan.style.ops.0 + 1))?;
     let trace = runner.finish();
     let mut cuts: Vec<usize> =
@@ -173,7 +172,7 @@ fn power_cut<'a>(
     let range = (trace.required(cut), trace.possible(cut));
     let options = options(plan.style, plan.engines, random);
     let reader = if random.chance(12) { read_first(&medium, &options, report)? } else { None };
-    let opened = Database::open(&medium, &options);
+    let opened = Database::open_as(&medium, &options, plan.sabotage);
     let database = opened.map_err(|error| format!("FAILED: open after a power cut: {error}"))?;
     let read = Model::read(&database)?;
     let reached = database.reached().map_err(|error| error.to_string())?;
@@ -190,10 +189,8 @@ fn power_cut<'a>(
     leftovers(&medium)?;
     let model = trace.entries[found].model.clone();
     let trace = Trace::new(medium, Entry::new(model, 0, reached));
-    let databases = vec![database];
-    databases.iter().for_each(plan.sabotage);
-    let random = Random::new(random.draw());
-    let mut runner = Runner { style: plan.style, trace, databases, options, random };
+    let (databases, random) = (vec![database], Random::new(random.draw()));
+    let mut runner = Runner { plan: *plan, trace, databases, options, random };
     runner.join(plan.engines)?;
     Ok(runner)
 }

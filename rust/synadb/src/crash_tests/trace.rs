@@ -6,6 +6,7 @@ use synadb_storage::simulation::{Failure, Fault, Medium, Random};
 
 use super::database::Database;
 use super::model::Model;
+use super::states::Plan;
 use super::workload::{Op, Step, Style};
 use crate::config::{Access, OpenOptions};
 use crate::error::Error;
@@ -98,7 +99,7 @@ impl Trace {
 
 /// Drives the databases of one medium: one now, several where access is shared.
 pub(super) struct Runner<'a> {
-    pub style: &'a Style,
+    pub plan: Plan<'a>,
     pub trace: Trace,
     pub databases: Vec<Database>,
     pub options: OpenOptions,
@@ -120,19 +121,19 @@ pub(super) fn options(style: &Style, engines: usize, random: &mut Random) -> Ope
 
 impl<'a> Runner<'a> {
     /// Opens a new database through so many engines.
-    pub fn start(style: &'a Style, engines: usize, mut random: Random) -> Result<Self, String> {
-        let options = options(style, engines, &mut random);
+    pub fn start(plan: &Plan<'a>, mut random: Random) -> Result<Self, String> {
+        let options = options(plan.style, plan.engines, &mut random);
         let medium = Medium::new();
         let trace = Trace::new(medium, Entry::new(Model::default(), 0, (0, 0)));
-        let mut runner = Self { style, trace, databases: Vec::new(), options, random };
-        for _ in 0..engines {
+        let mut runner = Self { plan: *plan, trace, databases: Vec::new(), options, random };
+        for _ in 0..plan.engines {
             runner.open()?;
         }
         Ok(runner)
     }
 
     fn open(&mut self) -> Result<(), String> {
-        let opened = Database::open(&self.trace.medium, &self.options);
+        let opened = Database::open_as(&self.trace.medium, &self.options, self.plan.sabotage);
         self.databases.push(opened.map_err(|error| unexpected("open", &error))?);
         Ok(())
     }
@@ -159,10 +160,10 @@ impl<'a> Runner<'a> {
 
     fn step(&mut self) -> Result<(), String> {
         let number = self.random.index(self.databases.len());
-        let synced = self.random.chance(self.style.synced);
-        match self.style.step(&mut self.random) {
+        let synced = self.random.chance(self.plan.style.synced);
+        match self.plan.style.step(&mut self.random) {
             Step::Op(kind) => {
-                let op = self.style.op(kind, &mut self.random);
+                let op = self.plan.style.op(kind, &mut self.random);
                 self.perform(number, &op, synced)
             }
             Step::Reopen => {
@@ -179,7 +180,7 @@ impl<'a> Runner<'a> {
                 self.reopen(self.trace.last())
             }
             Step::KillWithin(kind) => {
-                let op = self.style.op(kind, &mut self.random);
+                let op = self.plan.style.op(kind, &mut self.random);
                 self.kill_within(number, &op, synced)
             }
         }
