@@ -14,6 +14,9 @@ pub(super) enum Change {
     Put(Value),
     Floats(Vec<f64>),
     Remove,
+    /// In the store of that number.
+    Row(usize, Vec<f32>),
+    RemoveRow(usize),
 }
 
 /// One call of a user; each is one commit, or none.
@@ -63,6 +66,12 @@ impl Op {
                         Change::Put(value) => batch.put(key, value.clone())?,
                         Change::Floats(values) => batch.append_floats(key, values)?,
                         Change::Remove => batch.delete(key)?,
+                        Change::Row(number, row) => {
+                            store(*number).insert_in(&mut batch, key, row)?;
+                        }
+                        Change::RemoveRow(number) => {
+                            store(*number).remove_in(&mut batch, key)?;
+                        }
                     }
                 }
                 db.commit(&batch).map(|_| ())
@@ -91,6 +100,8 @@ impl Op {
                         Change::Put(value) => model.put(key, value),
                         Change::Floats(values) => model.floats(key, values),
                         Change::Remove => model.remove(VALUES, key),
+                        Change::Row(number, row) => model.row(number + 1, key, row),
+                        Change::RemoveRow(number) => model.remove(number + 1, key),
                     }
                 }
             }
@@ -247,9 +258,12 @@ impl Style {
     }
 
     fn change(&self, random: &mut Random) -> Change {
-        match random.below(10) {
+        let number = random.index(DIMENSIONS.len());
+        match random.below(14) {
             0..=5 => Change::Put(self.value(random)),
             6 | 7 => Change::Floats(floats(random)),
+            8..=10 => Change::Row(number, row(DIMENSIONS[number], random)),
+            11 => Change::RemoveRow(number),
             _ => Change::Remove,
         }
     }
@@ -274,8 +288,7 @@ impl Style {
 
     fn rows(&self, count: u64, random: &mut Random) -> Op {
         let number = random.index(DIMENSIONS.len());
-        let components = count * u64::from(DIMENSIONS[number]);
-        let rows = (0..components).map(|_| random.below(2000) as f32 - 1000.0).collect();
+        let rows = (0..count).flat_map(|_| row(DIMENSIONS[number], random)).collect();
         Op::Insert(number, (0..count).map(|_| self.key(random)).collect(), rows)
     }
 }
@@ -298,4 +311,8 @@ fn floats(random: &mut Random) -> Vec<f64> {
     let most = if random.chance(10) { 400 } else { 12 };
     let count = 1 + random.below(most);
     (0..count).map(|_| random.below(1 << 40) as f64 / 8.0).collect()
+}
+
+fn row(dimensions: u16, random: &mut Random) -> Vec<f32> {
+    (0..dimensions).map(|_| random.below(2000) as f32 - 1000.0).collect()
 }
