@@ -39,12 +39,13 @@ impl SimulatedDirectory {
         *unsupported = Some(what.to_owned());
     }
 
-    fn opened(&self, state: &mut State, number: usize, write: bool) -> Opened {
+    fn opened(&self, state: &mut State, number: usize, write: bool) -> Result<Opened> {
+        self.process.attempt(Operation::Map, "map the log")?;
         let file = Arc::clone(&state.files[number].live);
         let region = SimulatedRegion::open(&self.medium, &self.process, number, file, write);
         let locks = SimulatedLocks::new(&self.medium, &self.process, number, state.number());
         let inode = (DEVICE, number as u64);
-        Opened { region: Arc::new(region), locks: Some(Box::new(locks)), inode }
+        Ok(Opened { region: Arc::new(region), locks: Some(Box::new(locks)), inode })
     }
 }
 
@@ -64,7 +65,7 @@ impl Directory for SimulatedDirectory {
         }
         let mut state = self.medium.lock();
         let number = known.map_or_else(|| state.create(path.to_owned()), Ok)?;
-        Ok(self.opened(&mut state, number, write))
+        self.opened(&mut state, number, write)
     }
 
     fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)> {
@@ -79,7 +80,7 @@ impl Directory for SimulatedDirectory {
             }
         };
         let number = state.create(name.clone())?;
-        let opened = self.opened(&mut state, number, true);
+        let opened = self.opened(&mut state, number, true)?;
         Ok((name, opened))
     }
 

@@ -109,14 +109,20 @@ impl Region for SimulatedRegion {
     }
 
     fn store(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        if self.attempt(Operation::Store, "write the log")? == Verdict::Lie {
-            return Ok(());
-        }
+        let verdict = self.attempt(Operation::Store, "write the log")?;
+        let bytes = match verdict {
+            Verdict::Go => bytes,
+            Verdict::Short => &bytes[..bytes.len() / 2],
+            Verdict::Lie => return Ok(()),
+        };
         let mut state = self.medium.lock();
         if !self.covers(offset, bytes.len() as u64) || !self.file.map.store(offset, bytes) {
             return Err(self.outside(offset));
         }
         state.log_store(self.number, offset, bytes);
+        if verdict == Verdict::Short {
+            return Err(StorageError::DiskFull { action: "write the log" });
+        }
         Ok(())
     }
 
@@ -165,6 +171,8 @@ impl Region for SimulatedRegion {
         if verdict == Verdict::Short {
             return Err(StorageError::DiskFull { action: "grow the log" });
         }
+        drop(state);
+        self.process.attempt(Operation::Map, "map the log")?;
         self.len.fetch_max(len, Ordering::AcqRel);
         Ok(())
     }
@@ -212,6 +220,9 @@ impl Region for SimulatedRegion {
 
     fn refresh(&self) -> Result<u64> {
         let len = self.file.len();
+        if len > self.len() {
+            self.process.attempt(Operation::Map, "map the log")?;
+        }
         self.len.store(len, Ordering::Release);
         Ok(len)
     }

@@ -12,6 +12,7 @@ pub enum Operation {
     Store,
     Publish,
     Allocate,
+    Map,
     Zero,
     Trim,
     Sync,
@@ -29,8 +30,8 @@ pub enum Failure {
     DiskFull,
     /// An input/output error. After that of a sync some dirty pages are clean and not stored.
     Io,
-    /// Growth got half of what was asked for and then found the medium full.
-    ShortGrowth,
+    /// A store or growth got half way and then found the medium full.
+    Short,
     /// The answer is that all is well, and nothing was done.
     Lie,
     /// The thread panics.
@@ -108,7 +109,7 @@ impl Process {
         match failure {
             Failure::DiskFull => Err(StorageError::DiskFull { action }),
             Failure::Io => Err(StorageError::io(action, std::io::Error::from_raw_os_error(5))),
-            Failure::ShortGrowth => Ok(Verdict::Short),
+            Failure::Short => Ok(Verdict::Short),
             Failure::Lie => Ok(Verdict::Lie),
             Failure::Panic => panic!("a simulated panic in {operation:?}"),
             Failure::Kill => {

@@ -156,7 +156,7 @@ fn locks_go_with_their_opening_and_with_the_process() {
 fn short_growth_is_seen_by_who_looks_again() {
     let (medium, directory, region) = file();
     let kind = Some(Operation::Allocate);
-    let fault = Fault { operation: kind, nth: 1, failure: Failure::ShortGrowth, lasts: false };
+    let fault = Fault { operation: kind, nth: 1, failure: Failure::Short, lasts: false };
     directory.process().fail(fault);
     assert!(matches!(region.allocate(1 << 16), Err(StorageError::DiskFull { .. })));
     assert_eq!(region.len(), 8192);

@@ -5,6 +5,7 @@
 //! of the clock stand beside them. `SYNADB_CRASH_STATES` says how many states are made.
 
 mod database;
+mod faults;
 mod model;
 mod parts;
 mod regressions;

@@ -6,7 +6,8 @@ use synadb_storage::directory::SimulatedDirectory;
 use synadb_storage::simulation::{Failure, Fault, Medium, Operation, Random, Walk};
 
 use super::database::Database;
-use crate::config::OpenOptions;
+use crate::config::{Access, OpenOptions};
+use crate::error::Error;
 use crate::value::Value;
 
 const STATES: usize = 100;
@@ -93,5 +94,32 @@ fn regression_half_written_identity_stayed_damaged() {
     assert!(Database::open_through(killed, &OpenOptions::new()).is_err());
     for left in power_cuts(&medium) {
         assert_eq!(open(&left).synced.verify().expect("verifies").damage, []);
+    }
+}
+
+#[test]
+fn regression_writes_went_to_a_file_without_a_name() {
+    let medium = Medium::new();
+    let directory = Arc::new(SimulatedDirectory::new(&medium));
+    let options = OpenOptions::new().access(Access::Exclusive);
+    let database = Database::open_through(Arc::clone(&directory), &options).expect("opens");
+    database.synced.append("k", Value::Int(1)).expect("appends");
+    let kind = Some(Operation::SyncParent);
+    directory.process().fail(Fault { operation: kind, nth: 1, failure: Failure::Io, lasts: false });
+    assert!(matches!(database.synced.compact(), Err(Error::Io { .. })));
+    let appended = database.synced.append("k", Value::Int(2));
+    assert!(matches!(appended, Err(Error::Poisoned { .. })), "{appended:?}");
+    drop(database);
+    assert_eq!(open(&medium).synced.get("k").expect("reads"), Some(Value::Int(1)));
+}
+
+#[test]
+fn regression_sync_left_out_what_another_process_had_committed() {
+    let medium = Medium::new();
+    let (first, second) = (open(&medium), open(&medium));
+    first.fast.append("k", Value::Int(1)).expect("appends");
+    second.fast.sync().expect("syncs");
+    for left in power_cuts(&medium) {
+        assert_eq!(open(&left).synced.get("k").expect("reads"), Some(Value::Int(1)));
     }
 }

@@ -225,7 +225,7 @@ fn read_first(
     Ok(read)
 }
 
-fn verify(database: &Database) -> Result<(), String> {
+pub(super) fn verify(database: &Database) -> Result<(), String> {
     let report = database.synced.verify().map_err(|error| error.to_string())?;
     match report.damage.first() {
         None => Ok(()),
@@ -237,7 +237,7 @@ fn verify(database: &Database) -> Result<(), String> {
 }
 
 /// Whoever opens for writing removes what dead compactions left, and touches no missing space.
-fn leftovers(medium: &Medium) -> Result<(), String> {
+pub(super) fn leftovers(medium: &Medium) -> Result<(), String> {
     let names = medium.names();
     if let Some(name) = names.iter().find(|name| name.to_string_lossy().contains("-tmp-")) {
         return Err(format!("FAILED: {} is still there", name.display()));
