@@ -7,14 +7,17 @@ export RUSTUP_AUTO_INSTALL := 0
 PYTHON := .venv/bin/python
 CRASH_ROUNDS ?= 200
 CRASH_STATES ?= 100000
+FUZZ_SECONDS ?= 600
+FUZZ_SEED ?= 1
 
-.PHONY: help setup build demo test test-rust test-python check crash bench-kv bench-floors peers clean
+.PHONY: help setup build demo test test-rust test-python check crash fuzz bench-kv bench-floors peers clean
 
 help:
 	@echo "make demo          set up and run the main job on the shipped data"
 	@echo "make test          set up and run the tests, Rust and Python"
 	@echo "make check         formatting, lints, types, documentation"
 	@echo "make crash         CRASH_STATES power cuts (100000), CRASH_ROUNDS kills (200)"
+	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"
 	@echo "make build         set up and build the extension"
@@ -52,6 +55,13 @@ crash: setup
 	SYNADB_CRASH_STATES=$(CRASH_STATES) \
 		cargo test -p synadb --lib --locked crash_tests::parts -- --nocapture
 	SYNADB_CRASH_ROUNDS=$(CRASH_ROUNDS) $(PYTHON) -m pytest -q -n0 tests/crash
+
+fuzz:
+	@python3 tools/setup.py --no-build
+	cargo build --profile fuzz --locked -p synadb-fuzz
+	for target in log value checkpoint model; do \
+		target/fuzz/synadb-fuzz $$target $(FUZZ_SECONDS) $(FUZZ_SEED); \
+	done
 
 bench-kv: peers
 	$(PYTHON) benchmarks/python/kv.py

@@ -14,10 +14,12 @@ from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
     BatchTooLargeError,
+    CancelledError,
     ConfigMismatchError,
     ConflictError,
     CorruptionError,
     DatabaseClosedError,
+    DatabaseExistsError,
     DatabaseLockedError,
     DatabaseMissingError,
     DimensionError,
@@ -48,10 +50,12 @@ __version__ = "2.0.0a1"
 __all__ = [
     "Batch",
     "BatchTooLargeError",
+    "CancelledError",
     "ConfigMismatchError",
     "ConflictError",
     "CorruptionError",
     "DatabaseClosedError",
+    "DatabaseExistsError",
     "DatabaseLockedError",
     "DatabaseMissingError",
     "DbConfig",

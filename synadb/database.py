@@ -6,8 +6,11 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from synadb import _native
+from synadb._progress import Report, reporting
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -91,6 +94,79 @@ class SynaDB(_native.Database):
         else:
             array = _raw_array(data, np.dtype(np.float64 if dtype is None else dtype))
         return array if shape is None else array.reshape(shape)
+
+    def backup(
+        self,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Copies the database, as of its newest commit, into a new file at `path`.
+
+        Others may write meanwhile, through any handle, thread and process. The copy holds every
+        commit with its history, is on the medium when this returns, and stands at `path` only once
+        it is whole. It keeps the database's id.
+
+        `progress=True` shows a bar; a function is called with the bytes that are done and all that
+        there are, and cancels by returning `False`. Returns a dict with `bytes`. Raises
+        `DatabaseExistsError`, and overwrites nothing, where `path` is taken; `CancelledError`. An
+        interrupt or a cancelled backup leaves nothing behind.
+
+        >>> import synadb
+        >>> with synadb.SynaDB("live.db") as db:
+        ...     _ = db.put("k", 1)
+        ...     _ = db.backup("copy.db")
+        ...     _ = db.put("k", 2)
+        >>> with synadb.SynaDB("copy.db") as copy:
+        ...     copy.history("k")
+        [1]
+        """
+        with reporting(progress, "backup") as report:
+            return super().backup(path, report)
+
+    def verify(self, progress: bool | Report | None = None) -> dict[str, Any]:
+        """Reads every byte of the file against its checksums and reports what is damaged.
+
+        `progress` is as for `backup`. Returns a dict: `ok`, `bytes` that were checked, and
+        `damage`, a list of dicts with `offset` and `reason`. Raises `CancelledError`.
+        """
+        with reporting(progress, "verify") as report:
+            return super().verify(report)
+
+    @staticmethod
+    def repair(
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        to: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Saves all that is whole in the damaged file `path` into a new database at `to`.
+
+        For a file that raises `CorruptionError`, whether opened or read. It is not changed. Kept is
+        each record that a checksum vouches for, values and vectors, with its place in the history
+        of its key. Where a version is lost, the one before it appears; where a delete is lost, what
+        it deleted appears again. The new file was checked before it stands at `to`.
+
+        Returns a dict: `bytes_read`; `bytes_written`; `kept`, the number of records by table;
+        `lost`, a list of dicts with `offset`, `bytes` and `reason`, the `table` and `key` where
+        they can be read, or `None`, and `certain`, whether a checksum vouches for these two.
+        `progress` is as for `backup`. Raises `DatabaseExistsError` where `to` is taken,
+        `DatabaseLockedError` while `path` is open for writing, `CorruptionError` where both copies
+        of the header are damaged and no checkpoint stands beside the file, `CancelledError`.
+
+        >>> import pathlib, synadb
+        >>> with synadb.SynaDB("damaged.db") as db:
+        ...     _ = db.put("a", b"good")
+        ...     _ = db.put("b", b"rotten")
+        >>> data = pathlib.Path("damaged.db").read_bytes()
+        >>> _ = pathlib.Path("damaged.db").write_bytes(data.replace(b"rotten", b"cotton"))
+        >>> report = synadb.SynaDB.repair("damaged.db", to="repaired.db")
+        >>> [place["key"] for place in report["lost"]]
+        ['b']
+        >>> with synadb.SynaDB("repaired.db") as db:
+        ...     db.keys()
+        ['a']
+        """
+        with reporting(progress, "repair") as report:
+            return _native.repair(path, to, report)
 
 
 def _raw_array(data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -19,10 +19,12 @@ from typing import ClassVar
 
 __all__ = [
     "BatchTooLargeError",
+    "CancelledError",
     "ConfigMismatchError",
     "ConflictError",
     "CorruptionError",
     "DatabaseClosedError",
+    "DatabaseExistsError",
     "DatabaseLockedError",
     "DatabaseMissingError",
     "DimensionError",
@@ -77,6 +79,7 @@ class SynaError(Exception):
         -15: "Database poisoned",
         -16: "Not supported",
         -18: "Conflict",
+        -19: "Cancelled",
         -100: "Internal panic",
     }
 
@@ -130,6 +133,12 @@ class PathIsDirectoryError(_FileError, IsADirectoryError):
     """The path of a database is a folder."""
 
     _number = _errno.EISDIR
+
+
+class DatabaseExistsError(_FileError, FileExistsError):
+    """There is something at the path of a file that was to be new; it was left as it is."""
+
+    _number = _errno.EEXIST
 
 
 class StorageError(_FileError):
@@ -214,6 +223,10 @@ class PoisonedError(SynaError):
 
 class UnsupportedError(SynaError):
     """A feature that this version does not have."""
+
+
+class CancelledError(SynaError):
+    """A long call that its `progress` function ended; it left nothing behind."""
 
 
 class ConflictError(SynaError):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from synadb import _native
 from synadb._native import SearchResult
-from synadb.errors import InvalidArgumentError, UnsupportedError
+from synadb._progress import Report, reporting
+from synadb.errors import DatabaseClosedError, InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from synadb.database import SynaDB
 
 __all__ = ["SearchResult", "VectorStore"]
 
+_CLOSED = -1
 _INVALID_ARGUMENT = -14
 _UNSUPPORTED = -16
 
@@ -87,6 +89,20 @@ class VectorStore(_native.VectorStore):
         store._faiss_nprobe = faiss_nprobe
         return store
 
+    def build_index(self) -> None:
+        """Does nothing: every search is an exact scan, which needs no index.
+
+        Here for callers of the original. Raises `DatabaseClosedError` on a closed store.
+
+        >>> import synadb
+        >>> with synadb.VectorStore("exact.db", dimensions=2) as store:
+        ...     store.build_index()
+        ...     store.has_index
+        False
+        """
+        if self.closed:
+            raise DatabaseClosedError(_CLOSED, "Database is closed")
+
     @property
     def metric_name(self) -> str:
         """The metric, as `metric` says."""
@@ -126,6 +142,20 @@ class VectorStore(_native.VectorStore):
     def is_faiss_trained(self) -> bool:
         """True: there is nothing to train without FAISS."""
         return True
+
+    def backup(
+        self,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Copies the whole file, with every table in it, to `path`; see `SynaDB.backup`."""
+        with reporting(progress, "backup") as report:
+            return super().backup(path, report)
+
+    def verify(self, progress: bool | Report | None = None) -> dict[str, Any]:
+        """Reads every byte of the file against its checksums; see `SynaDB.verify`."""
+        with reporting(progress, "verify") as report:
+            return super().verify(report)
 
 
 def _checked_backend(backend: str, use_gpu: bool) -> str:

@@ -20,6 +20,7 @@ BASES: dict[str, tuple[int, type[Exception]]] = {
     "MissingDirectoryError": (-2, FileNotFoundError),
     "DatabaseMissingError": (-1, FileNotFoundError),
     "PathIsDirectoryError": (-2, IsADirectoryError),
+    "DatabaseExistsError": (-2, FileExistsError),
     "StorageError": (-3, OSError),
     "DiskFullError": (-3, OSError),
     "ReadOnlyError": (-3, PermissionError),
@@ -41,6 +42,7 @@ BASES: dict[str, tuple[int, type[Exception]]] = {
     "PoisonedError": (-15, Exception),
     "UnsupportedError": (-16, Exception),
     "ConflictError": (-18, Exception),
+    "CancelledError": (-19, Exception),
 }
 
 

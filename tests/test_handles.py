@@ -108,17 +108,6 @@ def test_reader_does_not_write(path: Path) -> None:
         db.put("b", 2)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write any file")
-def test_file_that_may_not_be_written_is_refused(path: Path) -> None:
-    with SynaDB(path) as db:
-        db.put("a", 1)
-    path.chmod(0o400)
-    with pytest.raises(PermissionError):
-        SynaDB(path)
-    with SynaDB(path, access="read_only") as db:
-        assert db["a"] == 1
-
-
 def test_threads_share_a_handle(path: Path) -> None:
     with SynaDB(path, sync_on_write=False) as db:
 

@@ -91,6 +91,17 @@ def test_reader_beside_two_writers_moves_by_refresh(path: Path) -> None:
         assert reader.ask("(db.keys(), db.refresh(), db.keys())") == "([], True, ['a', 'b'])"
 
 
+def test_backup_and_verify_cover_what_the_other_wrote(path: Path, tmp_path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db, peer(path) as other:
+        before = db.verify()["bytes"]
+        other.ask("db.put('k', 1)")
+        assert db.verify()["bytes"] > before
+        other.ask("db.put('k', 2)")
+        db.backup(tmp_path / "copy.db")
+    with SynaDB(tmp_path / "copy.db") as copy:
+        assert copy.history("k") == [1, 2]
+
+
 def test_exclusive_is_refused_beside_a_writer(path: Path) -> None:
     with peer(path) as other:
         other.ask("db.put('a', 1)")

@@ -207,7 +207,8 @@ class Log:
         frames: list[Frame] = []
         at, link, time = FRAMES_START, 0, 0
         while (frame := self.frame(at)) is not None:
-            if frame.link != link or frame.time <= time or frame.mark > frame.offset:
+            is_cut = frame.gap > 0 and frame.next > len(self.data)
+            if frame.link != link or frame.time <= time or frame.mark > frame.offset or is_cut:
                 break
             frames.append(frame)
             synced = max(synced, frame.mark)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+import synadb
 from synadb import SynaDB, VectorStore
 
 WIDTH = 3
@@ -75,16 +77,20 @@ class DatabaseMachine(RuleBasedStateMachine):
     def delete(self, key: str) -> None:
         assert self.db.delete(key) == (self.model.pop(key, None) is not None)
 
+    def change(self, batch: synadb.Batch | synadb.Transaction, key: str, change: Any) -> None:
+        """Add a change to a batch that will be committed, and make it in the model."""
+        if change == "delete":
+            batch.delete(key)
+            self.model.pop(key, None)
+        else:
+            batch.put(key, change[0])
+            self.model.setdefault(key, []).append(change[0])
+
     @rule(changes=CHANGES)
     def commit_a_batch(self, changes: list[tuple[str, Any]]) -> None:
         with self.db.batch() as batch:
             for key, change in changes:
-                if change == "delete":
-                    batch.delete(key)
-                    self.model.pop(key, None)
-                else:
-                    batch.put(key, change[0])
-                    self.model.setdefault(key, []).append(change[0])
+                self.change(batch, key, change)
 
     @rule(changes=CHANGES)
     def roll_a_batch_back(self, changes: list[tuple[str, Any]]) -> None:
@@ -95,6 +101,48 @@ class DatabaseMachine(RuleBasedStateMachine):
             else:
                 batch.put(key, change[0])
         batch.rollback()
+
+    @rule(changes=CHANGES, vectors=st.lists(st.tuples(KEYS, st.none() | VECTORS), max_size=6))
+    def commit_a_batch_of_both(
+        self, changes: list[tuple[str, Any]], vectors: list[tuple[str, np.ndarray | None]]
+    ) -> None:
+        with self.db.batch() as batch:
+            for key, change in changes:
+                self.change(batch, key, change)
+            for key, vector in vectors:
+                if vector is None:
+                    batch.remove(self.store, key)
+                    self.vectors.pop(key, None)
+                else:
+                    batch.insert(self.store, key, vector)
+                    self.vectors[key] = vector
+
+    @rule(changes=CHANGES, read=KEYS)
+    def commit_a_transaction(self, changes: list[tuple[str, Any]], read: str) -> None:
+        with self.db.transaction() as transaction:
+            assert (read in transaction) == (read in self.model)
+            for key, change in changes:
+                self.change(transaction, key, change)
+
+    @rule(changes=CHANGES, key=KEYS)
+    def refuse_a_batch_that_expects_another_version(
+        self, changes: list[tuple[str, Any]], key: str
+    ) -> None:
+        batch = self.db.batch()
+        for name, change in changes:
+            if change == "delete":
+                batch.delete(name)
+            else:
+                batch.put(name, change[0])
+        batch.put(key, 1)
+        batch.expect(key, self.db.sequence + 1)
+        with pytest.raises(synadb.ConflictError):
+            batch.commit()
+
+    @rule(bad=st.sampled_from([2**63, object(), "a\ud800"]), items=st.dictionaries(KEYS, VALUES))
+    def refuse_a_bad_value(self, bad: Any, items: dict[str, Any]) -> None:
+        with pytest.raises((OverflowError, TypeError, synadb.InvalidArgumentError)):
+            self.db.put_many({**items, "bad": bad})
 
     @rule(key=KEYS, vector=VECTORS)
     def insert_vector(self, key: str, vector: np.ndarray) -> None:
@@ -107,6 +155,22 @@ class DatabaseMachine(RuleBasedStateMachine):
         new = self.store.insert_batch([key for key, _ in items], rows)
         assert new == len({key for key, _ in items} - self.vectors.keys())
         self.vectors.update(items)
+
+    @rule(key=KEYS, vector=VECTORS)
+    def update_vector(self, key: str, vector: np.ndarray) -> None:
+        if key in self.vectors:
+            self.store.update(key, vector)
+            self.vectors[key] = vector
+        else:
+            with pytest.raises(synadb.KeyNotFoundError):
+                self.store.update(key, vector)
+
+    @rule(key=KEYS, row=st.integers(0, WIDTH - 1), bad=st.sampled_from([np.nan, np.inf]))
+    def refuse_a_bad_vector(self, key: str, row: int, bad: float) -> None:
+        vector = np.zeros(WIDTH, dtype=np.float32)
+        vector[row] = bad
+        with pytest.raises(synadb.InvalidVectorError):
+            self.store.insert_batch(["good", key], [np.ones(WIDTH), vector])
 
     @rule(key=KEYS)
     def delete_vector(self, key: str) -> None:
@@ -134,6 +198,23 @@ class DatabaseMachine(RuleBasedStateMachine):
         self.model = {key: history[-1:] for key, history in self.model.items()}
 
     @rule()
+    def verify(self) -> None:
+        report = self.db.verify()
+        assert (report["ok"], report["damage"]) == (True, [])
+
+    @rule(with_checkpoint=st.booleans())
+    def open_what_a_killed_writer_leaves(self, with_checkpoint: bool) -> None:
+        """Every commit is in the file at once: a copy of it answers as the open database does."""
+        left = self.folder / "left"
+        left.mkdir()
+        for path in self.folder.glob("a.db*"):
+            if path == self.path or with_checkpoint:
+                shutil.copy(path, left)
+        with SynaDB(left / "a.db") as db, VectorStore(db, WIDTH, metric="euclidean") as store:
+            self.agree(db, store)
+        shutil.rmtree(left)
+
+    @rule()
     def reopen(self) -> None:
         self.close()
         self.open()
@@ -147,27 +228,27 @@ class DatabaseMachine(RuleBasedStateMachine):
         self.open()
 
     @invariant()
-    def keys_agree(self) -> None:
-        if not hasattr(self, "db"):
-            return
-        assert list(self.db) == sorted(self.model)
-        assert (len(self.db), len(self.store)) == (len(self.model), len(self.vectors))
-        assert sorted(self.store) == sorted(self.vectors)
+    def everything_agrees(self) -> None:
+        if hasattr(self, "db"):
+            self.agree(self.db, self.store)
 
-    @invariant()
-    def histories_agree(self) -> None:
-        if not hasattr(self, "db"):
-            return
+    def agree(self, db: SynaDB, store: VectorStore) -> None:
+        """What a database and its store say is what the model says."""
+        assert list(db) == sorted(self.model)
+        assert (len(db), len(store)) == (len(self.model), len(self.vectors))
+        assert sorted(store) == sorted(self.vectors)
         for key, history in self.model.items():
-            assert repr(self.db.history(key)) == repr(history)
-            assert repr(self.db[key]) == repr(history[-1])
+            assert repr(db.history(key)) == repr(history)
+            assert repr(db[key]) == repr(history[-1])
             floats = [value for value in history if isinstance(value, float)]
-            assert repr(self.db.get_history_tensor(key).tolist()) == repr(floats)
+            assert repr(db.get_history_tensor(key).tolist()) == repr(floats)
+        for key, vector in self.vectors.items():
+            assert store[key].tobytes() == vector.tobytes()
 
 
 TestDatabaseMachine = DatabaseMachine.TestCase
 TestDatabaseMachine.settings = settings(
-    max_examples=60,
+    max_examples=120,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

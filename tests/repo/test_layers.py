@@ -18,12 +18,13 @@ CRATES = {
     "synadb-index": {"synadb-types"},
     "synadb": {"synadb-types", "synadb-storage", "synadb-index"},
     "synadb-python": {"synadb"},
+    "fuzz": {"synadb-types", "synadb-storage", "synadb"},
 }
 """Crates of the workspace that a crate may depend on."""
 
 COMPONENTS = {"kv", "vector"}
 ROOMS = {"collection", "filter", "blob"}
-LEAVES = {"value", "keys", "glob", "error", "config", "distance", "sections"}
+LEAVES = {"value", "keys", "glob", "error", "config", "distance", "sections", "progress"}
 ENGINE = {"db"}
 
 SIBLINGS = {"vector": {"kv"}}
@@ -38,6 +39,7 @@ MAY_USE = {
     "kv": LEAVES | ENGINE | ROOMS | {"kv"},
     "vector": LEAVES | ENGINE | ROOMS | {"vector"} | SIBLINGS["vector"],
     "tables": LEAVES | ENGINE | ROOMS | COMPONENTS,
+    "repair": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "original": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "crash_tests": LEAVES | ENGINE | COMPONENTS | {"tables"},
 }

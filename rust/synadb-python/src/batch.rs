@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use synadb::{SynaDB, Value, WriteBatch};
 
 use crate::bulk::one_dimensional;
-use crate::convert::{Blob, Held, Text, answered, into_object};
+use crate::convert::{Blob, Held, Integer, Text, answered, into_object};
 use crate::errors::{invalid_argument, key_not_found};
-use crate::numpy::{float_array, vector as one_vector};
+use crate::numpy::vector as one_vector;
 use crate::vectors::VectorStore;
 
 /// Changes gathered in memory until the block ends.
@@ -77,8 +77,8 @@ impl Batch {
     }
 
     /// Adds a signed 64-bit integer.
-    fn put_int(&self, key: Text<'_>, value: i64) -> PyResult<()> {
-        self.store(key.0, Value::Int(value))
+    fn put_int(&self, key: Text<'_>, value: Integer) -> PyResult<()> {
+        self.store(key.0, Value::Int(value.0))
     }
 
     /// Adds a text.
@@ -98,7 +98,7 @@ impl Batch {
 
     /// Adds the numbers of a 1-D array to one history and returns how many.
     fn append_many(&self, key: Text<'_>, values: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let array = one_dimensional(float_array::<f64>(values)?)?;
+        let array = one_dimensional::<f64>(values, "values")?;
         let values = array.as_slice()?;
         self.change(|changes| changes.append_floats(key.0, values).map(|_| ()))?;
         Ok(values.len())

@@ -5,10 +5,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyList, PyString};
-use synadb::{SynaDB, ValueRef, WriteBatch};
+use synadb::limits::VALUE_BYTES_MAX;
+use synadb::{Error, SynaDB, ValueRef, WriteBatch};
 
 use crate::convert::{Held, answered, held_keys, held_str, to_object};
-use crate::errors::{dimension, invalid_argument};
+use crate::errors::{closed, dimension, invalid_argument, raised};
 use crate::numpy::float_array;
 
 /// Values of one commit of `append_many`.
@@ -18,17 +19,20 @@ const VALUES_PER_COMMIT: usize = 1 << 16;
 /// Values read between two looks at the signals.
 const READS_PER_LOOK: usize = 1 << 12;
 
-/// The array, refused unless it has one dimension.
+/// The argument as an array, refused unless it has one dimension.
 ///
 /// # Errors
-/// `DimensionError` with the shape.
-pub fn one_dimensional<T: numpy::Element>(
-    array: PyReadonlyArrayDyn<'_, T>,
-) -> PyResult<PyReadonlyArrayDyn<'_, T>> {
+/// `DimensionError` with the shape, and as `float_array`.
+pub fn one_dimensional<'py, T: numpy::Element>(
+    values: &Bound<'py, PyAny>,
+    argument: &str,
+) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
+    let array = float_array::<T>(values, argument)?;
     if array.ndim() == 1 {
         return Ok(array);
     }
-    Err(dimension(format!("expected a 1-D array, got shape {:?}", array.shape())))
+    let shape = array.shape();
+    Err(dimension(format!("{argument}: expected a 1-D array, got shape {shape:?}")))
 }
 
 /// Appends every number of a 1-D array to the history of one key.
@@ -41,7 +45,7 @@ pub fn append_many(
     key: &str,
     values: &Bound<'_, PyAny>,
 ) -> PyResult<usize> {
-    let array = one_dimensional(float_array::<f64>(values)?)?;
+    let array = one_dimensional::<f64>(values, "values")?;
     let values = array.as_slice()?;
     let mut count =
         answered(py.detach(|| {
@@ -67,6 +71,7 @@ pub fn put_many(
     items: &Bound<'_, PyAny>,
     values: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<usize> {
+    check_open(database)?;
     let held = match values {
         Some(values) => paired(held_keys(items)?, values)?,
         None => mapped(items)?,
@@ -74,7 +79,8 @@ pub fn put_many(
     let pairs: Vec<(&str, ValueRef<'_>)> =
         held.iter().map(|(key, value)| (&**key, value.as_value())).collect();
     if pairs.len() > VALUES_PER_COMMIT {
-        check_keys(&pairs)?;
+        check_keys(pairs.iter().map(|(key, _)| *key))?;
+        check_sizes(&pairs)?;
     }
     let mut count = 0;
     for piece in pairs.chunks(VALUES_PER_COMMIT) {
@@ -86,12 +92,36 @@ pub fn put_many(
     Ok(count)
 }
 
+/// Refuses a closed handle, where no later call would because there is nothing to do.
+fn check_open(database: &SynaDB) -> PyResult<()> {
+    if database.is_closed() { Err(closed()) } else { Ok(()) }
+}
+
 /// Refuses a bad key before the first of several commits.
-fn check_keys(pairs: &[(&str, ValueRef<'_>)]) -> PyResult<()> {
+///
+/// # Errors
+/// `EmptyKeyError`, `KeyTooLongError`.
+pub fn check_keys<'a>(keys: impl Iterator<Item = &'a str>) -> PyResult<()> {
     let mut checked = WriteBatch::new();
-    for (key, _) in pairs {
+    for key in keys {
         answered(checked.delete(key))?;
         checked.clear();
+    }
+    Ok(())
+}
+
+/// Refuses a value beyond the limit before the first of several commits.
+fn check_sizes(pairs: &[(&str, ValueRef<'_>)]) -> PyResult<()> {
+    for (key, value) in pairs {
+        let bytes = match value {
+            ValueRef::Text(text) => text.len(),
+            ValueRef::Bytes(bytes) => bytes.len(),
+            ValueRef::Vector(components) => size_of_val(&**components),
+            ValueRef::Null | ValueRef::Float(_) | ValueRef::Int(_) => 0,
+        };
+        if bytes > VALUE_BYTES_MAX {
+            return Err(raised(Error::ValueTooLarge { key: (*key).to_owned(), bytes }));
+        }
     }
     Ok(())
 }
@@ -106,6 +136,7 @@ pub fn get_many<'py>(
     keys: &Bound<'py, PyAny>,
     default: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyList>> {
+    check_open(database)?;
     let default = default.unwrap_or_else(|| py.None().into_bound(py));
     let list = PyList::empty(py);
     for (count, key) in held_keys(keys)?.iter().enumerate() {
@@ -160,7 +191,7 @@ fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
         && array.ndim() > 0
     {
         if array.ndim() == 2 && array.dtype().kind() == b'f' {
-            let matrix = float_array::<f32>(values)?;
+            let matrix = float_array::<f32>(values, "values")?;
             let columns = matrix.shape()[1];
             let rows = matrix.shape()[0];
             let data = matrix.as_slice()?;
@@ -168,7 +199,7 @@ fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
             return Ok((0..rows).map(row).collect());
         }
         if array.ndim() == 1 && array.dtype().kind() == b'f' {
-            let floats = float_array::<f64>(values)?;
+            let floats = float_array::<f64>(values, "values")?;
             return Ok(floats.as_slice()?.iter().map(|value| Held::Float(*value)).collect());
         }
         if array.ndim() == 1 {

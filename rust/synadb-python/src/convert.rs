@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyUnicodeEncodeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString};
@@ -40,6 +40,29 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Blob<'a> {
     }
 }
 
+/// An `int` argument that fits 64 bits.
+pub struct Integer(pub i64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Integer {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let value = obj.extract::<i64>();
+        value.map(Self).map_err(|error| {
+            if !error.is_instance_of::<PyOverflowError>(obj.py()) {
+                return error;
+            }
+            let bits = obj.call_method0("bit_length").and_then(|bits| bits.extract::<u64>());
+            let got = bits.map_or_else(|_| "more".to_owned(), |bits| format!("one of {bits} bits"));
+            PyOverflowError::new_err(format!(
+                "expected an integer from {} to {}, got {got}",
+                i64::MIN,
+                i64::MAX
+            ))
+        })
+    }
+}
+
 /// A value on its way in, which keeps what it borrows from Python alive.
 pub enum Held {
     Null,
@@ -66,7 +89,7 @@ impl Held {
         } else if obj.is_instance_of::<PyBool>() {
             Ok(Self::Int(i64::from(obj.is_truthy()?)))
         } else if obj.is_instance_of::<PyInt>() {
-            Ok(Self::Int(obj.extract()?))
+            Ok(Self::Int(obj.extract::<Integer>()?.0))
         } else if obj.is_instance_of::<PyBytes>() || obj.is_instance_of::<PyByteArray>() {
             Ok(Self::Bytes(obj.extract()?))
         } else if obj.is_instance_of::<PyMemoryView>() {
@@ -99,7 +122,7 @@ fn from_array(obj: &Bound<'_, PyAny>) -> PyResult<Held> {
             return Held::from_object(&item);
         }
     } else if is_float32_vector(obj) {
-        return Ok(Held::Vector(float_array::<f32>(obj)?.as_slice()?.to_vec()));
+        return Ok(Held::Vector(float_array::<f32>(obj, "value")?.as_slice()?.to_vec()));
     }
     Err(unstorable(obj)?)
 }
@@ -117,6 +140,10 @@ fn unstorable(obj: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 /// # Errors
 /// `TypeError` for another type, `InvalidArgumentError` for lone surrogates.
 pub fn held_str(obj: &Bound<'_, PyAny>) -> PyResult<PyBackedStr> {
+    if !obj.is_instance_of::<PyString>() {
+        let name = obj.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!("a key must be a str, got '{name}'")));
+    }
     obj.extract().map_err(|error| not_unicode(obj.py(), error))
 }
 

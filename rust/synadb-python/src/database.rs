@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::sync::atomic::Ordering;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -12,11 +11,12 @@ use synadb::{Pattern, ValueRef};
 use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
-    Blob, Held, Text, absolute_path, answered, held_keys, into_object, to_object,
+    Blob, Held, Integer, Text, absolute_path, answered, held_keys, into_object, to_object,
 };
 use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
-use crate::numpy::{float_array, owned};
+use crate::jobs;
+use crate::numpy::owned;
 use crate::opening::{self, Opening};
 use crate::reports;
 
@@ -107,8 +107,8 @@ impl Database {
     }
 
     /// Appends a signed 64-bit integer; `OverflowError` beyond, and nothing is written.
-    fn put_int(&self, py: Python<'_>, key: Text<'_>, value: i64) -> PyResult<u64> {
-        self.store(py, key.0, &ValueRef::Int(value))
+    fn put_int(&self, py: Python<'_>, key: Text<'_>, value: Integer) -> PyResult<u64> {
+        self.store(py, key.0, &ValueRef::Int(value.0))
     }
 
     /// Appends a text, kept exactly, NUL included; lone surrogates are refused.
@@ -126,9 +126,9 @@ impl Database {
         self.store(py, key.0, &ValueRef::Null)
     }
 
-    /// Appends a float32 vector of shape `(n,)`, n from 1 to 65,535.
+    /// Appends a float32 vector of shape `(n,)`, n at most 65,535.
     fn put_vector(&self, py: Python<'_>, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let array = bulk::one_dimensional(float_array::<f32>(value)?)?;
+        let array = bulk::one_dimensional::<f32>(value, "value")?;
         self.store(py, key.0, &ValueRef::Vector(Cow::Borrowed(array.as_slice()?)))
     }
 
@@ -417,15 +417,33 @@ impl Database {
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
-    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let database = self.database.clone();
-        let report = on_worker(py, move |stop| {
-            database.verify_with(&mut |_| !stop.load(Ordering::Relaxed))
-        })?;
-        reports::verification(py, &answered(report)?)
+    #[pyo3(signature = (progress=None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::verify(py, &self.database, progress)
     }
 
-    /// What opening the file found: records kept, bytes dropped, offsets.
+    /// Copies the database, as of its newest commit, into a new file.
+    #[pyo3(signature = (path, progress=None))]
+    fn backup<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyAny>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::backup(py, &self.database, path, progress)
+    }
+
+    /// What opening the file found.
+    ///
+    /// A dict: `tail`, the offset where the log ended; `replayed_from` and `commits_replayed`;
+    /// `torn`, whether something behind the tail was no whole commit, or followed what was none:
+    /// then `bytes_dropped` of it were dropped, from `dropped_from` to `dropped_to`, with
+    /// `commits_dropped` whole commits in them; `needs_recovery`, whether it is still there because
+    /// the handle only reads.
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::recovery(py, &answered(self.database.recovery())?)
     }

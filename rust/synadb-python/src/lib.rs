@@ -10,6 +10,7 @@ mod convert;
 mod database;
 mod errors;
 mod interrupt;
+mod jobs;
 mod numpy;
 mod opening;
 mod reports;
@@ -23,6 +24,8 @@ mod _native {
     use crate::batch::{Batch, Transaction};
     #[pymodule_export]
     use crate::database::Database;
+    #[pymodule_export]
+    use crate::jobs::repair;
     #[pymodule_export]
     use crate::results::SearchResult;
     #[pymodule_export]

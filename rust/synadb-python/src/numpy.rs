@@ -27,9 +27,11 @@ pub fn owned<T: Element>(py: Python<'_>, values: Vec<T>) -> Bound<'_, PyArray1<T
 /// A C-contiguous array of `T`: the object itself where it is one, else a converted copy.
 ///
 /// # Errors
-/// `TypeError` for what is no real number, `ValueError` for what numpy cannot convert.
+/// `TypeError` for what is no real number, by the name of the argument; `ValueError` for what
+/// numpy cannot convert.
 pub fn float_array<'py, T: Element>(
     obj: &Bound<'py, PyAny>,
+    argument: &str,
 ) -> PyResult<PyReadonlyArrayDyn<'py, T>> {
     if let Ok(array) = obj.cast::<PyArrayDyn<T>>()
         && array.is_c_contiguous()
@@ -43,7 +45,8 @@ pub fn float_array<'py, T: Element>(
     let kind = array.cast::<PyUntypedArray>()?.dtype().kind();
     if KINDS_REFUSED.contains(&kind) {
         let name = array.getattr("dtype")?.str()?;
-        return Err(PyTypeError::new_err(format!("expected real numbers, got dtype {name}")));
+        let message = format!("{argument}: expected real numbers, got dtype {name}");
+        return Err(PyTypeError::new_err(message));
     }
     let options = [("requirements", ["C", "A"])].into_py_dict(py)?;
     let array = numpy.call_method("require", (array, dtype::<T>(py)), Some(&options))?;
@@ -64,7 +67,7 @@ pub fn vector<'py>(
     dimensions: usize,
     subject: &'static str,
 ) -> PyResult<PyReadonlyArrayDyn<'py, f32>> {
-    let array = float_array::<f32>(obj)?;
+    let array = float_array::<f32>(obj, subject)?;
     match *array.shape() {
         [len] | [1, len] if len == dimensions => Ok(array),
         [len] | [1, len] => Err(width(subject, len, dimensions)),
@@ -83,7 +86,7 @@ pub fn matrix<'py>(
     dimensions: usize,
     subject: &'static str,
 ) -> PyResult<(PyReadonlyArrayDyn<'py, f32>, usize)> {
-    let array = float_array::<f32>(obj)?;
+    let array = float_array::<f32>(obj, subject)?;
     let (rows, columns) = match *array.shape() {
         [0] | [0, _] => return Ok((array, 0)),
         [columns] => (1, columns),

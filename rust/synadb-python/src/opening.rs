@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 use synadb::{Access, Durability, Maintenance, OpenOptions, Settings};
@@ -71,7 +72,7 @@ impl Opening {
     /// Adds a `DbConfig`, the size at which a checkpoint is written, and whether to create.
     ///
     /// # Errors
-    /// An attribute of the configuration is missing or of another type.
+    /// `TypeError` where it is no `DbConfig`, or an attribute of another type.
     pub fn apply(
         &mut self,
         config: Option<&Bound<'_, PyAny>>,
@@ -80,6 +81,12 @@ impl Opening {
     ) -> PyResult<()> {
         let mut options = self.options.clone().create(create);
         if let Some(config) = config {
+            if !config.hasattr("enable_compression")? || !config.hasattr("sync_on_write")? {
+                let name = config.get_type().qualname()?;
+                return Err(PyTypeError::new_err(format!(
+                    "config must be a DbConfig, got '{name}'"
+                )));
+            }
             let compress: bool = config.getattr("enable_compression")?.extract()?;
             let sync: bool = config.getattr("sync_on_write")?.extract()?;
             options = options.compression(compress).durability(durability(sync));

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use synadb::{CompactionReport, RecoveryReport, Stats, VerifyReport};
+use synadb::{BackupReport, CompactionReport, RecoveryReport, RepairReport, Stats, VerifyReport};
 
 /// Sizes and counts; `tables` has the number of live keys of each table.
 ///
@@ -41,6 +41,8 @@ pub fn recovery<'py>(py: Python<'py>, report: &RecoveryReport) -> PyResult<Bound
     dict.set_item("torn", report.torn)?;
     dict.set_item("commits_dropped", report.commits_dropped)?;
     dict.set_item("bytes_dropped", report.bytes_dropped)?;
+    dict.set_item("dropped_from", report.dropped().start)?;
+    dict.set_item("dropped_to", report.dropped().end)?;
     dict.set_item("needs_recovery", report.needs_recovery)?;
     Ok(dict)
 }
@@ -57,6 +59,16 @@ pub fn compaction<'py>(py: Python<'py>, report: &CompactionReport) -> PyResult<B
     Ok(dict)
 }
 
+/// Bytes of log in the copy.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn backup<'py>(py: Python<'py>, report: &BackupReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("bytes", report.bytes)?;
+    Ok(dict)
+}
+
 /// Bytes that were checked, whether all are good, and the places that are not.
 ///
 /// # Errors
@@ -66,6 +78,33 @@ pub fn verification<'py>(py: Python<'py>, report: &VerifyReport) -> PyResult<Bou
     dict.set_item("ok", report.damage.is_empty())?;
     dict.set_item("bytes", report.bytes)?;
     dict.set_item("damage", places(py, &report.damage)?)?;
+    Ok(dict)
+}
+
+/// Records kept, by table, and each place of the damaged file that is lost.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn repair<'py>(py: Python<'py>, report: &RepairReport) -> PyResult<Bound<'py, PyDict>> {
+    let (kept, lost) = (PyDict::new(py), PyList::empty(py));
+    for table in &report.kept {
+        kept.set_item(&table.name, table.records)?;
+    }
+    for place in &report.lost {
+        let dict = PyDict::new(py);
+        dict.set_item("offset", place.offset)?;
+        dict.set_item("bytes", place.bytes)?;
+        dict.set_item("reason", &place.reason)?;
+        dict.set_item("table", &place.table)?;
+        dict.set_item("key", &place.key)?;
+        dict.set_item("certain", place.is_certain)?;
+        lost.append(dict)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("bytes_read", report.bytes_read)?;
+    dict.set_item("bytes_written", report.bytes_written)?;
+    dict.set_item("kept", kept)?;
+    dict.set_item("lost", lost)?;
     Ok(dict)
 }
 

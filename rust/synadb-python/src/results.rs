@@ -37,7 +37,7 @@ impl From<synadb::vector::SearchResult> for SearchResult {
 impl SearchResult {
     #[new]
     fn new(key: String, score: f32, vector: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let vector = float_array::<f32>(vector)?.as_slice()?.to_vec();
+        let vector = float_array::<f32>(vector, "vector")?.as_slice()?.to_vec();
         Ok(Self { key, score, vector, array: PyOnceLock::new() })
     }
 

@@ -1,7 +1,6 @@
 //! `VectorStore`: exact search over a table of vectors.
 
 use std::ffi::OsString;
-use std::sync::atomic::Ordering;
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -9,10 +8,11 @@ use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
+use crate::bulk::check_keys;
 use crate::convert::{Text, absolute_path, answered, held_keys};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
-use crate::interrupt::on_worker;
+use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::reports;
@@ -95,6 +95,7 @@ impl VectorStore {
         let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
         let keys: Vec<&str> = held.iter().map(|key| &**key).collect();
         if rows > rows_per_commit {
+            check_keys(keys.iter().copied())?;
             py.detach(|| check_finite(values, width))?;
         }
         let mut new = 0;
@@ -182,8 +183,9 @@ impl VectorStore {
 
     /// Stores the rows of an array of shape `(n, dimensions)` and returns how many keys are new.
     ///
-    /// The rows are checked before the first is stored. More than 32 MiB is several commits: what
-    /// an interrupt leaves is a prefix.
+    /// All rows are checked before the first is visible. More than about 14,000 rows are several
+    /// commits, so that other writers get their turn: what an interrupt leaves is a prefix. For
+    /// all or nothing see `Batch.insert`.
     fn insert_batch(
         &self,
         py: Python<'_>,
@@ -323,13 +325,26 @@ impl VectorStore {
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
-    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    #[pyo3(signature = (progress=None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         self.open_check()?;
-        let database = self.database.clone();
-        let report = on_worker(py, move |stop| {
-            database.verify_with(&mut |_| !stop.load(Ordering::Relaxed))
-        })?;
-        reports::verification(py, &answered(report)?)
+        jobs::verify(py, &self.database, progress)
+    }
+
+    /// Copies the whole file, as of its newest commit, into a new file.
+    #[pyo3(signature = (path, progress=None))]
+    fn backup<'py>(
+        &self,
+        py: Python<'py>,
+        path: &Bound<'py, PyAny>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.open_check()?;
+        jobs::backup(py, &self.database, path, progress)
     }
 
     /// Closes the handle; repeatable. Other handles on the file go on.

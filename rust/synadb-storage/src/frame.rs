@@ -167,6 +167,18 @@ impl Head {
         Some(Self { offset, length, crc, link, flags, time, mark, gap, head_len, front_len })
     }
 
+    /// Bytes of the gap that an unverified head states.
+    #[must_use]
+    pub fn claimed_gap(bytes: &[u8]) -> Option<u64> {
+        let flags = u16::from_le_bytes([*bytes.get(12)?, *bytes.get(13)?]);
+        if flags & GAP == 0 {
+            return Some(0);
+        }
+        let at = HEAD_BYTES + if flags & MARK == 0 { 0 } else { 4 };
+        let word = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(u64::from(u32::from_le_bytes(word)) * EXTENT_ALIGN)
+    }
+
     /// Decodes the frame at `offset` and verifies its front.
     #[must_use]
     pub fn verified(seed: Seed, region: &dyn Region, offset: u64, word: u64) -> Option<Self> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use synadb_storage::StorageError;
+use synadb_types::limits::{FRAME_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -18,6 +19,7 @@ pub enum Error {
     MissingDirectory { path: PathBuf },
     MissingDatabase { path: PathBuf },
     PathIsDirectory { path: PathBuf },
+    Exists { path: PathBuf },
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     DiskFull { path: PathBuf, action: &'static str },
     ReadOnly { path: PathBuf },
@@ -39,6 +41,7 @@ pub enum Error {
     Poisoned { path: PathBuf },
     Unsupported { what: String },
     Interrupted,
+    Cancelled { what: &'static str },
     Conflict { key: String, expected: Option<u64>, now: Option<u64> },
 }
 
@@ -62,6 +65,7 @@ impl Error {
             Self::MissingDirectory { .. } => (-2, "MissingDirectoryError"),
             Self::MissingDatabase { .. } => (-1, "DatabaseMissingError"),
             Self::PathIsDirectory { .. } => (-2, "PathIsDirectoryError"),
+            Self::Exists { .. } => (-2, "DatabaseExistsError"),
             Self::Io { .. } => (-3, "StorageError"),
             Self::DiskFull { .. } => (-3, "DiskFullError"),
             Self::ReadOnly { .. } => (-3, "ReadOnlyError"),
@@ -84,6 +88,7 @@ impl Error {
             Self::Unsupported { .. } => (-16, "UnsupportedError"),
             Self::Conflict { .. } => (-18, "ConflictError"),
             Self::Interrupted => (-17, "KeyboardInterrupt"),
+            Self::Cancelled { .. } => (-19, "CancelledError"),
         }
     }
 
@@ -139,6 +144,9 @@ impl std::fmt::Display for Error {
             Self::PathIsDirectory { path } => {
                 write!(f, "Failed to open database: {}: it is a directory", path.display())
             }
+            Self::Exists { path } => {
+                write!(f, "{}: there is something already; nothing is overwritten", path.display())
+            }
             Self::Io { path, action, source } => {
                 write!(f, "{}: cannot {action}: {source}", path.display())
             }
@@ -178,17 +186,22 @@ impl Error {
             Self::TypeMismatch { key, stored, wanted } => {
                 write!(f, "Type mismatch: key {key:?} holds {stored}, not {wanted}")
             }
-            Self::EmptyKey => write!(f, "Empty key is not allowed"),
-            Self::KeyTooLong { bytes } => write!(f, "Key too long: {bytes} bytes (max 65535)"),
+            Self::EmptyKey => {
+                write!(f, "Empty key is not allowed: a key has 1 to {KEY_BYTES_MAX} bytes of UTF-8")
+            }
+            Self::KeyTooLong { bytes } => write!(
+                f,
+                "Key too long: it has {bytes} bytes of UTF-8, the limit is {KEY_BYTES_MAX}"
+            ),
             Self::ValueTooLarge { key, bytes } => write!(
                 f,
                 "value of key {key:?} has {bytes} bytes, the limit is {}",
-                synadb_types::limits::VALUE_BYTES_MAX
+                VALUE_BYTES_MAX
             ),
             Self::BatchTooLarge { bytes } => write!(
                 f,
                 "the batch takes {bytes} bytes in the log, one commit holds at most {}",
-                synadb_types::limits::FRAME_BYTES_MAX
+                FRAME_BYTES_MAX
             ),
             Self::Locked { path, pid } => {
                 write!(f, "{}: opened for writing by process {pid}", path.display())
@@ -210,6 +223,7 @@ impl Error {
             Self::Unsupported { what } => write!(f, "{what}"),
             Self::Conflict { key, expected, now } => conflict(f, key, *expected, *now),
             Self::Interrupted => write!(f, "interrupted while waiting for another process"),
+            Self::Cancelled { what } => write!(f, "{what} was cancelled; it left nothing behind"),
             // The rest is explained in `fmt`.
             other => write!(f, "{}", other.class()),
         }

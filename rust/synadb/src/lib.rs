@@ -14,13 +14,17 @@ mod glob;
 mod keys;
 mod kv;
 mod original;
+mod progress;
+mod repair;
 mod sections;
 mod tables;
 pub mod value;
 pub mod vector;
 
 pub use config::{Access, DbConfig, Durability, Interrupt, Maintenance, OpenOptions, Settings};
-pub use db::{CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport};
+pub use db::{
+    BackupReport, CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport,
+};
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};
 pub use glob::Pattern;
@@ -28,6 +32,9 @@ pub use kv::{SynaDB, Transaction, WriteBatch};
 pub use original::{
     close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
 };
+pub use progress::Progress;
+pub use repair::{Lost, RepairReport, TableKept, repair};
+pub use synadb_types::limits;
 pub use value::{Value, Value as Atom, ValueRef};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
 

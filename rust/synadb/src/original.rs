@@ -1,4 +1,98 @@
 //! Functions of the original's crate: a process-wide registry by path, and raw tensors.
+//!
+//! The Rust blocks of the original's README on quick start, data types and configuration compile
+//! and run as they stand:
+//!
+//! ```
+//! use synadb::{synadb, Atom, Result};
+//!
+//! fn main() -> Result<()> {
+//! #   let directory = tempfile::tempdir().expect("a directory");
+//! #   std::env::set_current_dir(&directory).expect("enters it");
+//!     // Open or create a database
+//!     let mut db = synadb::new("my_data.db")?;
+//!
+//!     // Write different data types
+//!     db.append("temperature", Atom::Float(23.5))?;
+//!     db.append("count", Atom::Int(42))?;
+//!     db.append("name", Atom::Text("sensor-1".to_string()))?;
+//!     db.append("raw_data", Atom::Bytes(vec![0x01, 0x02, 0x03]))?;
+//!
+//!     // Read values back
+//!     if let Some(temp) = db.get("temperature")? {
+//!         println!("Temperature: {:?}", temp);
+//!     }
+//!
+//!     // Append more values to build history
+//!     db.append("temperature", Atom::Float(24.1))?;
+//!     db.append("temperature", Atom::Float(24.8))?;
+//!
+//!     // Extract history as tensor for ML
+//!     let history = db.get_history_floats("temperature")?;
+//!     println!("Temperature history: {:?}", history); // [23.5, 24.1, 24.8]
+//! #   assert_eq!(history, [23.5, 24.1, 24.8]);
+//!
+//!     // Delete a key
+//!     db.delete("count")?;
+//!     assert!(db.get("count")?.is_none());
+//!
+//!     // List all keys
+//!     let keys = db.keys();
+//!     println!("Keys: {:?}", keys);
+//!
+//!     // Compact to reclaim space
+//!     db.compact()?;
+//!
+//!     // Close (optional - happens on drop)
+//!     db.close()?;
+//!
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Its table of data types:
+//!
+//! ```
+//! # fn main() -> synadb::Result<()> {
+//! # let directory = tempfile::tempdir().expect("a directory");
+//! # let db = synadb::new(directory.path().join("types.db"))?;
+//! use synadb::Atom;
+//!
+//! let values = [
+//!     Atom::Null,
+//!     Atom::Float(23.5),
+//!     Atom::Int(42),
+//!     Atom::Text("sensor-1".to_string()),
+//!     Atom::Bytes(vec![0x01, 0x02, 0x03]),
+//!     Atom::Vector(vec![0.25; 64], 64),
+//! ];
+//! for (number, value) in values.iter().enumerate() {
+//!     db.append(&format!("key/{number}"), value.clone())?;
+//!     assert_eq!(db.get(&format!("key/{number}"))?.as_ref(), Some(value));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! And its configuration:
+//!
+//! ```
+//! # fn main() -> synadb::Result<()> {
+//! # let directory = tempfile::tempdir().expect("a directory");
+//! # std::env::set_current_dir(&directory).expect("enters it");
+//! use synadb::{synadb, DbConfig};
+//!
+//! let config = DbConfig {
+//!     enable_compression: true,   // LZ4 compression for large values
+//!     enable_delta: true,         // Delta encoding for float sequences
+//!     sync_on_write: true,        // fsync after each write (safer but slower)
+//! };
+//!
+//! let db = synadb::with_config("my_data.db", config)?;
+//! # assert_eq!(db.settings().compression, true);
+//! # Ok(())
+//! # }
+//! ```
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;

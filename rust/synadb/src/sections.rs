@@ -101,16 +101,30 @@ impl TableSections<'_> {
     }
 }
 
+/// The header of a checkpoint, if its checksum fits.
+fn header(region: &dyn Region) -> Option<&[u8]> {
+    let header = region.bytes(0, HEADER_BYTES)?;
+    let (covered, crc) = header.split_at(HEADER_BYTES - 4);
+    let format = u16::from_le_bytes([header[8], header[9]]);
+    let fits = header[..8] == MAGIC && format == FORMAT && crc32c(covered).to_le_bytes() == crc;
+    fits.then_some(header)
+}
+
+/// Whose checkpoint it is; the horizon is not known from it.
+pub(crate) fn identity_of(region: &dyn Region) -> Option<Identity> {
+    let header = header(region)?;
+    let database_id = std::array::from_fn(|i| header[16 + i]);
+    let generation = u64::from_le_bytes(std::array::from_fn(|i| header[32 + i]));
+    Some(Identity { database_id, generation, horizon: 0 })
+}
+
 impl Checkpoint {
     /// Reads the header; `None` unless it is whole and belongs to that generation of the database.
     pub fn open(region: Arc<dyn Region>, identity: &Identity) -> Option<Self> {
-        let header = region.bytes(0, HEADER_BYTES)?;
+        let header = header(&*region)?;
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| header[at + i]));
         let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
-        if header[..8] != MAGIC
-            || u16::from_le_bytes([header[8], header[9]]) != FORMAT
-            || crc32c(&header[..HEADER_BYTES - 4]) != half(HEADER_BYTES - 4)
-            || header[16..32] != identity.database_id
+        if header[16..32] != identity.database_id
             || word(32) != identity.generation
             || word(64) >= COUNTER_END
         {

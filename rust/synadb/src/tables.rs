@@ -63,3 +63,59 @@ impl ViewFactory for Components {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::db::Engine;
+    use crate::{OpenOptions, Value};
+
+    /// Makes views once it may: a replay that takes as long as the test wants.
+    struct Held {
+        began: Sender<()>,
+        may_go_on: Mutex<Receiver<()>>,
+    }
+
+    impl ViewFactory for Held {
+        fn create(&self, table: &TableInfo) -> Option<Box<dyn TableView>> {
+            self.began.send(()).ok()?;
+            self.may_go_on.lock().ok()?.recv().ok()?;
+            Components.create(table)
+        }
+
+        fn import(&self, table: &TableInfo, of: &TableSections<'_>) -> Result<Box<dyn TableView>> {
+            Components.import(table, of)
+        }
+
+        fn carry(&self, view: &dyn TableView, of: &TableInfo, to: &mut Rewrite<'_>) -> Result<()> {
+            Components.carry(view, of, to)
+        }
+    }
+
+    #[test]
+    fn defect_20_replay_of_one_file_lets_others_be_opened_and_closed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name| directory.path().join(name);
+        let options = OpenOptions::new();
+        options.open(path("a")).expect("opens").append("k", Value::Null).expect("appends");
+        let ((began, has_begun), (go_on, may_go_on)) = (channel(), channel());
+        let factory = Arc::new(Held { began, may_go_on: Mutex::new(may_go_on) });
+        let replayed = path("a");
+        let replay = thread::spawn(move || {
+            Engine::open(&replayed, &OpenOptions::new(), || factory).map(|handle| handle.close())
+        });
+        has_begun.recv().expect("the replay has begun");
+        let (done, is_done) = channel();
+        let other = path("b");
+        thread::spawn(move || done.send(options.open(other).is_ok_and(|db| db.close().is_ok())));
+        let opened = is_done.recv_timeout(Duration::from_secs(60));
+        go_on.send(()).expect("the replay waits");
+        assert_eq!(opened, Ok(true), "opened and closed during the replay");
+        replay.join().expect("no panic").expect("opens").expect("closes");
+    }
+}

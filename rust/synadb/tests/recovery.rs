@@ -4,12 +4,13 @@ mod common;
 
 use std::path::Path;
 
-use common::frames::{Class, Frame, classes, commits, frames};
+use common::frames::{Class, Frame, classes, commits, frames, log_of};
 use common::model::{Change, Op};
 use common::reads::{Judge, read_all};
 use common::scribe::{Scribe, Stage, stage_at};
 use common::{Note, Open, Random, fast, folder, load, reading, store};
 use synadb::{Error, Value};
+use synadb_storage::frame::SOLE;
 
 const ABSENT: [&str; 3] = ["gone", "late", "after"];
 
@@ -95,7 +96,11 @@ impl Written {
 
     /// Where the last frame ends that lies before a length as a whole, its gap too.
     fn end_of_whole(&self, len: u64) -> u64 {
-        let last = self.frames.iter().rfind(|frame| frame.end() <= len);
+        let is_whole = |frame: &&Frame| match frame.gap {
+            0 => frame.end() <= len,
+            _ => frame.next() <= len,
+        };
+        let last = self.frames.iter().rfind(is_whole);
         last.map_or(8192, Frame::next).min(len)
     }
 
@@ -237,6 +242,33 @@ fn megabytes_behind_the_end_are_dropped_and_reported() {
     assert_eq!((report.tail, report.bytes_dropped, report.commits_dropped), (tail, JUNK, 0));
     assert_eq!(report.commits_replayed, commits(&written.frames));
     drop(reader);
+    written.assert_holds(&path, commits(&written.frames));
+}
+
+/// One place in 65,536 passes the head check: the length that stands there proves nothing.
+#[test]
+fn what_looks_like_the_head_of_a_frame_larger_than_the_file_is_no_frame() {
+    let folder = folder();
+    let path = folder.path().join("log.db");
+    let written = write(&path, false);
+    let tail = written.tail();
+    let mut bytes = written.killed[..tail as usize].to_vec();
+    bytes.resize(tail as usize + 4096, 0);
+    let (log, at, length) = (log_of(&bytes), tail + 64, 60u32 << 20);
+    let word = u64::from(length) | 1 << 32;
+    let mut head = [0; 36];
+    head[..8].copy_from_slice(&word.to_le_bytes());
+    head[12..14].copy_from_slice(&SOLE.to_le_bytes());
+    head[16] = 1;
+    let mut checks = 0..=u16::MAX;
+    let check = checks.find(|check| {
+        head[14..16].copy_from_slice(&check.to_le_bytes());
+        Frame::decode(log.seed(), at, word, &head).is_some()
+    });
+    assert!(check.is_some());
+    bytes[at as usize..at as usize + 36].copy_from_slice(&head);
+    bytes[at as usize + 100] = 1;
+    store(&path, &bytes, None);
     written.assert_holds(&path, commits(&written.frames));
 }
 

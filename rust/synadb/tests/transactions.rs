@@ -290,6 +290,53 @@ fn batches_that_fill_their_extents_side_by_side_lose_nothing() {
 }
 
 #[test]
+fn a_large_batch_is_checked_whole_and_committed_in_pieces_beside_others() {
+    const ROWS: usize = 50_000;
+    let directory = directory();
+    let path = directory.path().join("a.db");
+    let db = fast().open(&path).expect("opens");
+    let store = VectorStore::attach(&db, "v", euclidean(30)).expect("attaches");
+    let keys: Vec<_> = (0..ROWS).map(|row| format!("k{row}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut rows: Vec<f32> = (0..ROWS).flat_map(|row| [row as f32; 30]).collect();
+    rows[ROWS * 30 - 1] = f32::INFINITY;
+    assert!(matches!(store.insert_rows(&keys, &rows), Err(Error::InvalidVector { .. })));
+    assert_eq!((store.len(), db.sequence().expect("open")), (0, 0));
+    rows[ROWS * 30 - 1] = (ROWS - 1) as f32;
+
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                db.append("beside", Value::Int(number)).expect("puts");
+                if number % 50 == 0 {
+                    db.compact().expect("compacts");
+                }
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        assert_eq!(store.insert_rows(&keys, &rows).expect("inserts"), ROWS);
+        assert_eq!(store.insert_rows(&keys, &rows).expect("inserts again"), 0);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let check = |store: &VectorStore| {
+        assert_eq!(store.len(), ROWS);
+        for row in (0..ROWS).step_by(97).chain([ROWS - 1]) {
+            assert_eq!(store.get(keys[row]).expect("open"), Some(vec![row as f32; 30]));
+        }
+        assert_eq!(store.search(&[31_999.1; 30], 1).expect("searches")[0].key, "k31999");
+    };
+    check(&store);
+    assert_eq!(db.verify().expect("open").damage, []);
+    store.close_handle().expect("closes");
+    db.close().expect("closes");
+    let db = fast().open(&path).expect("opens");
+    check(&VectorStore::attach(&db, "v", euclidean(30)).expect("attaches"));
+}
+
+#[test]
 fn space_of_a_refused_batch_is_used_by_the_next_one() {
     let directory = directory();
     let db = fast().open(directory.path().join("a.db")).expect("opens");

@@ -8,6 +8,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 use crate::lock::{FileLocks, Locks};
 use crate::region::{DiskRegion, Region};
 use crate::{Result, StorageError};
@@ -39,11 +42,33 @@ pub trait Directory: Send + Sync {
     /// `Io`.
     fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)>;
 
+    /// As `create_beside`, but with the mode and owner of `model`, where `path` is yet to be.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn create_like(&self, path: &Path, model: &Path) -> Result<(PathBuf, Opened)> {
+        let _ = model;
+        self.create_beside(path)
+    }
+
     /// Puts `from` in the place of `to`, durably.
     ///
     /// # Errors
     /// `Io`.
     fn replace(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Renames `from` to `to`, durably; false, and nothing changed, where `to` names something.
+    ///
+    /// This body is for directories that nobody else changes meanwhile.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn place(&self, from: &Path, to: &Path) -> Result<bool> {
+        if self.inode(to).is_ok() {
+            return Ok(false);
+        }
+        self.replace(from, to).map(|()| true)
+    }
 
     /// Removes a file if it is there.
     ///
@@ -117,6 +142,10 @@ impl Directory for DiskDirectory {
     }
 
     fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)> {
+        self.create_like(path, path)
+    }
+
+    fn create_like(&self, path: &Path, model: &Path) -> Result<(PathBuf, Opened)> {
         loop {
             let mut random = [0; 8];
             getrandom::fill(&mut random)
@@ -128,7 +157,7 @@ impl Directory for DiskDirectory {
             let options = options.read(true).write(true).create_new(true).mode(0o600);
             match options.open(&name) {
                 Ok(file) => {
-                    take_over_mode(&file, path)?;
+                    take_over_mode(&file, model)?;
                     let opened = self.open(&name, true, false)?;
                     return Ok((name, opened));
                 }
@@ -141,6 +170,23 @@ impl Directory for DiskDirectory {
     fn replace(&self, from: &Path, to: &Path) -> Result<()> {
         std::fs::rename(from, to).map_err(|e| StorageError::io("replace the file", e))?;
         self.sync_parent(to)
+    }
+
+    fn place(&self, from: &Path, to: &Path) -> Result<bool> {
+        let renamed = renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
+        let placed = match renamed {
+            Ok(()) => Ok(()),
+            // A second name is refused as well where there is one, on every file system with links.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                std::fs::hard_link(from, to).and_then(|()| std::fs::remove_file(from))
+            }
+            Err(errno) => Err(errno.into()),
+        };
+        match placed {
+            Ok(()) => self.sync_parent(to).map(|()| true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(StorageError::io("put the file in place", error)),
+        }
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
@@ -219,4 +265,39 @@ fn take_over_mode(file: &File, of: &Path) -> Result<()> {
         // Only the superuser may give a file away; the mode then applies to the new owner.
     }
     file.set_permissions(mode).map_err(|e| StorageError::io("keep the file's mode", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn place_moves_once_and_never_replaces() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("target");
+        let place = |content: &[u8]| {
+            let (name, _) = DiskDirectory.create_beside(&target).expect("created");
+            std::fs::write(&name, content).expect("written");
+            let placed = DiskDirectory.place(&name, &target).expect("asked");
+            (placed, name.exists())
+        };
+        assert_eq!(place(b"first"), (true, false));
+        assert_eq!(place(b"second"), (false, true));
+        assert_eq!(std::fs::read(&target).expect("read"), b"first");
+    }
+
+    #[test]
+    fn a_file_gets_the_mode_of_its_model() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = folder.path().join("model");
+        std::fs::write(&model, b"").expect("written");
+        std::fs::set_permissions(&model, std::fs::Permissions::from_mode(0o640)).expect("set");
+        let target = folder.path().join("target");
+        let (name, _) = DiskDirectory.create_like(&target, &model).expect("created");
+        let mode = std::fs::metadata(&name).expect("there").mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        let (name, _) = DiskDirectory.create_beside(&target).expect("created");
+        let mode = std::fs::metadata(&name).expect("there").mode();
+        assert_eq!(mode & 0o7777, 0o600);
+    }
 }

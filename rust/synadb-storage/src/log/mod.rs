@@ -2,10 +2,12 @@
 
 mod reader;
 mod recover;
+mod salvage;
 mod verify;
 mod writer;
 
 pub use reader::{Log, Record};
 pub use recover::{Recovery, Start, recover};
+pub use salvage::{Found, Lost, salvage};
 pub use verify::{Damage, verify};
 pub use writer::{Committed, Shape, Writer};

@@ -92,6 +92,13 @@ impl Region for DiskRegion {
         (offset.checked_add(len as u64)? <= self.len()).then(|| self.map().slice(offset, len))?
     }
 
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(out, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => super::beyond(offset),
+            _ => StorageError::io("read the log", error),
+        })
+    }
+
     #[inline]
     fn load(&self, offset: u64) -> Option<u64> {
         (offset.checked_add(8)? <= self.len()).then(|| self.map().load(offset))?

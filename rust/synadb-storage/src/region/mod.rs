@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::thread::futex;
 
-use crate::Result;
+use crate::{Result, StorageError};
 
 /// Bytes that a log lies in.
 ///
@@ -35,6 +35,16 @@ pub trait Region: Send + Sync {
 
     /// `len` bytes at `offset`, `None` beyond the allocated space.
     fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]>;
+
+    /// Copies what is at `offset` into `out`; on disk also while somebody stores there.
+    ///
+    /// # Errors
+    /// `Corrupt` beyond the file, `Io`.
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let bytes = self.bytes(offset, out.len());
+        out.copy_from_slice(bytes.ok_or_else(|| beyond(offset))?);
+        Ok(())
+    }
 
     /// The word at `offset` (a multiple of 8) with acquire order.
     fn load(&self, offset: u64) -> Option<u64>;
@@ -89,6 +99,10 @@ pub trait Region: Send + Sync {
 
     /// "disk", "memory" or "simulated".
     fn kind(&self) -> &'static str;
+}
+
+fn beyond(offset: u64) -> StorageError {
+    StorageError::corrupt(offset, "bytes behind the end of the file")
 }
 
 /// Waits until `word` is woken or no longer `seen`, at most `timeout`; may also return early.

@@ -133,6 +133,11 @@ impl RowsView {
         Some(Slots { first, count, offset: self.offset(first)? })
     }
 
+    /// Makes room for the keys of so many rows, of several commits to come.
+    pub fn expect_rows(&mut self, rows: usize) {
+        self.keys.expect(rows);
+    }
+
     /// Takes back slots of an extent of their own, nothing in which was committed.
     pub fn spare(&mut self, slots: Slots) {
         self.spares.push(slots);

@@ -250,7 +250,7 @@ impl Trial<'_> {
             *after = shown;
             probe.apply(after);
         }
-        if self.fault.nth % 2 == 0 {
+        if self.fault.nth.is_multiple_of(2) {
             database.kill();
         } else if let Err(error) = database.close() {
             return Err(format!("close: {error}"));

@@ -25,14 +25,14 @@ const MILESTONES: u32 = 2;
 const WORTH_BYTES: u64 = 1 << 20;
 
 /// The checkpoint's file beside the log.
-pub(super) fn path_of(path: &Path) -> PathBuf {
+pub(crate) fn path_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-ckpt");
     PathBuf::from(name)
 }
 
 /// Whether the log holds, where the checkpoint says, the frame that the checkpoint was bound to.
-pub(super) fn fits(log: &Log, start: &Start) -> bool {
+pub(crate) fn fits(log: &Log, start: &Start) -> bool {
     if start.last_frame == 0 {
         return start.position == FRAMES_START && start.link == 0;
     }
@@ -133,13 +133,8 @@ impl Engine {
     }
 }
 
-/// Takes the saved views over.
-pub(super) fn import(
-    checkpoint: &Checkpoint,
-    generation: &Generation,
-    factory: &dyn ViewFactory,
-    views: &mut BTreeMap<TableId, Box<dyn TableView>>,
-) -> StorageResult<()> {
+/// The tables that a checkpoint names, in order of their numbers.
+pub(crate) fn catalog(checkpoint: &Checkpoint) -> StorageResult<Vec<TableInfo>> {
     let catalog = checkpoint.table(0).get(CATALOG).map_err(disposable)?;
     let catalog = catalog.ok_or_else(|| implausible("no catalogue"))?;
     let mut rest = catalog.bytes();
@@ -153,19 +148,33 @@ pub(super) fn import(
         rest = after;
         Some(Some(bytes))
     };
+    let damaged = || implausible("the catalogue");
+    let mut tables: Vec<TableInfo> = Vec::new();
+    while let Some(name) = part().ok_or_else(damaged)? {
+        let payload = part().flatten().ok_or_else(damaged)?;
+        let info = TableInfo::decode(name, payload).ok_or_else(damaged)?;
+        if info.id.0 as usize != tables.len() + 1 {
+            return Err(damaged());
+        }
+        tables.push(info);
+    }
+    Ok(tables)
+}
+
+/// Takes the saved views over.
+pub(super) fn import(
+    checkpoint: &Checkpoint,
+    generation: &Generation,
+    factory: &dyn ViewFactory,
+    views: &mut BTreeMap<TableId, Box<dyn TableView>>,
+) -> StorageResult<()> {
     let milestones = checkpoint.table(0).get(MILESTONES).map_err(disposable)?;
     for entry in milestones.iter().flat_map(|section| section.bytes().chunks_exact(24)) {
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|b| entry[8 * i + b]));
         let (position, sequence, time) = (word(0), word(1), word(2));
         generation.add_milestone(Milestone { position, sequence, time });
     }
-    let damaged = || implausible("the catalogue");
-    while let Some(name) = part().ok_or_else(damaged)? {
-        let payload = part().flatten().ok_or_else(damaged)?;
-        let info = TableInfo::decode(name, payload).ok_or_else(damaged)?;
-        if info.id.0 != generation.tables().count() as u32 + 1 {
-            return Err(damaged());
-        }
+    for info in catalog(checkpoint)? {
         let view = import_view(&info, checkpoint, factory)?;
         let id = info.id;
         generation.add_table(Arc::new(info), view.reader());

@@ -14,7 +14,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
 use synadb_types::limits::{COUNTER_END, SMALL_PAYLOAD_BYTES_MAX};
 
-use super::generation::Milestone;
+use super::generation::Passed;
 use super::open::{Role, load};
 use super::{Engine, Generation, TableInfo};
 use crate::config::{Durability, Terms};
@@ -53,7 +53,7 @@ pub(crate) struct Rewrite<'a> {
     pending: Vec<Carried>,
     pending_bytes: usize,
     /// The frame of the last record that was asked for.
-    last: Option<Milestone>,
+    last: Option<Passed>,
 }
 
 /// A record to be carried over.

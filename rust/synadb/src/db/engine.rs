@@ -13,6 +13,7 @@ use synadb_storage::log::Writer;
 use synadb_types::TableId;
 
 use super::maintenance::Maintainer;
+use super::registry::Place;
 use super::reserve::Owner;
 use super::view::{TableView, ViewFactory};
 use super::{Generation, RecoveryReport};
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Engine {
     pub(super) weak: Weak<Self>,
     pub(super) path: PathBuf,
+    pub(super) place: Place,
     pub(super) directory: Arc<dyn Directory>,
     pub(super) factory: Arc<dyn ViewFactory>,
     pub(super) writes: bool,

@@ -34,6 +34,13 @@ pub(crate) struct Milestone {
     pub time: u64,
 }
 
+/// The frame that a record was found in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed {
+    frame: Milestone,
+    end: u64,
+}
+
 /// Bytes of log for which there is one milestone.
 const MILESTONE_BYTES: u64 = 16 << 10;
 
@@ -130,17 +137,23 @@ impl Generation {
 
     /// As `commit_of`, for records in order of their positions: goes on from `last`, the frame of
     /// the record before.
+    ///
+    /// A frame is read once for all of its records: it may be long, and reading verifies it.
     pub fn commit_behind(
         &self,
-        last: &mut Option<Milestone>,
+        last: &mut Option<Passed>,
         record: &Record<'_>,
     ) -> Result<(u64, u64)> {
         if let Some(origin) = record.origin {
             return Ok(origin);
         }
-        let near = last.filter(|last| {
-            (last.position..last.position + MILESTONE_BYTES).contains(&record.position)
-        });
+        let behind = last.filter(|last| last.frame.position <= record.position);
+        if let Some(Passed { frame, .. }) = behind.filter(|last| record.position < last.end) {
+            return Ok((frame.sequence, frame.time));
+        }
+        let near = behind
+            .map(|last| last.frame)
+            .filter(|frame| record.position < frame.position + MILESTONE_BYTES);
         let start = near.or_else(|| self.milestone_before(record.position));
         let (mut at, mut sequence) = match start {
             Some(milestone) => (milestone.position, milestone.sequence),
@@ -153,7 +166,8 @@ impl Generation {
             sequence += u64::from(!known && head.counts());
             known = false;
             if record.position < head.end() {
-                *last = Some(Milestone { position: at, sequence, time: head.time });
+                let frame = Milestone { position: at, sequence, time: head.time };
+                *last = Some(Passed { frame, end: head.end() });
                 return Ok((sequence, head.time));
             }
             at = head.next();

@@ -1,15 +1,14 @@
 //! A user's handle: an engine, what belongs to the handle alone, and whether it was closed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use synadb_storage::StorageError;
 use synadb_storage::fork;
 
 use super::Engine;
-use super::registry::Registry;
 use super::view::ViewFactory;
 use crate::config::{Access, OpenOptions, Settings, Terms};
 use crate::error::{Error, Result};
@@ -51,7 +50,8 @@ impl Handle {
     ) -> Result<Self> {
         use super::open::{Waiting, patiently};
         let engine = patiently(path, Waiting::NONE, || {
-            Engine::open_in(path, options, Arc::clone(&directory), factory)
+            let place = super::registry::Place::default();
+            Engine::open_in(path, place, options, Arc::clone(&directory), factory)
         })?;
         Ok(Self::new(engine, options))
     }
@@ -64,8 +64,10 @@ impl Handle {
     /// A second handle, for which something else was said.
     pub fn another_with(&self, options: &OpenOptions) -> Result<Self> {
         let engine = Arc::clone(self.open()?);
-        let _registry = Registry::lock();
-        engine.handles.fetch_add(1, Ordering::AcqRel);
+        {
+            let _engines = engine.place.lock();
+            engine.handles.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(Self::new(engine, options))
     }
 
@@ -188,20 +190,19 @@ impl Drop for Handle {
 impl Engine {
     /// Lets go of one handle; with the last one the file is closed.
     pub(super) fn let_go(&self) -> Result<()> {
-        let mut registry = Registry::lock();
+        let mut engines = self.place.lock();
         if self.handles.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(());
         }
-        let key: (PathBuf, bool) = (self.path.clone(), self.writes);
-        let is_known = |known: &std::sync::Weak<Engine>| std::ptr::eq(known.as_ptr(), self);
-        if registry.map().get(&key).is_some_and(is_known) {
-            registry.map().remove(&key);
+        let known = engines.of(self.writes);
+        if std::ptr::eq(known.as_ptr(), self) {
+            *known = Weak::new();
         }
         self.maintainer.stop(self.applied().log.region());
         let result = self.shut_down();
         // Nobody else in this process can open the file before its locks are gone.
         self.locks.store(None);
-        drop(registry);
+        drop(engines);
         result
     }
 }

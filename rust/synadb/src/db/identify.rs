@@ -15,27 +15,24 @@ pub(super) fn identify(
     region: &dyn Region,
     writes: bool,
 ) -> StorageResult<Option<Identity>> {
-    let header = region.len().min(FRAMES_START) as usize;
-    let page = region.bytes(0, header).unwrap_or_default();
-    if page.iter().any(|byte| *byte != 0) {
-        let page = &page[..header.min(PAGE_BYTES as usize)];
-        let (identity, _) = Identity::read(page)?;
-        if region.len() < FRAMES_START + 8 {
-            // Creation allocates more than this before it stores the identity.
-            let reason = "the file ends inside its header".to_owned();
-            return Err(StorageError::Corrupt { offset: region.len(), reason });
+    let is_zero = |end: u64| {
+        let bytes = region.bytes(0, end.min(region.len()) as usize).unwrap_or_default();
+        bytes.iter().all(|byte| *byte == 0)
+    };
+    if !is_zero(region.len()) {
+        // Looked at last: who only reads may be here while another process creates the file.
+        if !is_zero(FRAMES_START) {
+            let identity = read_identity(region)?;
+            if writes && region.load(control::DIR_SYNCED) != Some(1) {
+                settle(path, directory, region, &identity)?;
+            }
+            return Ok(Some(identity));
         }
-        if writes && region.load(control::DIR_SYNCED) != Some(1) {
-            settle(path, directory, region, &identity)?;
-        }
-        return Ok(Some(identity));
+        let reason = "its first 8 KiB are zero, what follows is not".to_owned();
+        return Err(StorageError::NotADatabase { reason });
     }
     if !writes {
         return Ok(None);
-    }
-    if region.bytes(0, region.len() as usize).is_some_and(|all| all.iter().any(|b| *b != 0)) {
-        let reason = "its first 8 KiB are zero, what follows is not".to_owned();
-        return Err(StorageError::NotADatabase { reason });
     }
     let identity = Identity::create()?;
     region.allocate(FRAMES_START + PAGE_BYTES)?;
@@ -58,4 +55,15 @@ fn settle(
     region.sync()?;
     directory.sync_parent(path)?;
     region.publish(control::DIR_SYNCED, 1)
+}
+
+fn read_identity(region: &dyn Region) -> StorageResult<Identity> {
+    let page = region.bytes(0, region.len().min(PAGE_BYTES) as usize).unwrap_or_default();
+    let (identity, _) = Identity::read(page)?;
+    if region.len() < FRAMES_START + 8 {
+        // Creation allocates more than this before it stores the identity.
+        let reason = "the file ends inside its header".to_owned();
+        return Err(StorageError::Corrupt { offset: region.len(), reason });
+    }
+    Ok(identity)
 }

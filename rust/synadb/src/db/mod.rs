@@ -1,5 +1,7 @@
 //! The engine: catalogue, commits, views, checkpoint, compaction.
 
+mod apply;
+mod backup;
 mod catalog;
 mod checkpoint;
 mod commit;
@@ -17,13 +19,17 @@ mod share;
 mod sync;
 mod view;
 
+pub(crate) use apply::TOUCHED;
+pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
-pub(crate) use commit::{Contribution, Op, OwnedOp, TOUCHED, Transaction};
+pub(crate) use checkpoint::{catalog, fits, path_of};
+pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
 pub(crate) use compact::{Carried, Rewrite};
 pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
 pub(crate) use generation::Generation;
 pub(crate) use handle::Handle;
+pub(crate) use registry::resolve;
 pub use report::{RecoveryReport, Stats, TableStats, VerifyReport};
 pub(crate) use reserve::Reserved;
 pub(crate) use view::{Applied, TableView, ViewFactory};

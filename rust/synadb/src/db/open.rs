@@ -18,7 +18,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use super::engine::{Commit, FileLocks};
 use super::identify::identify;
 use super::maintenance::Maintainer;
-use super::registry::{Registry, resolve};
+use super::registry::{Engines, Place, resolve};
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
 use crate::config::{Access, OpenOptions};
@@ -130,29 +130,25 @@ impl Engine {
         };
         let (factory, directory) = (factory(), Arc::new(DiskDirectory));
         patiently(path, wait, || {
-            let mut registry = Registry::lock();
-            if let Some(engine) = Self::join(&mut registry, path, options)? {
+            let place = Place::of(path);
+            let mut engines = place.lock();
+            if let Some(engine) = Self::join(&mut engines, options)? {
                 return Ok((Attempt::Done(engine), 0));
             }
-            let opened = Self::open_in(path, options, Arc::clone(&directory) as _, &factory)?;
+            let directory = Arc::clone(&directory) as _;
+            let opened = Self::open_in(path, place.clone(), options, directory, &factory)?;
             if let Attempt::Done(engine) = &opened.0 {
-                let key = (path.to_owned(), engine.writes);
-                registry.map().insert(key, Arc::downgrade(engine));
+                *engines.of(engine.writes) = Arc::downgrade(engine);
             }
             Ok(opened)
         })
     }
 
     /// The engine of this process that has the file open already, with one handle more.
-    fn join(
-        registry: &mut Registry,
-        path: &Path,
-        options: &OpenOptions,
-    ) -> Result<Option<Arc<Self>>> {
+    fn join(engines: &mut Engines, options: &OpenOptions) -> Result<Option<Arc<Self>>> {
         for writes in [true, false] {
             let joins = options.access == Access::ReadOnly || writes;
-            let known = registry.map().get(&(path.to_owned(), writes)).and_then(Weak::upgrade);
-            if let Some(engine) = known.filter(|_| joins) {
+            if let Some(engine) = engines.of(writes).upgrade().filter(|_| joins) {
                 engine.check_poison()?;
                 if writes && options.access == Access::Exclusive {
                     engine.make_exclusive()?;
@@ -168,6 +164,7 @@ impl Engine {
     /// Attempts to open a file of some directory, known to nobody else in this process.
     pub(super) fn open_in(
         path: &Path,
+        place: Place,
         options: &OpenOptions,
         directory: Arc<dyn Directory>,
         factory: &Arc<dyn ViewFactory>,
@@ -185,6 +182,7 @@ impl Engine {
         let engine = Arc::new_cyclic(|weak| Self {
             weak: Weak::clone(weak),
             path: path.to_owned(),
+            place,
             directory,
             factory: Arc::clone(factory),
             writes,
@@ -402,6 +400,8 @@ fn replay(
         Recovery { tail: commit.writer.tail, synced, ..Recovery::default() }
     } else {
         let found = find_end(log, start, floor, role == Role::Alone, opened.as_ref())?;
+        // A file whose commits contradict each other is left as it is, its torn end too.
+        commit.catch_up(&generation, factory, found.tail)?;
         if role == Role::Alone {
             if found.torn {
                 log.region().zero(found.tail, log.region().len() - found.tail)?;
@@ -409,7 +409,6 @@ fn replay(
             }
             log.region().allocate(found.tail + 8)?;
         }
-        commit.catch_up(&generation, factory, found.tail)?;
         found
     };
     commit.publish(&generation);

@@ -2,32 +2,55 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use synadb_storage::fork;
 
 use super::Engine;
 use crate::error::{Error, Result};
 
-/// Engines by resolved path and whether they may write.
-pub(super) type Open = HashMap<(PathBuf, bool), Weak<Engine>>;
+/// The engines that this process has of one file: the one that writes, the one that only reads.
+#[derive(Default)]
+pub(super) struct Engines {
+    writer: Weak<Engine>,
+    reader: Weak<Engine>,
+}
+
+impl Engines {
+    /// The engine that writes, or the other.
+    pub fn of(&mut self, writes: bool) -> &mut Weak<Engine> {
+        if writes { &mut self.writer } else { &mut self.reader }
+    }
+}
+
+/// A file's place in the registry, which its engines share.
+///
+/// While it is locked the file is neither opened nor closed in this process; other files are.
+#[derive(Clone, Default)]
+pub(super) struct Place(Arc<Mutex<Engines>>);
+
+/// Places by resolved path.
+type Places = HashMap<PathBuf, Place>;
 
 /// One for each fork between the first process and this one: a child may have been forked while
 /// another thread of its parent held the parent's.
-static OPEN: [Mutex<Option<Open>>; FORKS_MAX] = [const { Mutex::new(None) }; FORKS_MAX];
+static PLACES: [Mutex<Option<Places>>; FORKS_MAX] = [const { Mutex::new(None) }; FORKS_MAX];
 const FORKS_MAX: usize = 64;
 
-/// The registry, locked: opening and the last close of a file exclude each other.
-pub(super) struct Registry(MutexGuard<'static, Option<Open>>);
-
-impl Registry {
-    pub fn lock() -> Self {
+impl Place {
+    /// The place of a resolved path.
+    pub fn of(path: &Path) -> Self {
         let forks = usize::try_from(fork::epoch()).unwrap_or(usize::MAX);
-        Self(OPEN[forks.min(FORKS_MAX - 1)].lock().unwrap_or_else(PoisonError::into_inner))
+        let places = &PLACES[forks.min(FORKS_MAX - 1)];
+        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places.get_or_insert_default();
+        // They are handed out under this lock alone: one that nobody has is nobody's.
+        places.retain(|_, place| Arc::strong_count(&place.0) > 1);
+        places.entry(path.to_owned()).or_default().clone()
     }
 
-    pub fn map(&mut self) -> &mut Open {
-        self.0.get_or_insert_default()
+    pub fn lock(&self) -> MutexGuard<'_, Engines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -35,7 +58,7 @@ impl Registry {
 ///
 /// # Errors
 /// What is wrong with the path: no name, no directory, a directory.
-pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     let path_of = || path.to_owned();
     if path.as_os_str().as_encoded_bytes().contains(&0) {
         return Err(Error::InvalidPath { path: path_of(), reason: "it contains NUL".into() });

@@ -1,9 +1,13 @@
 //! What the engine says of itself.
 
+use std::ops::Range;
+
+use arc_swap::Guard;
 use synadb_storage::log::{Damage, Recovery, verify};
 
 use super::Engine;
 use crate::error::Result;
+use crate::progress::Progress;
 
 /// What opening the file found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +29,12 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
+    /// Offsets of the first byte that was dropped and of the first behind; equal where none was.
+    #[must_use]
+    pub fn dropped(&self) -> Range<u64> {
+        self.tail..self.tail + self.bytes_dropped
+    }
+
     pub(super) fn new(found: &Recovery, replayed_from: u64, writes: bool) -> Self {
         Self {
             tail: found.tail,
@@ -77,7 +87,7 @@ pub struct TableStats {
 /// What `verify` found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Bytes of log that were checked.
+    /// Bytes of log that were checked: all, unless the caller ended it.
     pub bytes: u64,
     /// Offset and reason of each damaged place; empty for a good file.
     pub damage: Vec<(u64, String)>,
@@ -86,11 +96,11 @@ pub struct VerifyReport {
 impl Engine {
     /// Sizes and states.
     pub fn stats(&self) -> Result<Stats> {
+        let generation = self.current()?;
         let (checkpointed, tail) = {
             let commit = self.lock_commit()?;
             (commit.checkpointed, commit.writer.tail)
         };
-        let generation = self.current()?;
         let tables = generation
             .tables()
             .map(|table| TableStats { name: table.info.name.clone(), keys: table.live() });
@@ -119,11 +129,21 @@ impl Engine {
     }
 
     /// Checks every byte up to what is visible now.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64) -> bool) -> VerifyReport {
-        let generation = self.generation.load_full();
+    pub fn verify(&self, progress: &mut Progress<'_>) -> Result<VerifyReport> {
+        let generation = Guard::into_inner(self.current()?);
         let tail = generation.visible();
-        let damage = verify(&generation.log, tail, progress);
+        let mut bytes = tail;
+        let damage = verify(&generation.log, tail, &mut |reached| {
+            let goes_on = progress(reached, tail);
+            if !goes_on {
+                bytes = reached;
+            }
+            goes_on
+        });
         let damage = damage.into_iter().map(|Damage { offset, reason }| (offset, reason)).collect();
-        VerifyReport { bytes: tail, damage }
+        if bytes == tail {
+            progress(tail, tail);
+        }
+        Ok(VerifyReport { bytes, damage })
     }
 }

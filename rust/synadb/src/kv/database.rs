@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::config::{DbConfig, OpenOptions, Settings};
 use crate::db::{
-    CompactOptions, CompactionReport, Engine, Handle, RecoveryReport, Stats, VerifyReport,
+    BackupReport, CompactOptions, CompactionReport, Engine, Handle, RecoveryReport, Stats,
+    VerifyReport,
 };
 use crate::error::Result;
+use crate::progress::Progress;
 
 /// An append-only, crash-safe, schema-free store of typed values with their history.
 ///
@@ -148,15 +150,39 @@ impl SynaDB {
     /// # Errors
     /// `Closed`. Damage is not an error here but the answer.
     pub fn verify(&self) -> Result<VerifyReport> {
-        self.verify_with(&mut |_| true)
+        self.verify_with(&mut |_, _| true)
     }
 
-    /// As [`SynaDB::verify`]; `progress` gets the offset reached and stops it by returning false.
+    /// As [`SynaDB::verify`]; a report that `progress` ended says how far it came.
     ///
     /// # Errors
     /// `Closed`.
-    pub fn verify_with(&self, progress: &mut dyn FnMut(u64) -> bool) -> Result<VerifyReport> {
-        Ok(self.handle.open()?.verify(progress))
+    pub fn verify_with(&self, progress: &mut Progress<'_>) -> Result<VerifyReport> {
+        self.handle.open()?.verify(progress)
+    }
+
+    /// Copies the database, as of the newest commit that this handle sees, into a new file.
+    ///
+    /// Others may write meanwhile, through any handle and process. The copy has the same database
+    /// id and every commit with its history, is on the medium when this returns, and stands at
+    /// `path` only once it is whole.
+    ///
+    /// # Errors
+    /// `Exists`: nothing is overwritten. `MissingDirectory`, `DiskFull`, `Io`, `Poisoned`.
+    pub fn backup(&self, path: impl AsRef<Path>) -> Result<BackupReport> {
+        self.backup_with(path, &mut |_, _| true)
+    }
+
+    /// As [`SynaDB::backup`], telling how far it is.
+    ///
+    /// # Errors
+    /// As [`SynaDB::backup`]; `Cancelled` where `progress` says so: nothing is left behind then.
+    pub fn backup_with(
+        &self,
+        path: impl AsRef<Path>,
+        progress: &mut Progress<'_>,
+    ) -> Result<BackupReport> {
+        self.handle.open()?.backup(path.as_ref(), progress)
     }
 
     /// What opening the file found.

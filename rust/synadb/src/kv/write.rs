@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use synadb_storage::record::{IN_EXTENT, RecordKind};
-use synadb_types::limits::{FRAME_BYTES_MAX, INLINE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
+use synadb_types::limits::{
+    DIMENSIONS_MAX, FRAME_BYTES_MAX, INLINE_VALUE_BYTES_MAX, VALUE_BYTES_MAX,
+};
 
 use super::batch::Change;
 use super::seal::Seals;
@@ -24,6 +26,11 @@ fn check_value(key: &str, value: &Encoded<'_>) -> Result<()> {
     let bytes = value.payload.bytes().len();
     if bytes > VALUE_BYTES_MAX {
         return Err(Error::ValueTooLarge { key: key.to_owned(), bytes });
+    }
+    // `Value::Vector` says the number in 16 bits.
+    if let Some(components) = value.components().filter(|count| *count > DIMENSIONS_MAX) {
+        let reason = format!("a vector has at most {DIMENSIONS_MAX} components, got {components}");
+        return Err(Error::InvalidArgument { argument: "value", reason });
     }
     Ok(())
 }
@@ -114,8 +121,9 @@ impl SynaDB {
     /// Appends a value under a key; returns the byte offset of its record.
     ///
     /// # Errors
-    /// `EmptyKey`, `KeyTooLong`, `ValueTooLarge`, `ReadOnly`, `Closed`, `DiskFull`: nothing was
-    /// changed. `Poisoned` after a failed sync.
+    /// `EmptyKey`, `KeyTooLong`, `ValueTooLarge`, `ReadOnly`, `Closed`, `DiskFull`,
+    /// `InvalidArgument` for a vector of more than 65,535 components: nothing was changed.
+    /// `Poisoned` after a failed sync.
     #[expect(clippy::needless_pass_by_value, reason = "the original's signature")]
     pub fn append(&self, key: &str, value: Value) -> Result<u64> {
         if let Value::Vector(vector, dimensions) = &value

@@ -159,6 +159,13 @@ pub(crate) struct Encoded<'a> {
     pub payload: Payload<'a>,
 }
 
+impl Encoded<'_> {
+    /// Number of components where it is a vector.
+    pub fn components(&self) -> Option<usize> {
+        (self.tag == VECTOR).then(|| self.payload.bytes().len() / size_of::<f32>())
+    }
+}
+
 /// Bytes of a payload, without an allocation where they fit into a word.
 pub(crate) enum Payload<'a> {
     Word([u8; 8]),

@@ -1,7 +1,5 @@
 //! Putting rows into their slots, and describing them for their records.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use synadb_index::inverse_norm;
 use synadb_storage::checksum::crc32c;
 use synadb_storage::extent::{ROW_BYTES, Row};
@@ -14,11 +12,6 @@ use crate::value::DTYPE_F32;
 
 /// Bytes of vectors that are checked, summed and stored while they are in the cache.
 const CACHED_BYTES: usize = 256 << 10;
-/// Bytes of one store where another thread does the rest: fewer and larger ones are faster.
-const STORED_BYTES: usize = 1 << 20;
-/// From so many bytes on a second thread stores the rows while this one checks and sums them: a
-/// store is a copy into the page cache, which takes about as long.
-const SHARED_BYTES_MIN: usize = 4 << 20;
 
 /// Rows as their records describe them.
 pub(super) type Payloads = Vec<[u8; ROW_BYTES]>;
@@ -32,48 +25,37 @@ impl VectorStore {
         slots: Slots,
         payloads: &mut Payloads,
     ) -> Result<()> {
-        let dimensions = usize::from(self.config.dimensions);
-        let shared = size_of_val(rows) >= SHARED_BYTES_MIN;
-        let block_bytes = if shared { STORED_BYTES } else { CACHED_BYTES };
-        let per_block = (block_bytes / stride(self.config.row_bytes()) as usize).max(1);
-        let blocks = || {
-            let rows = rows.chunks(per_block * dimensions).zip(names.chunks(per_block));
-            rows.enumerate().map(|(number, (rows, names))| {
-                let first = number * per_block;
-                (self.part_of(slots, first), names, rows)
-            })
-        };
         let mut padded = Vec::new();
-        if !shared {
-            return blocks().try_for_each(|(slots, names, rows)| {
-                self.describe(names, rows, slots, payloads)?;
-                self.store(region, rows, slots, &mut padded)
-            });
+        let mut done = 0;
+        for (names, rows) in self.blocks(names, rows, CACHED_BYTES) {
+            let slots = self.part_of(slots, done);
+            self.describe(names, rows, slots, payloads)?;
+            self.store(region, rows, slots, &mut padded)?;
+            done += names.len();
         }
-        let refused = AtomicBool::new(false);
-        let wanted = || !refused.load(Ordering::Relaxed);
-        std::thread::scope(|scope| {
-            let storing = scope.spawn(|| {
-                blocks()
-                    .take_while(|_| wanted())
-                    .try_for_each(|(slots, _, rows)| self.store(region, rows, slots, &mut padded))
-            });
-            let described = blocks()
-                .try_for_each(|(slots, names, rows)| self.describe(names, rows, slots, payloads));
-            refused.store(described.is_err(), Ordering::Relaxed);
-            let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            described.and(stored)
-        })
+        Ok(())
+    }
+
+    /// Rows with their names, in blocks of about so many bytes.
+    pub(super) fn blocks<'a>(
+        &self,
+        names: &'a [&'a str],
+        rows: &'a [f32],
+        bytes: usize,
+    ) -> impl Iterator<Item = (&'a [&'a str], &'a [f32])> {
+        let count = (bytes / stride(self.config.row_bytes()) as usize).max(1);
+        names.chunks(count).zip(rows.chunks(count * usize::from(self.config.dimensions)))
     }
 
     /// The slots from the given one on.
-    fn part_of(&self, slots: Slots, from: usize) -> Slots {
+    pub(super) fn part_of(&self, slots: Slots, from: usize) -> Slots {
         let offset = slots.offset + from as u64 * stride(self.config.row_bytes());
         let from = from as u32;
         Slots { first: slots.first + from, count: slots.count - from, offset }
     }
 
-    fn describe(
+    /// Describes rows; fails at the first that is not finite.
+    pub(super) fn describe(
         &self,
         names: &[&str],
         rows: &[f32],
@@ -103,7 +85,7 @@ impl VectorStore {
     }
 
     /// Stores a block of rows; `padded` is scratch space.
-    fn store(
+    pub(super) fn store(
         &self,
         region: &dyn Region,
         rows: &[f32],

@@ -1,6 +1,7 @@
 //! Vector stores: a collection of one vector a key, searched exactly.
 
 mod batch;
+mod bulk;
 mod config;
 mod fill;
 mod search;

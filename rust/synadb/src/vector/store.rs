@@ -262,6 +262,6 @@ impl VectorStore {
     /// # Errors
     /// `Closed`.
     pub fn verify(&self) -> Result<VerifyReport> {
-        Ok(self.handle.open()?.verify(&mut |_| true))
+        self.handle.open()?.verify(&mut |_, _| true)
     }
 }

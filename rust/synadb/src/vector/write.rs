@@ -1,9 +1,9 @@
 //! Writing vectors: the row into its extent, then the record that commits it.
 
 use std::sync::Arc;
-use synadb_index::first_non_finite;
 
-use synadb_storage::extent::OPEN;
+use synadb_index::first_non_finite;
+use synadb_storage::extent::{OPEN, ROW_BYTES};
 use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
 use synadb_types::limits::ROWS_MAX;
@@ -11,8 +11,7 @@ use synadb_types::limits::ROWS_MAX;
 use super::VectorStore;
 use super::fill::Payloads;
 use crate::collection::{RowsView, Slots, reservation, stride};
-use crate::config::Durability;
-use crate::db::{Engine, Generation, Op, TOUCHED, TableInfo, TableKind, Transaction};
+use crate::db::{Engine, Op, TOUCHED, TableInfo, TableKind, Transaction};
 use crate::error::{Error, Result};
 use crate::keys;
 
@@ -21,8 +20,9 @@ const FIRST_ROWS: u32 = 16;
 const EXTENT_BYTES_MAX: u64 = 16 << 20;
 /// Rows of so many bytes get an extent of their own, filled while others write.
 const APART_BYTES_MIN: u64 = 64 << 10;
-/// Bytes of records of one commit.
-const COMMIT_BYTES: usize = 32 << 20;
+/// Bytes of rows for which space is reserved at once.
+const RESERVED_BYTES_MAX: usize = 1 << 30;
+
 impl VectorStore {
     /// Stores a vector under a key; a key that is there gets the new one.
     ///
@@ -48,10 +48,12 @@ impl VectorStore {
         self.insert_rows(keys, &vectors.concat())
     }
 
-    /// Stores many vectors, row-major; several commits beyond 32 MiB of records.
+    /// Stores many vectors, row-major; several commits beyond 1 MiB of records, which is about
+    /// 14,000 rows.
     ///
     /// # Errors
-    /// As [`VectorStore::insert`]; what was committed before stays.
+    /// As [`VectorStore::insert`]; an input that is refused changes nothing, after a failure of the
+    /// medium what was committed before stays.
     pub fn insert_rows(&self, keys: &[&str], rows: &[f32]) -> Result<usize> {
         let engine = self.handle.writable()?;
         let dimensions = usize::from(self.config.dimensions);
@@ -59,25 +61,25 @@ impl VectorStore {
             return Err(unequal(keys.len(), rows.len() / dimensions));
         }
         keys.iter().try_for_each(|key| keys::check(key))?;
-        // Of one commit the rows are checked while they are in the cache, before it is written.
-        if bytes_of(keys) > COMMIT_BYTES || keys.len() < 16 {
+        let bytes = size_of_val(rows) as u64;
+        // Others are checked while they are in the cache, on their way into space of their own.
+        if bytes <= APART_BYTES_MIN || bytes > RESERVED_BYTES_MAX as u64 {
             self.check_finite(keys, rows)?;
         }
-        let mut new = 0;
-        let (mut keys, mut rows) = (keys, rows);
-        while !keys.is_empty() {
-            let mut bytes = 0;
-            let fits = |key: &&&str| {
-                bytes += key.len() + 64;
-                bytes <= COMMIT_BYTES
-            };
-            let count = keys.iter().take_while(fits).count().max(1);
-            let (now, later) = keys.split_at(count);
-            let (now_rows, later_rows) = rows.split_at(count * dimensions);
-            new += self.insert_piece(engine, now, now_rows)?;
-            (keys, rows) = (later, later_rows);
+        if keys.len() as u64 * stride(self.config.row_bytes()) < APART_BYTES_MIN {
+            return self.insert_few(engine, keys, rows);
         }
-        Ok(new)
+        let mut pieces = self.blocks(keys, rows, RESERVED_BYTES_MAX);
+        pieces.try_fold(0, |new, (keys, rows)| Ok(new + self.insert_apart(engine, keys, rows)?))
+    }
+
+    /// One commit, under the write lock.
+    fn insert_few(&self, engine: &Engine, keys: &[&str], rows: &[f32]) -> Result<usize> {
+        engine.transact(&self.handle.terms, self.handle.terms.durability, |transaction| {
+            let table = self.table_info(transaction)?;
+            let payloads = self.place(transaction, table.id, keys, rows)?;
+            self.append_rows(transaction, table.id, keys, &payloads)
+        })
     }
 
     pub(super) fn check_finite(&self, keys: &[&str], rows: &[f32]) -> Result<()> {
@@ -103,47 +105,13 @@ impl VectorStore {
         Ok(info)
     }
 
-    /// One commit; returns how many keys are new.
-    fn insert_piece(&self, engine: &Engine, keys: &[&str], rows: &[f32]) -> Result<usize> {
-        let terms = &self.handle.terms;
-        if keys.len() as u64 * stride(self.config.row_bytes()) < APART_BYTES_MIN {
-            return engine.transact(terms, terms.durability, |transaction| {
-                let table = self.table_info(transaction)?;
-                let payloads = self.place(transaction, table.id, keys, rows)?;
-                self.append_rows(transaction, table.id, keys, &payloads)
-            });
-        }
-        let reserved = engine.transact(terms, Durability::Process, |transaction| {
-            let table = self.table_info(transaction)?;
-            let slots = self.own_slots(transaction, table.id, keys.len())?;
-            Ok((Arc::clone(transaction.generation()), slots))
-        });
-        let (generation, slots) = reserved?;
-        let mut payloads = Payloads::with_capacity(keys.len());
-        let filled = self.fill(generation.log.region(), (keys, rows), slots, &mut payloads);
-        if let Err(error) = filled {
-            self.give_back(engine, &generation, slots)?;
-            return Err(error);
-        }
-        engine.transact(terms, terms.durability, |transaction| {
-            let table = self.table_info(transaction)?;
-            if !Arc::ptr_eq(transaction.generation(), &generation) {
-                // A compaction has moved the file on, and what was filled lies in the old one.
-                let slots = self.own_slots(transaction, table.id, keys.len())?;
-                payloads.clear();
-                self.fill(transaction.log().region(), (keys, rows), slots, &mut payloads)?;
-            }
-            self.append_rows(transaction, table.id, keys, &payloads)
-        })
-    }
-
     /// Appends the records of rows that are in place; returns how many keys are new.
-    fn append_rows(
+    pub(super) fn append_rows(
         &self,
         transaction: &mut Transaction<'_>,
         table: TableId,
         keys: &[&str],
-        payloads: &Payloads,
+        payloads: &[[u8; ROW_BYTES]],
     ) -> Result<usize> {
         let hashes: Vec<u64> = keys.iter().map(|key| transaction.hash(key.as_bytes())).collect();
         let mut previous = Vec::with_capacity(keys.len());
@@ -214,7 +182,7 @@ impl VectorStore {
     }
 
     /// Slots in an extent of their own, for the caller alone.
-    fn own_slots(
+    pub(super) fn own_slots(
         &self,
         transaction: &mut Transaction<'_>,
         table: TableId,
@@ -228,19 +196,6 @@ impl VectorStore {
         let reservation = reservation(self.config.row_bytes(), first, wanted as u32);
         let offset = transaction.reserve(table, &reservation, 0)?;
         Ok(Slots { first, count: reservation.rows, offset })
-    }
-
-    /// Slots that were not filled go to whoever comes next.
-    fn give_back(&self, engine: &Engine, generation: &Arc<Generation>, slots: Slots) -> Result<()> {
-        engine.transact(&self.handle.terms, Durability::Process, |transaction| {
-            let table = self.table_info(transaction)?;
-            if Arc::ptr_eq(transaction.generation(), generation)
-                && let Some(view) = transaction.view::<RowsView>(table.id)
-            {
-                view.spare(slots);
-            }
-            Ok(())
-        })
     }
 
     /// First row of the next extent.
@@ -318,7 +273,7 @@ impl VectorStore {
 }
 
 /// Bytes of the records of so many keys, as commits are measured.
-fn bytes_of(keys: &[&str]) -> usize {
+pub(super) fn bytes_of(keys: &[&str]) -> usize {
     keys.iter().map(|key| key.len() + 64).sum()
 }
 

@@ -1,0 +1,134 @@
+//! Taking frames into the views: own commits, those of other processes, and those of a replay.
+
+use std::sync::Arc;
+
+use synadb_storage::frame::{Head, Records};
+use synadb_storage::log::Record;
+use synadb_storage::record::RecordKind;
+use synadb_storage::{Result as StorageResult, StorageError};
+
+use super::engine::Commit;
+use super::view::{Applied, ViewFactory};
+use super::{Generation, TableInfo};
+
+/// Keys of a commit that are looked up at once.
+pub(crate) const TOUCHED: usize = 32;
+
+impl Commit {
+    /// Applies every record of a verified frame.
+    pub fn apply(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        head: &Head,
+    ) -> StorageResult<()> {
+        let log = &generation.log;
+        let mut records = Records::of(head, log.region()).map(|(position, raw)| {
+            let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
+            let record = record.ok_or_else(|| cannot_follow(position))?;
+            let hash = generation.hash(record.key);
+            Ok(Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap })
+        });
+        if head.is_sole() {
+            return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
+        }
+        let mut group: Vec<Applied<'_>> = Vec::with_capacity(TOUCHED);
+        loop {
+            group.clear();
+            for applied in records.by_ref().take(TOUCHED) {
+                group.push(applied?);
+            }
+            if group.is_empty() {
+                return Ok(());
+            }
+            for applied in &group {
+                if let Some(view) = self.views.get(&applied.record.table) {
+                    view.touch(applied.hash);
+                }
+            }
+            for applied in &group {
+                self.apply_one(generation, factory, applied)?;
+            }
+        }
+    }
+
+    fn apply_one(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        applied: &Applied<'_>,
+    ) -> StorageResult<()> {
+        let record = &applied.record;
+        let fits = if record.kind == RecordKind::Table {
+            self.add_table(generation, factory, record).is_some()
+        } else {
+            self.views.get_mut(&record.table).is_some_and(|view| view.apply(applied))
+        };
+        if fits { Ok(()) } else { Err(cannot_follow(record.position)) }
+    }
+
+    fn add_table(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        record: &Record<'_>,
+    ) -> Option<()> {
+        let info = TableInfo::decode(record.key, record.payload().ok()?)?;
+        let expected = generation.tables().count() as u32 + 1;
+        if info.id.0 != expected || generation.table(&info.name).is_some() {
+            return None;
+        }
+        let view = factory.create(&info)?;
+        generation.add_table(Arc::new(info.clone()), view.reader());
+        self.views.insert(info.id, view);
+        Some(())
+    }
+
+    /// Makes everything that was applied visible.
+    pub fn publish(&mut self, generation: &Generation) {
+        for (id, view) in &mut self.views {
+            view.publish();
+            if let Some(table) = generation.table_by_id(*id) {
+                table.set_live(view.live());
+            }
+        }
+        generation.publish(self.writer.tail, self.writer.sequence);
+    }
+
+    /// Applies the frames from the writer's tail up to `end`.
+    pub fn catch_up(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        end: u64,
+    ) -> StorageResult<()> {
+        while self.writer.tail < end {
+            let at = self.writer.tail;
+            let head = generation.log.frame(at)?;
+            let head = head.ok_or_else(|| StorageError::corrupt(at, "a frame vanished"))?;
+            self.apply(generation, factory, &head)?;
+            self.step_over(generation, &head);
+        }
+        self.publish(generation);
+        Ok(())
+    }
+
+    /// Moves the writer behind a frame that was applied.
+    pub fn step_over(&mut self, generation: &Generation, head: &Head) {
+        self.unsaved_bytes += u64::from(head.length);
+        let writer = &mut self.writer;
+        writer.tail = head.next();
+        writer.link = head.crc;
+        writer.last_frame = head.offset;
+        writer.time = head.time;
+        writer.marked = writer.marked.max(head.mark);
+        if head.counts() {
+            writer.sequence += 1;
+        }
+        generation.note(head, writer.sequence);
+    }
+}
+
+fn cannot_follow(position: u64) -> StorageError {
+    StorageError::corrupt(position, "a record that cannot follow")
+}

@@ -1,0 +1,175 @@
+//! Large batches: space is reserved at once, filled without the write lock, committed in pieces.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use synadb_storage::region::Region;
+
+use super::VectorStore;
+use super::fill::Payloads;
+use super::write::bytes_of;
+use crate::collection::{RowsView, Slots, stride};
+use crate::config::Durability;
+use crate::db::{Engine, Generation};
+use crate::error::Result;
+
+/// Bytes of records of one commit: the write lock is held for as long as they take.
+const COMMIT_BYTES: usize = 1 << 20;
+/// From so many bytes on a second thread stores the rows, while this one checks and sums them and
+/// commits what is stored: a store is a copy into the page cache, which takes about as long.
+const SHARED_BYTES_MIN: usize = 4 << 20;
+/// Bytes of one store there: fewer and larger ones are faster.
+const STORED_BYTES: usize = 1 << 20;
+
+/// A batch on its way.
+struct Bulk<'a> {
+    keys: &'a [&'a str],
+    rows: &'a [f32],
+    /// Where they are stored.
+    generation: Arc<Generation>,
+    payloads: Payloads,
+}
+
+impl VectorStore {
+    /// Stores rows in an extent of their own; returns how many keys are new.
+    ///
+    /// All rows are checked before the first is committed.
+    pub(super) fn insert_apart(
+        &self,
+        engine: &Engine,
+        keys: &[&str],
+        rows: &[f32],
+    ) -> Result<usize> {
+        let terms = &self.handle.terms;
+        let reserved = engine.transact(terms, Durability::Process, |transaction| {
+            let table = self.table_info(transaction)?;
+            let slots = self.own_slots(transaction, table.id, keys.len())?;
+            Ok((Arc::clone(transaction.generation()), slots))
+        });
+        let (generation, slots) = reserved?;
+        let payloads = Payloads::with_capacity(keys.len());
+        let mut bulk = Bulk { keys, rows, generation, payloads };
+        let region = bulk.generation.log.shared_region();
+        if size_of_val(rows) < SHARED_BYTES_MIN {
+            let filled = self.fill(&*region, (keys, rows), slots, &mut bulk.payloads);
+            return match filled {
+                Ok(()) => self.commit_pieces(engine, &bulk, |_| true),
+                Err(error) => self.give_back(engine, &bulk.generation, slots).and(Err(error)),
+            };
+        }
+        let refused = AtomicBool::new(false);
+        let (stored, progress) = channel();
+        std::thread::scope(|scope| {
+            let storing = scope.spawn(|| self.store_all(&*region, rows, slots, &refused, stored));
+            let described = self.describe(keys, rows, slots, &mut bulk.payloads);
+            refused.store(described.is_err(), Ordering::Relaxed);
+            let committed = described
+                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows)));
+            let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if refused.load(Ordering::Relaxed) {
+                self.give_back(engine, &bulk.generation, slots)?;
+            }
+            stored.and(committed)
+        })
+    }
+
+    /// Stores all rows, telling after each block how many are there.
+    fn store_all(
+        &self,
+        region: &dyn Region,
+        rows: &[f32],
+        slots: Slots,
+        refused: &AtomicBool,
+        stored: Sender<usize>,
+    ) -> Result<()> {
+        let dimensions = usize::from(self.config.dimensions);
+        let count = (STORED_BYTES / stride(self.config.row_bytes()) as usize).max(1);
+        let (mut done, mut padded) = (0, Vec::new());
+        for block in rows.chunks(count * dimensions) {
+            if refused.load(Ordering::Relaxed) {
+                break;
+            }
+            self.store(region, block, self.part_of(slots, done), &mut padded)?;
+            done += block.len() / dimensions;
+            if stored.send(done).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the rows in order; `stored` waits until so many are in place, false if they will
+    /// never be.
+    fn commit_pieces(
+        &self,
+        engine: &Engine,
+        bulk: &Bulk<'_>,
+        stored: impl Fn(usize) -> bool,
+    ) -> Result<usize> {
+        let terms = &self.handle.terms;
+        let (mut done, mut new) = (0, 0);
+        while done < bulk.keys.len() {
+            let count = rows_of_a_commit(&bulk.keys[done..]);
+            if !stored(done + count) {
+                break;
+            }
+            let is_last = done + count == bulk.keys.len();
+            let durability = if is_last { terms.durability } else { Durability::Process };
+            new += engine.transact(terms, durability, |transaction| {
+                let table = self.table_info(transaction)?.id;
+                let keys = &bulk.keys[done..done + count];
+                if Arc::ptr_eq(transaction.generation(), &bulk.generation) {
+                    if done == 0
+                        && let Some(view) = transaction.view::<RowsView>(table)
+                    {
+                        view.expect_rows(bulk.keys.len());
+                    }
+                    let payloads = &bulk.payloads[done..done + count];
+                    return self.append_rows(transaction, table, keys, payloads);
+                }
+                // A compaction has moved the file on, and what was filled lies in the old one.
+                let dimensions = usize::from(self.config.dimensions);
+                let rows = &bulk.rows[done * dimensions..(done + count) * dimensions];
+                let slots = self.own_slots(transaction, table, count)?;
+                let mut payloads = Payloads::with_capacity(count);
+                self.fill(transaction.log().region(), (keys, rows), slots, &mut payloads)?;
+                self.append_rows(transaction, table, keys, &payloads)
+            })?;
+            done += count;
+        }
+        Ok(new)
+    }
+
+    /// Slots that were not filled go to whoever comes next.
+    fn give_back(&self, engine: &Engine, generation: &Arc<Generation>, slots: Slots) -> Result<()> {
+        engine.transact(&self.handle.terms, Durability::Process, |transaction| {
+            let table = self.table_info(transaction)?;
+            if Arc::ptr_eq(transaction.generation(), generation)
+                && let Some(view) = transaction.view::<RowsView>(table.id)
+            {
+                view.spare(slots);
+            }
+            Ok(())
+        })
+    }
+}
+
+fn reaches(progress: &Receiver<usize>, rows: usize) -> bool {
+    while let Ok(stored) = progress.recv() {
+        if stored >= rows {
+            return true;
+        }
+    }
+    false
+}
+
+/// How many of the first keys commit together.
+fn rows_of_a_commit(keys: &[&str]) -> usize {
+    let mut bytes = 0;
+    let fits = |key: &&&str| {
+        bytes += bytes_of(std::slice::from_ref(*key));
+        bytes <= COMMIT_BYTES
+    };
+    keys.iter().take_while(fits).count().max(1)
+}
