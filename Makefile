@@ -6,6 +6,7 @@ SHELL := bash
 export RUSTUP_AUTO_INSTALL := 0
 PYTHON := .venv/bin/python
 CRASH_ROUNDS ?= 200
+CRASH_STATES ?= 100000
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
@@ -15,7 +16,7 @@ help:
 	@echo "make demo          set up and run the main job on the shipped data"
 	@echo "make test          set up and run the tests, Rust and Python"
 	@echo "make check         formatting, lints, types, documentation"
-	@echo "make crash         kill a writing process CRASH_ROUNDS times (200)"
+	@echo "make crash         CRASH_STATES power cuts (100000), CRASH_ROUNDS kills (200)"
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"
@@ -52,6 +53,8 @@ check: setup
 	$(PYTHON) -m mypy.stubtest synadb._native
 
 crash: setup
+	SYNADB_CRASH_STATES=$(CRASH_STATES) \
+		cargo test -p synadb --lib --locked crash_tests::parts -- --nocapture
 	SYNADB_CRASH_ROUNDS=$(CRASH_ROUNDS) $(PYTHON) -m pytest -q -n0 tests/crash
 
 fuzz:

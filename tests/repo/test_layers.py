@@ -41,6 +41,7 @@ MAY_USE = {
     "tables": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "repair": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "original": LEAVES | ENGINE | ROOMS | COMPONENTS,
+    "crash_tests": LEAVES | ENGINE | COMPONENTS | {"tables"},
 }
 """Modules of the crate synadb that one of its modules may use."""
 

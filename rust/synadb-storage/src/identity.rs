@@ -34,6 +34,10 @@ impl Identity {
     /// `Io` where the system has no randomness.
     pub fn create() -> Result<Self> {
         let mut database_id = [0; 16];
+        #[cfg(feature = "simulation")]
+        if let Some(database_id) = crate::simulation::seeded::database_id() {
+            return Ok(Self { database_id, generation: 0, horizon: 0 });
+        }
         getrandom::fill(&mut database_id)
             .map_err(|error| StorageError::io("draw a database id", error.into()))?;
         Ok(Self { database_id, generation: 0, horizon: 0 })

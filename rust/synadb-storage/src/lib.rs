@@ -15,6 +15,8 @@ pub mod lock;
 pub mod log;
 pub mod record;
 pub mod region;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod varint;
 
 pub use error::{Result, StorageError};

@@ -5,6 +5,8 @@
 
 mod collection;
 mod config;
+#[cfg(test)]
+mod crash_tests;
 mod db;
 pub mod distance;
 pub mod error;

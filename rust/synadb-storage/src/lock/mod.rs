@@ -1,9 +1,13 @@
 //! Locks of a file: who has it open, who writes, who syncs.
 
 mod file;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod write;
 
 pub use file::FileLocks;
+#[cfg(feature = "simulation")]
+pub use simulated::SimulatedLocks;
 pub use write::{Patience, WriteLock, is_wanted, wait_until_wanted};
 
 use std::sync::atomic::Ordering;

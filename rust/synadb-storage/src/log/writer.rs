@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use synadb_types::limits::COUNTER_END;
+
 use super::Log;
 use crate::frame::{Encoder, Head, Image, Plan, next_offset};
 use crate::{Result, StorageError};
@@ -67,7 +69,9 @@ impl Writer {
     /// An encoder for the next frame.
     pub fn encoder<'a>(&mut self, log: &Log, shape: Shape) -> Encoder<'a> {
         let mark = if shape.synced > self.marked { shape.synced } else { 0 };
-        self.encoder_at(log, shape, now_us().max(self.time + 1), mark, false)
+        // A clock that is far out must leave room for the times of later frames.
+        let now = now_us().min(COUNTER_END / 2);
+        self.encoder_at(log, shape, now.max(self.time + 1), mark, false)
     }
 
     /// An encoder for a frame of records that compaction carries over.
@@ -151,6 +155,10 @@ fn grow(log: &Log, needed: u64) -> Result<()> {
 /// Microseconds since 1970 by the system's clock, which may jump.
 #[must_use]
 pub fn now_us() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(time) = crate::simulation::seeded::now_us() {
+        return time;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))

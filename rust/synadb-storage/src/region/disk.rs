@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{Region, map::Map};
 use crate::{Result, StorageError};
@@ -139,25 +139,26 @@ impl Region for DiskRegion {
         if len <= have {
             return Ok(());
         }
-        loop {
-            match fallocate(&self.file, FallocateFlags::empty(), have, len - have) {
-                Ok(()) => return self.announce(len),
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP) => {
-                    // No real allocation here: written zeros are what comes nearest.
-                    self.write_zeros(have, len - have)?;
-                    return self.announce(len);
-                }
-                // A failed call may have grown the file; the length announced stays as it was,
-                // and the next attempt allocates from there again.
-                Err(errno) => return Err(StorageError::errno("grow the log", errno)),
+        let grown =
+            retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), have, len - have));
+        match grown {
+            Ok(()) => self.announce(len),
+            Err(Errno::OPNOTSUPP) => {
+                // No real allocation here: written zeros are what comes nearest.
+                self.write_zeros(have, len - have)?;
+                self.announce(len)
             }
+            // A failed call may have grown the file; the length announced stays as it was,
+            // and the next attempt allocates from there again.
+            Err(errno) => Err(StorageError::errno("grow the log", errno)),
         }
     }
 
     fn zero(&self, offset: u64, len: u64) -> Result<()> {
         self.writable()?;
-        match fallocate(&self.file, FallocateFlags::ZERO_RANGE, offset, len) {
+        let zeroed =
+            retry_on_intr(|| fallocate(&self.file, FallocateFlags::ZERO_RANGE, offset, len));
+        match zeroed {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP) => self.write_zeros(offset, len),
             Err(errno) => Err(StorageError::errno("zero what was cut", errno)),
@@ -171,7 +172,9 @@ impl Region for DiskRegion {
     }
 
     fn sync(&self) -> Result<()> {
-        fdatasync(&self.file).map_err(|errno| StorageError::errno("sync the log", errno))
+        // A signal is no failure of the medium, and must not poison the file.
+        retry_on_intr(|| fdatasync(&self.file))
+            .map_err(|errno| StorageError::errno("sync the log", errno))
     }
 
     fn refresh(&self) -> Result<u64> {

@@ -1,11 +1,17 @@
-//! The one seam through which a log is changed: a body on disk and one in memory.
+//! The one seam through which a log is changed: a body on disk, one in memory, one to crash.
 
 mod disk;
 mod map;
 mod memory;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 pub use disk::DiskRegion;
 pub use memory::MemoryRegion;
+#[cfg(feature = "simulation")]
+pub(crate) use simulated::SimulatedFile;
+#[cfg(feature = "simulation")]
+pub use simulated::SimulatedRegion;
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -91,7 +97,7 @@ pub trait Region: Send + Sync {
     /// `Io`.
     fn refresh(&self) -> Result<u64>;
 
-    /// "disk" or "memory".
+    /// "disk", "memory" or "simulated".
     fn kind(&self) -> &'static str;
 }
 

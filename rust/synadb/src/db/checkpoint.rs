@@ -47,8 +47,9 @@ pub(crate) fn fits(log: &Log, start: &Start) -> bool {
 }
 
 impl Engine {
-    /// Saves the views as they are now.
+    /// Saves the views as they are now, with what other processes have committed.
     pub fn checkpoint(&self) -> Result<()> {
+        self.current()?;
         let mut commit = self.lock_commit()?;
         let generation = self.generation.load_full();
         self.write_checkpoint(&mut commit, &generation)

@@ -200,11 +200,16 @@ impl Engine {
             self.register_beforehand(&created)?;
             old.log.region().publish(control::SUPERSEDED, 1)?;
             self.directory.replace(&temporary, &self.path)?;
-            created.region.publish(control::DIR_SYNCED, 1)?;
+            if created.region.publish(control::DIR_SYNCED, 1).is_err() {
+                // The next open makes the name durable once more.
+            }
             Ok(rewrite)
         });
         let (skipped, bytes_after) = finished.map_err(|error| {
-            if self.directory.remove(&temporary).is_err() {
+            if self.directory.inode(&self.path).is_ok_and(|inode| inode == created.inode) {
+                // The new file has the name, but perhaps not for long: neither may be written to.
+                self.poison();
+            } else if self.directory.remove(&temporary).is_err() {
                 // The next open for writing removes it.
             }
             self.failure(error)

@@ -40,14 +40,35 @@ impl Handle {
         Self { first, options: options.clone(), terms, read_only, closed }
     }
 
+    /// Opens a file of a directory that is not the file system, of which the registry does not know.
+    #[cfg(test)]
+    pub fn open_in(
+        path: &Path,
+        options: &OpenOptions,
+        directory: Arc<dyn synadb_storage::directory::Directory>,
+        factory: &Arc<dyn ViewFactory>,
+    ) -> Result<Self> {
+        use super::open::{Waiting, patiently};
+        let engine = patiently(path, Waiting::NONE, || {
+            let place = super::registry::Place::default();
+            Engine::open_in(path, place, options, Arc::clone(&directory), factory)
+        })?;
+        Ok(Self::new(engine, options))
+    }
+
     /// A second handle like this one, which is closed on its own.
     pub fn another(&self) -> Result<Self> {
+        self.another_with(&self.options)
+    }
+
+    /// A second handle, for which something else was said.
+    pub fn another_with(&self, options: &OpenOptions) -> Result<Self> {
         let engine = Arc::clone(self.open()?);
         {
             let _engines = engine.place.lock();
             engine.handles.fetch_add(1, Ordering::AcqRel);
         }
-        Ok(Self::new(engine, &self.options))
+        Ok(Self::new(engine, options))
     }
 
     pub fn is_closed(&self) -> bool {

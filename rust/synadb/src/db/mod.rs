@@ -9,6 +9,7 @@ mod compact;
 mod engine;
 mod generation;
 mod handle;
+mod identify;
 mod maintenance;
 mod open;
 mod registry;

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use synadb_storage::control;
 use synadb_storage::directory::{Directory, DiskDirectory, Opened};
-use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
+use synadb_storage::identity::{FRAMES_START, Identity};
 use synadb_storage::lock::{LockKind, Locks};
 use synadb_storage::log::{Log, Recovery, Start, Writer, recover};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::{Commit, FileLocks};
+use super::identify::identify;
 use super::maintenance::Maintainer;
 use super::registry::{Engines, Place, resolve};
 use super::sync::Syncing;
@@ -276,11 +277,6 @@ pub(super) fn open_registered(
     };
     let loaded = load(path, directory, factory, opened, role).map_err(fail)?;
     let region = loaded.generation.log.region();
-    if writes && region.load(control::DIR_SYNCED).unwrap_or(0) == 0 {
-        // Whoever put the file there died before its name was durable.
-        directory.sync_parent(path).map_err(fail)?;
-        region.publish(control::DIR_SYNCED, 1).map_err(fail)?;
-    }
     if alone {
         directory.remove_stale(path).map_err(fail)?;
         announce_holder(region).map_err(fail)?;
@@ -335,48 +331,6 @@ fn announce_holder(region: &dyn Region) -> StorageResult<()> {
     region.publish(control::HOLDER, control::holder_word())?;
     region.publish(control::POISONED, 0)?;
     region.publish(control::SUPERSEDED, 0)
-}
-
-/// Reads the identity, and writes one where the file is new.
-fn identify(
-    path: &Path,
-    directory: &dyn Directory,
-    region: &dyn Region,
-    writes: bool,
-) -> StorageResult<Option<Identity>> {
-    let is_zero = |end: u64| {
-        let bytes = region.bytes(0, end.min(region.len()) as usize).unwrap_or_default();
-        bytes.iter().all(|byte| *byte == 0)
-    };
-    if !is_zero(region.len()) {
-        // Looked at last: who only reads may be here while another process creates the file.
-        if !is_zero(FRAMES_START) {
-            return read_identity(region).map(Some);
-        }
-        let reason = "its first 8 KiB are zero, what follows is not".to_owned();
-        return Err(StorageError::NotADatabase { reason });
-    }
-    if !writes {
-        return Ok(None);
-    }
-    let identity = Identity::create()?;
-    region.allocate(FRAMES_START + PAGE_BYTES)?;
-    region.store(0, &identity.page())?;
-    region.sync()?;
-    directory.sync_parent(path)?;
-    region.publish(control::DIR_SYNCED, 1)?;
-    Ok(Some(identity))
-}
-
-fn read_identity(region: &dyn Region) -> StorageResult<Identity> {
-    let page = region.bytes(0, region.len().min(PAGE_BYTES) as usize).unwrap_or_default();
-    let (identity, _) = Identity::read(page)?;
-    if region.len() < FRAMES_START + 8 {
-        // Creation allocates more than this before it stores the identity.
-        let reason = "the file ends inside its header".to_owned();
-        return Err(StorageError::Corrupt { offset: region.len(), reason });
-    }
-    Ok(identity)
 }
 
 /// Who opens a file: alone, beside other writers, or only to look.

@@ -1,7 +1,7 @@
 //! Syncing: one for all who wait for it, threads and processes.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use synadb_storage::control;
@@ -60,14 +60,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Returns once everything visible now is on the medium.
+    /// Returns once everything visible now is on the medium, whoever committed it.
     pub fn sync_all(&self) -> Result<()> {
         if !self.writes {
             return Ok(());
         }
         self.check_poison()?;
-        let generation = self.generation.load_full();
-        self.sync_to(&generation, generation.visible())
+        let generation = Arc::clone(&*self.current()?);
+        let mut end = generation.visible();
+        if self.is_shared() {
+            // A commit in progress keeps this process from applying what others have written.
+            end = published_end(&generation.log, end);
+        }
+        self.sync_to(&generation, end)
     }
 
     /// Syncs under the lock that all processes share, or waits for one that covers `end`.

@@ -1,5 +1,8 @@
 //! The other seam: opening, replacing and removing files.
 
+#[cfg(feature = "simulation")]
+mod simulated;
+
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +14,9 @@ use rustix::io::Errno;
 use crate::lock::{FileLocks, Locks};
 use crate::region::{DiskRegion, Region};
 use crate::{Result, StorageError};
+
+#[cfg(feature = "simulation")]
+pub use simulated::SimulatedDirectory;
 
 /// A file that was opened: its bytes and, where it can be locked, its locks.
 pub struct Opened {
@@ -223,24 +229,27 @@ impl Directory for DiskDirectory {
     }
 
     fn remove_stale(&self, path: &Path) -> Result<()> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-        let prefixes =
-            ["", "-ckpt"].map(|middle| format!("{}{middle}{TEMPORARY}", name.to_string_lossy()));
+        let Some(parent) = path.parent() else { return Ok(()) };
         let entries = std::fs::read_dir(parent);
         for entry in entries.map_err(|e| StorageError::io("list the directory", e))?.flatten() {
-            let file_name = entry.file_name();
-            let file_name = file_name.to_string_lossy();
-            let is_ours = |prefix: &String| {
-                file_name.strip_prefix(prefix.as_str()).is_some_and(|rest| {
-                    rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit())
-                })
-            };
-            if prefixes.iter().any(is_ours) {
+            if is_stale(path, &entry.path()) {
                 self.remove(&entry.path())?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether `file` has a name that only a process that died while it wrote `database` leaves.
+fn is_stale(database: &Path, file: &Path) -> bool {
+    let (Some(name), Some(file_name)) = (database.file_name(), file.file_name()) else {
+        return false;
+    };
+    let (name, file_name) = (name.to_string_lossy(), file_name.to_string_lossy());
+    ["", "-ckpt"].iter().any(|middle| {
+        let rest = file_name.strip_prefix(&format!("{name}{middle}{TEMPORARY}"));
+        rest.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    })
 }
 
 fn inode_of(file: &File) -> Result<(u64, u64)> {

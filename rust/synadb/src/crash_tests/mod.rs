@@ -1,0 +1,16 @@
+//! Crash evidence: random work on a simulated medium, power cuts at any point of it, four deep.
+//!
+//! After each power cut the file opens, holds every commit that was acknowledged as synced, whole
+//! commits only, in their order, and nothing of a future that was lost. Kills, failures and jumps
+//! of the clock stand beside them. `SYNADB_CRASH_STATES` says how many states are made.
+
+mod clock;
+mod database;
+mod faults;
+mod model;
+mod parts;
+mod regressions;
+mod sabotage;
+mod states;
+mod trace;
+mod workload;
