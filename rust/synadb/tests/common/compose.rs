@@ -85,7 +85,7 @@ impl<'a> Composer<'a> {
         }
         let len = (self.writer.tail + 8).next_multiple_of(4096) as usize;
         let region = self.log.region();
-        // Or the first writer stores the identity again, to which a made-up row may point.
+        // Else the first writer stores the identity again, to which a made-up row may point.
         region.publish(control::DIR_SYNCED, 1).expect("published");
         // Of what was synced only the fronts are verified when the file is opened.
         if self.random.below(3) > 0 {
