@@ -44,14 +44,17 @@ pub(super) fn identify(
 
 /// Makes identity and name durable before the first commit is acknowledged.
 ///
-/// Who created the file, or put it in the place of another, may have died before it did so.
+/// Who created the file, or put it in the place of another, may have died before it did so. What a
+/// power cut left of a page that no frame follows is stored again; else it is damage, and stays.
 fn settle(
     path: &Path,
     directory: &dyn Directory,
     region: &dyn Region,
     identity: &Identity,
 ) -> StorageResult<()> {
-    region.store(0, &identity.page())?;
+    if region.load(FRAMES_START) == Some(0) {
+        region.store(0, &identity.page())?;
+    }
     region.sync()?;
     directory.sync_parent(path)?;
     region.publish(control::DIR_SYNCED, 1)
