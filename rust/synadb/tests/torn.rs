@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use synadb::{Durability, Error, OpenOptions, Value};
+use synadb_storage::control;
 use synadb_storage::directory::{Directory, DiskDirectory};
 use synadb_storage::identity::{FRAMES_START, Identity};
 use synadb_storage::log::{Log, Shape, Writer};
@@ -18,6 +19,8 @@ fn a_torn_file_whose_commits_make_no_sense_is_left_as_it_is() {
     let identity = Identity { database_id: [7; 16], generation: 0, horizon: 0 };
     opened.region.allocate(FRAMES_START + 4096).expect("room");
     opened.region.store(0, &identity.page()).expect("stored");
+    // Else opening would first make the name of the file durable, and say so in page 1.
+    opened.region.publish(control::DIR_SYNCED, 1).expect("published");
     let log = Log::new(Arc::clone(&opened.region), identity);
     let mut writer = Writer::new(FRAMES_START, 0, 0, 0, 0);
     let mut encoder = writer.encoder(&log, Shape { records: 1, ..Shape::default() });
