@@ -22,11 +22,7 @@ pub(super) fn identify(
     if !is_zero(region.len()) {
         // Looked at last: who only reads may be here while another process creates the file.
         if !is_zero(FRAMES_START) {
-            let identity = read_identity(region)?;
-            if writes && region.load(control::DIR_SYNCED) != Some(1) {
-                settle(path, directory, region, &identity)?;
-            }
-            return Ok(Some(identity));
+            return read_identity(region).map(Some);
         }
         let reason = "its first 8 KiB are zero, what follows is not".to_owned();
         return Err(StorageError::NotADatabase { reason });
@@ -46,7 +42,9 @@ pub(super) fn identify(
 ///
 /// Who created the file, or put it in the place of another, may have died before it did so. What a
 /// power cut left of a page that no frame follows is stored again; else it is damage, and stays.
-fn settle(
+///
+/// Called once the file is known to be good: one that is refused stays as it is.
+pub(super) fn settle(
     path: &Path,
     directory: &dyn Directory,
     region: &dyn Region,

@@ -16,7 +16,7 @@ use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::{Commit, FileLocks};
-use super::identify::identify;
+use super::identify::{identify, settle};
 use super::maintenance::Maintainer;
 use super::registry::{Engines, Place, resolve};
 use super::sync::Syncing;
@@ -277,6 +277,9 @@ pub(super) fn open_registered(
     };
     let loaded = load(path, directory, factory, opened, role).map_err(fail)?;
     let region = loaded.generation.log.region();
+    if writes && region.load(control::DIR_SYNCED) != Some(1) {
+        settle(path, directory, region, loaded.generation.log.identity()).map_err(fail)?;
+    }
     if alone {
         directory.remove_stale(path).map_err(fail)?;
         announce_holder(region).map_err(fail)?;
