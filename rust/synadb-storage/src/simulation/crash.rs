@@ -1,9 +1,9 @@
 //! What a power cut leaves: for any point of a medium's log, media that it could become.
 //!
 //! Since a file's last sync each of its pages may or may not have been written, as it stood behind
-//! any store, or in parts of 64 bytes, or of 8, that each stand as of another store. A length is
-//! one that the file had since its last sync, or one on the way of its growth. Of what was done to
-//! names since the directory's last sync a first part is there.
+//! any store, or in parts of 64 bytes, or of 8 behind page 0, that each stand as of another store. A
+//! length is one that the file had since its last sync, or one on the way of its growth. Of what was
+//! done to names since the directory's last sync a first part is there.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -10,6 +10,8 @@ use crate::region::Region;
 
 const PATH: &str = "a";
 const STATES: usize = 300;
+/// Of the words that are looked at: behind page 0, which is torn in larger parts.
+const AT: u64 = 4096;
 
 fn crash(medium: &Arc<Medium>, position: usize, random: &mut Random) -> Arc<Medium> {
     let mut walk = Walk::new(medium);
@@ -17,13 +19,13 @@ fn crash(medium: &Arc<Medium>, position: usize, random: &mut Random) -> Arc<Medi
     walk.state(random).expect("memory for a state")
 }
 
-/// The first two words of the file in each of many crash states, `None` where it is too short.
+/// Two words of the file in each of many crash states, `None` where it is too short.
 fn words_left(medium: &Arc<Medium>, position: usize) -> BTreeSet<Option<(u64, u64)>> {
     let mut random = Random::new(1);
     let words = |left: Arc<Medium>| {
         let region =
             SimulatedDirectory::new(&left).open(Path::new(PATH), false, false).ok()?.region;
-        Some((region.load(0)?, region.load(8)?))
+        Some((region.load(AT)?, region.load(AT + 8)?))
     };
     (0..STATES).map(|_| words(crash(medium, position, &mut random))).collect()
 }
@@ -41,10 +43,10 @@ fn file() -> (Arc<Medium>, SimulatedDirectory, Arc<dyn Region>) {
 #[test]
 fn what_was_synced_is_left_and_the_rest_in_any_version() {
     let (medium, _directory, region) = file();
-    region.publish(0, 1).expect("stored");
+    region.publish(AT, 1).expect("stored");
     region.sync().expect("synced");
-    region.publish(8, 2).expect("stored");
-    region.publish(0, 3).expect("stored");
+    region.publish(AT + 8, 2).expect("stored");
+    region.publish(AT, 3).expect("stored");
     let position = medium.position();
     let all = [(1, 0), (1, 2), (3, 2), (3, 0)].map(Some);
     assert_eq!(words_left(&medium, position), BTreeSet::from(all));
@@ -55,7 +57,7 @@ fn what_was_synced_is_left_and_the_rest_in_any_version() {
 #[test]
 fn a_word_is_never_torn_and_a_store_of_two_is() {
     let (medium, _directory, region) = file();
-    region.store(0, &[0xff; 16]).expect("stored");
+    region.store(AT, &[0xff; 16]).expect("stored");
     let left = words_left(&medium, medium.position());
     let all = [(0, 0), (u64::MAX, 0), (0, u64::MAX), (u64::MAX, u64::MAX)].map(Some);
     assert_eq!(left, BTreeSet::from(all));
@@ -66,7 +68,7 @@ fn a_name_is_left_once_its_directory_was_synced() {
     let medium = Medium::new();
     let directory = SimulatedDirectory::new(&medium);
     let region = directory.open(Path::new(PATH), true, true).expect("created").region;
-    region.allocate(4096).expect("allocated");
+    region.allocate(8192).expect("allocated");
     region.sync().expect("synced");
     assert_eq!(words_left(&medium, medium.position()), BTreeSet::from([None, Some((0, 0))]));
     directory.sync_parent(Path::new(PATH)).expect("synced");
@@ -76,11 +78,11 @@ fn a_name_is_left_once_its_directory_was_synced() {
 #[test]
 fn a_replaced_file_is_the_old_or_the_new_one() {
     let (medium, directory, region) = file();
-    region.publish(0, 1).expect("stored");
+    region.publish(AT, 1).expect("stored");
     region.sync().expect("synced");
     let (temporary, created) = directory.create_beside(Path::new(PATH)).expect("created");
-    created.region.allocate(4096).expect("allocated");
-    created.region.publish(0, 2).expect("stored");
+    created.region.allocate(8192).expect("allocated");
+    created.region.publish(AT, 2).expect("stored");
     created.region.sync().expect("synced");
     directory.replace(&temporary, Path::new(PATH)).expect("replaced");
     let position = medium.position();
