@@ -10,8 +10,8 @@ use crate::region::Region;
 
 const PATH: &str = "a";
 const STATES: usize = 300;
-/// Of the words that are looked at: behind page 0, which is torn in larger parts.
-const AT: u64 = 4096;
+/// Of the words that are looked at: behind page 0, torn in larger parts, and the control words.
+const AT: u64 = 5120;
 
 fn crash(medium: &Arc<Medium>, position: usize, random: &mut Random) -> Arc<Medium> {
     let mut walk = Walk::new(medium);
