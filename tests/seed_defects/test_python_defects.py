@@ -204,9 +204,11 @@ CALLS: dict[str, Callable[[SynaDB], object]] = {
     "stats": lambda db: db.stats(),
     "verify": lambda db: db.verify(),
     "recovery": lambda db: db.recovery(),
+    "backup": lambda db: db.backup("copy.db"),
     "enter": lambda db: db.__enter__(),
 }
-OPEN_OR_CLOSED = {"close", "closed", "path"}
+OPEN_OR_CLOSED = {"close", "closed", "path", "repair"}
+"""What a closed handle answers as well; `repair` is of the class."""
 
 
 @pytest.mark.parametrize("call", CALLS)
