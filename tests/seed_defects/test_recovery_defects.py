@@ -303,6 +303,8 @@ def test_defect_22_recovery_reports_what_it_kept_and_what_it_dropped(killed: Pat
         "torn": True,
         "commits_dropped": 29,
         "bytes_dropped": end - frames[20].offset,
+        "dropped_from": frames[20].offset,
+        "dropped_to": end,
         "needs_recovery": False,
     }
 
