@@ -22,12 +22,13 @@ impl Commit {
         factory: &dyn ViewFactory,
         head: &Head,
     ) -> StorageResult<()> {
-        let log = &generation.log;
+        let (log, visible) = (&generation.log, generation.visible());
         let mut records = Records::of(head, log.region()).map(|(position, raw)| {
             let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
             let record = record.ok_or_else(|| cannot_follow(position))?;
             let hash = generation.hash(record.key);
-            Ok(Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap })
+            let (gap_start, gap) = (head.gap_start(), head.gap);
+            Ok(Applied { log, record, hash, gap_start, gap, visible })
         });
         if head.is_sole() {
             return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
