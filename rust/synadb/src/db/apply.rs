@@ -87,13 +87,14 @@ impl Commit {
 
     /// Makes everything that was applied visible.
     pub fn publish(&mut self, generation: &Generation) {
-        for (id, view) in &mut self.views {
-            view.publish();
+        self.views.values_mut().for_each(|view| view.publish());
+        generation.publish(self.writer.tail, self.writer.sequence);
+        // Who counts and then reads finds as many keys, or those of a later commit.
+        for (id, view) in &self.views {
             if let Some(table) = generation.table_by_id(*id) {
                 table.set_live(view.live());
             }
         }
-        generation.publish(self.writer.tail, self.writer.sequence);
     }
 
     /// Applies the frames from the writer's tail up to `end`.
