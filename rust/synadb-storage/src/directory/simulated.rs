@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Directory, Opened, TEMPORARY, is_stale};
+use super::{Directory, Opened, TEMPORARY, is_temporary_of, is_unfinished};
 use crate::lock::SimulatedLocks;
 use crate::region::SimulatedRegion;
 use crate::simulation::{Event, Medium, Operation, Process, State, Verdict};
@@ -124,7 +124,9 @@ impl Directory for SimulatedDirectory {
 
     fn remove_stale(&self, path: &Path) -> Result<()> {
         for name in self.medium.names() {
-            if is_stale(path, &name) {
+            if is_temporary_of(path, &name)
+                && self.head(&name).is_ok_and(|head| is_unfinished(&head))
+            {
                 self.remove(&name)?;
             }
         }

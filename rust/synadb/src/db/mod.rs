@@ -29,7 +29,7 @@ pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
 pub(crate) use generation::Generation;
 pub(crate) use handle::Handle;
-pub(crate) use registry::resolve;
+pub(crate) use registry::{resolve, resolve_database};
 pub use report::{RecoveryReport, Stats, TableStats, VerifyReport};
 pub(crate) use reserve::Reserved;
 pub(crate) use view::{Applied, TableView, ViewFactory};

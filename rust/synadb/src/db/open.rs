@@ -18,7 +18,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use super::engine::{Commit, FileLocks};
 use super::identify::{identify, settle};
 use super::maintenance::Maintainer;
-use super::registry::{Engines, Place, resolve};
+use super::registry::{Engines, Place, resolve_database};
 use super::sync::Syncing;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
@@ -113,7 +113,7 @@ impl Engine {
         options: &OpenOptions,
         factory: impl FnOnce() -> Arc<dyn ViewFactory>,
     ) -> Result<Handle> {
-        let path = resolve(path)?;
+        let path = resolve_database(path)?;
         let engine = Self::join_or_open(&path, options, factory)?;
         Ok(Handle::new(engine, options))
     }

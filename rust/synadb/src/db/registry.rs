@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use synadb_storage::directory::is_reserved;
 use synadb_storage::fork;
 
 use super::Engine;
@@ -52,6 +53,20 @@ impl Place {
     pub fn lock(&self) -> MutexGuard<'_, Engines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As [`resolve`], for a file that is, or is to be, a database.
+///
+/// # Errors
+/// As `resolve`; `InvalidPath` for a name of the files beside a database, which come and go.
+pub(crate) fn resolve_database(path: &Path) -> Result<PathBuf> {
+    let resolved = resolve(path)?;
+    if is_reserved(&resolved) {
+        let reason = "names that end in '-ckpt', or in '-tmp-' and 16 hexadecimal digits, are kept \
+                      for the files beside a database, which it replaces and removes";
+        return Err(Error::InvalidPath { path: path.to_owned(), reason: reason.to_owned() });
+    }
+    Ok(resolved)
 }
 
 /// Resolves a path once, so that a later change of the working directory changes nothing.
