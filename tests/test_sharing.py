@@ -217,3 +217,51 @@ def test_without_a_thread_the_lock_is_given_back_at_once(path: Path, maintenance
         for n in range(100):
             db.put("a", n)
         assert other.ask("db.put('b', 1) > 0, len(db.history('a'))") == "(True, 100)"
+
+
+def test_regression_without_memory_for_a_thread_writes_go_on_and_let_others_write(
+    path: Path,
+) -> None:
+    program = textwrap.dedent(
+        """
+        import os, resource, sys, threading, synadb
+
+        def threads():
+            tasks = os.listdir("/proc/self/task")
+            names = [open(f"/proc/self/task/{task}/comm").read() for task in tasks]
+            return sum(name.startswith("synadb-maint") for name in names)
+
+        def put_all():
+            for n in range(2000):
+                db.put("k", n)
+            print(threads(), flush=True)
+
+        db = synadb.SynaDB(sys.argv[1], sync_on_write=False)
+        db.put("k", 0)
+        # What the thread that opened the file leaves of its stack would do for another.
+        threading.stack_size(1 << 20)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        # A thread wants a stack of 2 MiB.
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), before[1]))
+        put_all()
+        sys.stdin.readline()
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        put_all()
+        """
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "0\n"
+        with SynaDB(path, lock_timeout=20) as db:
+            db.put("other", 1)
+            assert db["k"] == 1999
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "1\n"
+    assert child.returncode == 0

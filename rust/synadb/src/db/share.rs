@@ -101,8 +101,9 @@ impl Engine {
         // Somebody must be there to give it back later.
         let may_keep = durability == Durability::Process && self.maintenance == Maintenance::Thread;
         let time = commit.writer.time;
-        if commit.write.is_worth_keeping(region, time) && may_keep {
-            return self.maintainer.watch(self);
+        let is_kept = commit.write.is_worth_keeping(region, time) && may_keep;
+        if is_kept && self.maintainer.watch(self) {
+            return Ok(());
         }
         let locks = self.locks()?;
         commit.write.release(&*locks.0, region).map_err(|e| self.failure(e))
