@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use arc_swap::ArcSwapOption;
 use synadb_storage::directory::is_reserved;
 use synadb_storage::fork;
 
@@ -33,18 +34,37 @@ pub(super) struct Place(Arc<Mutex<Engines>>);
 /// Places by resolved path.
 type Places = HashMap<PathBuf, Place>;
 
-/// One for each fork between the first process and this one: a child may have been forked while
-/// another thread of its parent held the parent's.
-static PLACES: [Mutex<Option<Places>>; FORKS_MAX] = [const { Mutex::new(None) }; FORKS_MAX];
-const FORKS_MAX: usize = 64;
+/// The places of one process.
+struct OfProcess {
+    /// Forks between the first process and this one.
+    epoch: u64,
+    places: Mutex<Places>,
+}
+
+/// Those of this process, or of the one that forked it until the first file is opened here.
+static PLACES: ArcSwapOption<OfProcess> = ArcSwapOption::const_empty();
+
+/// The places of this process: a child may have been forked while another thread of its parent
+/// held the parent's, so it begins anew, without a lock.
+fn of_process() -> Arc<OfProcess> {
+    let epoch = fork::epoch();
+    loop {
+        let found = PLACES.load_full();
+        if let Some(ours) = found.as_ref().filter(|found| found.epoch == epoch) {
+            return Arc::clone(ours);
+        }
+        // Never dropped: that thread may have left the parent's half changed.
+        std::mem::forget(found.clone());
+        let places = Mutex::default();
+        PLACES.compare_and_swap(&found, Some(Arc::new(OfProcess { epoch, places })));
+    }
+}
 
 impl Place {
     /// The place of a resolved path.
     pub fn of(path: &Path) -> Self {
-        let forks = usize::try_from(fork::epoch()).unwrap_or(usize::MAX);
-        let places = &PLACES[forks.min(FORKS_MAX - 1)];
-        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = places.get_or_insert_default();
+        let process = of_process();
+        let mut places = process.places.lock().unwrap_or_else(PoisonError::into_inner);
         // They are handed out under this lock alone: one that nobody has is nobody's.
         places.retain(|_, place| Arc::strong_count(&place.0) > 1);
         places.entry(path.to_owned()).or_default().clone()
