@@ -391,6 +391,7 @@ impl Database {
     fn compact<'py>(&self, py: Python<'py>, skip_damaged: bool) -> PyResult<Bound<'py, PyDict>> {
         let database = self.database.clone();
         let options = synadb::CompactOptions { skip_damaged };
+        answered(py.detach(|| database.check_no_own_transaction()))?;
         let report = on_worker(py, move |_| database.compact_with(&options))?;
         reports::compaction(py, &answered(report)?)
     }
