@@ -261,3 +261,13 @@ def test_regression_checkpoint_that_fails_does_not_fail_the_write(path: Path) ->
         assert in_its_place.is_file()
     with SynaDB(path) as db:
         assert (db.get_many(db), db.recovery()["replayed_from"] > 8192) == (list(range(100)), True)
+
+
+def test_regression_refresh_of_a_removed_file_says_that_it_is_missing(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("k", 1)
+    with SynaDB(path, access="read_only") as reader:
+        path.unlink()
+        with pytest.raises(synadb.DatabaseMissingError):
+            reader.refresh()
+        assert reader["k"] == 1

@@ -5,7 +5,7 @@ mod beside;
 mod simulated;
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct Opened {
     pub locks: Option<Box<dyn Locks>>,
     /// Device and inode.
     pub inode: (u64, u64),
+    /// Whether it was not there before.
+    pub created: bool,
 }
 
 /// Ways to reach files beside each other.
@@ -137,19 +139,33 @@ const INCOHERENT: [(u64, &str); 9] = [
 
 impl Directory for DiskDirectory {
     fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened> {
-        let open = |create| {
-            OpenOptions::new().read(true).write(write).create(create).truncate(false).open(path)
-        };
+        let options = || OpenOptions::new().read(true).write(write).clone();
+        let fail = |error| StorageError::io("open the file", error);
         loop {
-            let file = open(create).map_err(|e| StorageError::io("open the file", e))?;
-            let lock_file = open(false).map_err(|e| StorageError::io("open the file", e))?;
+            let (file, created) = match options().open(path) {
+                Err(error) if create && error.kind() == ErrorKind::NotFound => {
+                    match options().create_new(true).open(path) {
+                        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                            (options().create(true).open(path).map_err(fail)?, false)
+                        }
+                        created => (created.map_err(fail)?, true),
+                    }
+                }
+                opened => (opened.map_err(fail)?, false),
+            };
+            let lock_file = match options().open(path) {
+                // Who created it could not go on and took it away.
+                Err(error) if create && error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.map_err(fail)?,
+            };
             let (first, second) = (inode_of(&file)?, inode_of(&lock_file)?);
-            if first == second && self.inode(path)? == first {
+            if first == second && self.inode(path).is_ok_and(|inode| inode == first) {
                 let region = Arc::new(DiskRegion::open(file, write)?);
                 return Ok(Opened {
                     region,
                     locks: Some(Box::new(FileLocks::new(lock_file))),
                     inode: first,
+                    created,
                 });
             }
         }
@@ -175,7 +191,7 @@ impl Directory for DiskDirectory {
                     let opened = self.open(&name, true, false)?;
                     return Ok((name, opened));
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StorageError::io("create a temporary file", error)),
             }
         }
@@ -198,16 +214,14 @@ impl Directory for DiskDirectory {
         };
         match placed {
             Ok(()) => self.sync_parent(to).map(|()| true),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(StorageError::io("put the file in place", error)),
         }
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
         match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove a file", e))
-            }
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(StorageError::io("remove a file", e)),
             _ => Ok(()),
         }
     }
@@ -246,7 +260,7 @@ impl Directory for DiskDirectory {
         let look = |error| StorageError::io("look at the file", error);
         // A pipe would never answer.
         if !std::fs::metadata(path).map_err(look)?.is_file() {
-            return Err(look(std::io::ErrorKind::InvalidInput.into()));
+            return Err(look(ErrorKind::InvalidInput.into()));
         }
         let mut head = Vec::with_capacity(TELLING_BYTES);
         let file = File::open(path).map_err(look)?;

@@ -1,6 +1,7 @@
 //! Opening a file: create, lock, recover, replay.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -265,9 +266,13 @@ pub(super) fn open_registered(
             },
             _ => writes,
         };
-        // Between opening and locking a compaction may have put a new file there.
-        if directory.inode(path).map_err(fail)? == opened.inode {
-            break (opened, alone);
+        // Between opening and locking a compaction may have put a new file there, and who created
+        // the file may have taken it away.
+        match directory.inode(path) {
+            Ok(inode) if inode == opened.inode => break (opened, alone),
+            Ok(_) => {}
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(fail(error)),
         }
     };
     let role = match (writes, alone) {
@@ -297,24 +302,29 @@ pub(super) fn open_registered(
 }
 
 fn open_file(path: &Path, directory: &dyn Directory, writes: bool, create: bool) -> Result<Opened> {
-    use std::io::ErrorKind;
-    directory.open(path, writes, create).map_err(|error| {
-        let path = path.to_owned();
-        match error {
-            StorageError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
-                Error::MissingDatabase { path }
-            }
-            StorageError::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                Error::ReadOnly { path }
-            }
-            other => Error::storage(&path, other),
+    directory.open(path, writes, create).map_err(|error| match error {
+        StorageError::Io { source, .. }
+            if matches!(
+                source.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Error::ReadOnly { path: path.to_owned() }
         }
+        other => at_path(path, other),
     })
+}
+
+fn is_missing(error: &StorageError) -> bool {
+    matches!(error, StorageError::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
+/// A failure to find the database at its path.
+pub(super) fn at_path(path: &Path, error: StorageError) -> Error {
+    if is_missing(&error) {
+        return Error::MissingDatabase { path: path.to_owned() };
+    }
+    Error::storage(path, error)
 }
 
 /// Registers as a writer; true, with the open lock held, where nobody else is registered.
@@ -355,7 +365,12 @@ pub(super) fn load(
     let writes = role != Role::Reader;
     let region = Arc::clone(&opened.region);
     // A reader of a file that nobody created yet sees an empty database.
-    let identity = identify(path, directory, &*region, writes)?;
+    let identity = identify(path, directory, &*region, writes).inspect_err(|_| {
+        // Nobody else has looked into it: the locks are held until this returns.
+        if opened.created && role == Role::Alone && directory.remove(path).is_err() {
+            // It is empty, or all zeros, and becomes a database when it is next opened.
+        }
+    })?;
     let is_new = identity.is_none();
     let log = Log::new(
         region,

@@ -10,7 +10,7 @@ use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::Commit;
-use super::open::{Footing, Loaded, Waiting, open_registered, patiently, take_alone};
+use super::open::{Footing, Loaded, Waiting, at_path, open_registered, patiently, take_alone};
 use super::view::ViewFactory;
 use super::{Engine, Generation};
 use crate::config::{Durability, Maintenance, Terms};
@@ -111,7 +111,7 @@ impl Engine {
 
     /// Whether the path names another file by now.
     pub(super) fn was_replaced(&self, commit: &Commit) -> Result<bool> {
-        let inode = self.directory.inode(&self.path).map_err(|error| self.failure(error))?;
+        let inode = self.directory.inode(&self.path).map_err(|e| at_path(&self.path, e))?;
         Ok(inode != commit.inode)
     }
 
