@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,37 @@ def test_handle_beside_another_process_does_not_become_exclusive(path: Path) -> 
         with pytest.raises(synadb.DatabaseLockedError):
             SynaDB(path, access="exclusive")
         db.put("a", 1)
+
+
+def test_regression_file_is_shared_again_when_the_exclusive_handle_closes(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        db.put("a", 1)
+        first, second = (SynaDB(path, access="exclusive") for _ in range(2))
+        first.close()
+        assert db.stats()["access"] == "exclusive"
+        with db.transaction() as t:
+            second.close()
+            assert db.stats()["access"] == "shared"
+            t["b"] = 2
+            with peer(path, lock_timeout=0) as other:
+                assert other.ask("db.put('b', 3)").startswith("DatabaseLockedError")
+        with peer(path) as other:
+            assert other.ask("db['b'], db.put('c', 3) > 0") == "(2, True)"
+            db.put("d", 4)
+            assert other.ask("db.keys()") == "['a', 'b', 'c', 'd']"
+
+
+def test_regression_exclusive_waits_as_long_as_was_asked_beside_a_handle_of_its_own(
+    path: Path,
+) -> None:
+    with SynaDB(path) as db, peer(path) as other:
+        leaves = threading.Timer(0.5, other.tell, ["db.close()"])
+        leaves.start()
+        with SynaDB(path, access="exclusive", lock_timeout=30) as alone:
+            assert other.answer() == "None"
+            alone.put("a", 1)
+        leaves.join()
+        assert db["a"] == 1
 
 
 def test_stopped_holder_is_named_when_the_wait_ends(path: Path) -> None:

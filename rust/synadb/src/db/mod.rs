@@ -7,6 +7,7 @@ mod checkpoint;
 mod commit;
 mod compact;
 mod engine;
+mod exclusive;
 mod generation;
 mod handle;
 mod identify;

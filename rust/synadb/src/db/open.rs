@@ -27,9 +27,7 @@ use crate::config::{Access, OpenOptions};
 use crate::error::{Error, Result};
 use crate::sections::Checkpoint;
 
-const LOCK_POLL: Duration = Duration::from_millis(2);
-/// How long to wait, to have the file alone, for who is opening it.
-const CLOSING_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LOCK_POLL: Duration = Duration::from_millis(2);
 /// How long to wait for who is opening or closing the file, whatever else was asked for.
 const OPENING_WAIT: Duration = Duration::from_secs(30);
 
@@ -134,8 +132,8 @@ impl Engine {
         patiently(path, wait, || {
             let place = Place::of(path);
             let mut engines = place.lock();
-            if let Some(engine) = Self::join(&mut engines, options)? {
-                return Ok((Attempt::Done(engine), 0));
+            if let Some(joined) = Self::join(&mut engines, options)? {
+                return Ok(joined);
             }
             let directory = Arc::clone(&directory) as _;
             let opened = Self::open_in(path, place.clone(), options, directory, &factory)?;
@@ -147,17 +145,24 @@ impl Engine {
     }
 
     /// The engine of this process that has the file open already, with one handle more.
-    fn join(engines: &mut Engines, options: &OpenOptions) -> Result<Option<Arc<Self>>> {
+    fn join(
+        engines: &mut Engines,
+        options: &OpenOptions,
+    ) -> Result<Option<(Attempt<Arc<Self>>, u32)>> {
         for writes in [true, false] {
             let joins = options.access == Access::ReadOnly || writes;
             if let Some(engine) = engines.of(writes).upgrade().filter(|_| joins) {
                 engine.check_poison()?;
                 if writes && options.access == Access::Exclusive {
-                    engine.make_exclusive()?;
+                    match engine.try_make_exclusive()? {
+                        (Attempt::Done(()), _) => {}
+                        (Attempt::Busy, pid) => return Ok(Some((Attempt::Busy, pid))),
+                        (Attempt::Refused, pid) => return Ok(Some((Attempt::Refused, pid))),
+                    }
                 }
-                engine.handles.fetch_add(1, Ordering::AcqRel);
+                engine.count(options.access);
                 engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
-                return Ok(Some(engine));
+                return Ok(Some((Attempt::Done(engine), 0)));
             }
         }
         Ok(None)
@@ -197,47 +202,13 @@ impl Engine {
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
             recovery: Mutex::new(loaded.report),
             handles: AtomicUsize::new(1),
+            exclusive_handles: AtomicUsize::new(usize::from(footing == Footing::Exclusive)),
             unreserved: Condvar::new(),
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
         });
         Ok((Attempt::Done(engine), 0))
     }
-
-    /// Keeps other writers out from now on.
-    fn make_exclusive(&self) -> Result<()> {
-        if !self.is_shared() {
-            return Ok(());
-        }
-        let mut commit = self.lock_commit()?;
-        let locks = self.locks()?;
-        let fail = |error| self.failure(error);
-        let generation = self.generation.load_full();
-        if !take_alone(&*locks.0).map_err(fail)? {
-            let pid = control::holder(generation.log.region());
-            return Err(Error::Locked { path: self.path.clone(), pid });
-        }
-        commit.follow(&generation, &*self.factory, true).map_err(fail)?;
-        commit.write.release(&*locks.0, generation.log.region()).map_err(fail)?;
-        self.shared.store(false, Ordering::Release);
-        locks.0.unlock(LockKind::Open).map_err(fail)
-    }
-}
-
-/// Takes the file for oneself, the open lock held too; false where another process has it open.
-pub(super) fn take_alone(locks: &dyn Locks) -> StorageResult<bool> {
-    let deadline = Instant::now() + CLOSING_WAIT;
-    while !locks.try_exclusive(LockKind::Open)? {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
-    if locks.try_exclusive(LockKind::Registration)? {
-        return Ok(true);
-    }
-    locks.unlock(LockKind::Open)?;
-    Ok(false)
 }
 
 /// Opens, registers, recovers where nobody else has the file, and replays. Where that cannot be

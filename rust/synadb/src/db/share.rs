@@ -10,7 +10,8 @@ use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::Commit;
-use super::open::{Footing, Loaded, Waiting, at_path, open_registered, patiently, take_alone};
+use super::exclusive::take_alone;
+use super::open::{Footing, Loaded, Waiting, at_path, open_registered, patiently};
 use super::view::ViewFactory;
 use super::{Engine, Generation};
 use crate::config::{Durability, Maintenance, Terms};
