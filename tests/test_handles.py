@@ -271,3 +271,20 @@ def test_regression_refresh_of_a_removed_file_says_that_it_is_missing(path: Path
         with pytest.raises(synadb.DatabaseMissingError):
             reader.refresh()
         assert reader["k"] == 1
+
+
+def test_readers_in_the_process_of_a_writer_move_by_refresh_each_on_its_own(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("k", 1)
+        with SynaDB(path, access="read_only") as first:
+            db.put("k", 2)
+            with SynaDB(path, access="read_only") as second:
+                db.put("k", 3)
+                assert (first["k"], second["k"], db["k"]) == (1, 2, 3)
+                assert second.refresh() is True
+                assert (first["k"], second["k"]) == (1, 3)
+                db.compact()
+                assert (first.history("k"), second.history("k")) == ([1], [1, 2, 3])
+                assert first.refresh() is True
+                assert first.history("k") == [3]
+            assert first.stats()["access"] == "read_only"

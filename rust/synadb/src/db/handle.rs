@@ -203,19 +203,18 @@ impl Drop for Handle {
 impl Engine {
     /// Lets go of one handle; with the last one the file is closed.
     fn let_go(&self, access: Access) -> Result<()> {
-        let mut engines = self.place.lock();
+        let mut writer = self.place.lock();
         if !self.count_down(access)? {
             return Ok(());
         }
-        let known = engines.of(self.writes);
-        if std::ptr::eq(known.as_ptr(), self) {
-            *known = Weak::new();
+        if std::ptr::eq(writer.as_ptr(), self) {
+            *writer = Weak::new();
         }
         self.maintainer.stop(self.applied().log.region());
         let result = self.shut_down();
         // Nobody else in this process can open the file before its locks are gone.
         self.locks.store(None);
-        drop(engines);
+        drop(writer);
         result
     }
 }

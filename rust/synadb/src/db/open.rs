@@ -19,7 +19,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use super::engine::{Commit, FileLocks};
 use super::identify::{identify, settle};
 use super::maintenance::Maintainer;
-use super::registry::{Engines, Place, resolve_database};
+use super::registry::{Place, resolve_database};
 use super::sync::Syncing;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
@@ -131,41 +131,40 @@ impl Engine {
         let (factory, directory) = (factory(), Arc::new(DiskDirectory));
         patiently(path, wait, || {
             let place = Place::of(path);
-            let mut engines = place.lock();
-            if let Some(joined) = Self::join(&mut engines, options)? {
+            let mut writer = place.lock();
+            if let Some(joined) = Self::join(&writer, options)? {
                 return Ok(joined);
             }
             let directory = Arc::clone(&directory) as _;
             let opened = Self::open_in(path, place.clone(), options, directory, &factory)?;
-            if let Attempt::Done(engine) = &opened.0 {
-                *engines.of(engine.writes) = Arc::downgrade(engine);
+            if let Attempt::Done(engine) = &opened.0
+                && engine.writes
+            {
+                *writer = Arc::downgrade(engine);
             }
             Ok(opened)
         })
     }
 
-    /// The engine of this process that has the file open already, with one handle more.
+    /// The engine of this process that writes to the file already, with one handle more.
     fn join(
-        engines: &mut Engines,
+        writer: &Weak<Self>,
         options: &OpenOptions,
     ) -> Result<Option<(Attempt<Arc<Self>>, u32)>> {
-        for writes in [true, false] {
-            let joins = options.access == Access::ReadOnly || writes;
-            if let Some(engine) = engines.of(writes).upgrade().filter(|_| joins) {
-                engine.check_poison()?;
-                if writes && options.access == Access::Exclusive {
-                    match engine.try_make_exclusive()? {
-                        (Attempt::Done(()), _) => {}
-                        (Attempt::Busy, pid) => return Ok(Some((Attempt::Busy, pid))),
-                        (Attempt::Refused, pid) => return Ok(Some((Attempt::Refused, pid))),
-                    }
-                }
-                engine.count(options.access);
-                engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
-                return Ok(Some((Attempt::Done(engine), 0)));
+        let Some(engine) = writer.upgrade().filter(|_| options.access != Access::ReadOnly) else {
+            return Ok(None);
+        };
+        engine.check_poison()?;
+        if options.access == Access::Exclusive {
+            match engine.try_make_exclusive()? {
+                (Attempt::Done(()), _) => {}
+                (Attempt::Busy, pid) => return Ok(Some((Attempt::Busy, pid))),
+                (Attempt::Refused, pid) => return Ok(Some((Attempt::Refused, pid))),
             }
         }
-        Ok(None)
+        engine.count(options.access);
+        engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
+        Ok(Some((Attempt::Done(engine), 0)))
     }
 
     /// Attempts to open a file of some directory, known to nobody else in this process.

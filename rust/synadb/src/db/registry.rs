@@ -11,25 +11,13 @@ use synadb_storage::fork;
 use super::Engine;
 use crate::error::{Error, Result};
 
-/// The engines that this process has of one file: the one that writes, the one that only reads.
-#[derive(Default)]
-pub(super) struct Engines {
-    writer: Weak<Engine>,
-    reader: Weak<Engine>,
-}
-
-impl Engines {
-    /// The engine that writes, or the other.
-    pub fn of(&mut self, writes: bool) -> &mut Weak<Engine> {
-        if writes { &mut self.writer } else { &mut self.reader }
-    }
-}
-
-/// A file's place in the registry, which its engines share.
+/// A file's place in the registry: the engine that writes to it, which all writing handles share.
+///
+/// Who only reads has one of his own: it stands still until he moves it.
 ///
 /// While it is locked the file is neither opened nor closed in this process; other files are.
 #[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Engines>>);
+pub(super) struct Place(Arc<Mutex<Weak<Engine>>>);
 
 /// Places by resolved path.
 type Places = HashMap<PathBuf, Place>;
@@ -70,7 +58,7 @@ impl Place {
         places.entry(path.to_owned()).or_default().clone()
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Engines> {
+    pub fn lock(&self) -> MutexGuard<'_, Weak<Engine>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
