@@ -253,7 +253,9 @@ def test_regression_checkpoint_that_fails_does_not_fail_the_write(path: Path) ->
     with SynaDB(path, checkpoint_bytes=100) as db:
         for n in range(50):
             db.put(f"k{n:02}", n)
-        with pytest.raises(synadb.DatabaseExistsError, match=r"a\.db-ckpt.* nothing is overwritten"):
+        with pytest.raises(
+            synadb.DatabaseExistsError, match=r"a\.db-ckpt.* nothing is overwritten"
+        ):
             db.checkpoint()
         in_its_place.rmdir()
         for n in range(50, 100):

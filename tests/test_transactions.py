@@ -174,7 +174,9 @@ def test_a_transaction_of_another_thread_is_named_when_the_wait_ends(tmp_path: P
         thread.start()
         assert begun.wait(30)
         for call in (db.compact, lambda: db.put("a", 1)):
-            with pytest.raises(synadb.DatabaseLockedError, match="a transaction that is still open"):
+            with pytest.raises(
+                synadb.DatabaseLockedError, match="a transaction that is still open"
+            ):
                 call()
         end.set()
         thread.join()
