@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use synadb_storage::control;
 use synadb_storage::directory::Opened;
@@ -24,8 +24,10 @@ use crate::progress::Progress;
 
 /// So little may be left to be carried over under the write lock.
 const REST_BYTES: u64 = 256 << 10;
-/// Who writes faster than it is carried over is made to wait after so many rounds.
-const ROUNDS_MAX: usize = 16;
+/// Who writes faster than it is carried over is made to wait, for so much at a time, and goes on
+/// for so long in between.
+const PIECE_BYTES: u64 = 1 << 20;
+const OTHERS_TURN: Duration = Duration::from_millis(1);
 const CANCELLED: Error = Error::Cancelled { what: "the compaction" };
 
 /// How to compact.
@@ -160,13 +162,12 @@ impl Compaction<'_> {
     ) -> Result<CompactionReport> {
         let engine = self.engine;
         let fail = |error| match error {
-            StorageError::Interrupted if self.terms.is_interrupted() => Error::Interrupted,
             StorageError::Interrupted => CANCELLED,
             error => engine.failure(error),
         };
         let end = self.moment.position;
         let terms = self.terms;
-        let mut goes_on = |done: u64| !terms.is_interrupted() && progress(done, end);
+        let mut goes_on = |done: u64| progress(done, end);
         let mut source = Source::new(&self.moment, self.options.skip_damaged, &mut goes_on);
         let mut rewrite = self.begin(&created).map_err(fail)?;
         self.carry_first(&mut source, &mut rewrite).map_err(fail)?;
@@ -182,7 +183,8 @@ impl Compaction<'_> {
         let bytes_before = commit.writer.tail;
         let replaced = self.check_place().and_then(|()| {
             let factory = &*engine.factory;
-            source.carry_frames(reached, commit.writer.tail, factory, &mut rewrite)?;
+            let tail = commit.writer.tail;
+            source.carry_frames(reached, tail, factory, &mut rewrite)?;
             self.put_in_place(&mut commit, (rewrite, saving), (temporary, created.locks))
         });
         let skipped = std::mem::take(&mut source.skipped);
@@ -229,19 +231,49 @@ impl Compaction<'_> {
         rewrite: &mut Rewrite<'_>,
         reached: &mut (u64, u64),
     ) -> std::result::Result<(), Failure> {
-        for _ in 0..ROUNDS_MAX {
+        let factory = &*self.engine.factory;
+        let mut before = u64::MAX;
+        loop {
             let now = self.engine.moment()?;
             if !Arc::ptr_eq(&now.generation, &self.moment.generation) {
                 return Err(moved().into());
             }
             let step = now.position - reached.0;
-            source.carry_frames(*reached, now.position, &*self.engine.factory, rewrite)?;
-            *reached = (now.position, now.sequence);
+            *reached = source.carry_frames(*reached, now.position, factory, rewrite)?;
             if step <= REST_BYTES {
-                break;
+                return Ok(());
             }
+            if step > before / 2 {
+                return self.catch_up(source, rewrite, reached);
+            }
+            before = step;
         }
-        Ok(())
+    }
+
+    /// As `carry_on`, where others write as fast: they have to wait, for a moment at a time.
+    fn catch_up(
+        &self,
+        source: &mut Source<'_>,
+        rewrite: &mut Rewrite<'_>,
+        reached: &mut (u64, u64),
+    ) -> std::result::Result<(), Failure> {
+        let engine = self.engine;
+        loop {
+            let mut commit = engine.lock_to_write(None, self.terms)?;
+            engine.enter(&mut commit, self.terms)?;
+            let carried = self.check_place().and_then(|()| {
+                let end = commit.writer.tail.min(reached.0 + PIECE_BYTES);
+                source.carry_frames(*reached, end, &*engine.factory, rewrite)
+            });
+            let left = carried.as_ref().map_or(0, |reached| commit.writer.tail - reached.0);
+            engine.leave(&mut commit, Durability::Sync)?;
+            drop(commit);
+            *reached = carried?;
+            if left <= REST_BYTES {
+                return Ok(());
+            }
+            std::thread::sleep(OTHERS_TURN);
+        }
     }
 
     /// Saves the new views, so that other processes need not replay the new file.

@@ -132,12 +132,12 @@ impl<'a> Source<'a> {
         rewrite: &mut Rewrite<'_>,
     ) -> Result<()> {
         let start = (FRAMES_START, self.from.log.identity().horizon);
-        self.carry_frames(start, self.end, factory, rewrite)
+        self.carry_frames(start, self.end, factory, rewrite).map(|_| ())
     }
 
     /// Carries all records of the frames from `at` to `end` over, in their order.
     ///
-    /// `sequence` is that of the last commit before `at`.
+    /// `sequence` is that of the last commit before `at`; returns the two for what is behind.
     ///
     /// # Errors
     /// `Corrupt`; `Interrupted`; as [`synadb_storage::region::Region::store`].
@@ -147,7 +147,7 @@ impl<'a> Source<'a> {
         end: u64,
         factory: &dyn ViewFactory,
         rewrite: &mut Rewrite<'_>,
-    ) -> Result<()> {
+    ) -> Result<(u64, u64)> {
         while at < end {
             let head = self.from.log.frame(at)?;
             let head = head.ok_or_else(|| StorageError::corrupt(at, "a frame vanished"))?;
@@ -159,7 +159,7 @@ impl<'a> Source<'a> {
                 self.look(at)?;
             }
         }
-        Ok(())
+        Ok((at, sequence))
     }
 
     fn carry_frame(
