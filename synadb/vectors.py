@@ -152,6 +152,20 @@ class VectorStore(_native.VectorStore):
         with reporting(progress, "backup") as report:
             return super().backup(path, report)
 
+    def compact(
+        self,
+        skip_damaged: bool = False,
+        *,
+        keep_history: bool = False,
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Rewrites the whole file, with every table in it, without what is dead.
+
+        See `SynaDB.compact`.
+        """
+        with reporting(progress, "compact") as report:
+            return super().compact(skip_damaged, keep_history=keep_history, progress=report)
+
     def verify(self, progress: bool | Report | None = None) -> dict[str, Any]:
         """Reads every byte of the file against its checksums; see `SynaDB.verify`."""
         with reporting(progress, "verify") as report:

@@ -8,7 +8,7 @@ use std::thread;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use synadb::{Error, Progress, SynaDB};
+use synadb::{CompactOptions, Error, Progress, SynaDB};
 
 use crate::convert::{absolute_path, answered};
 use crate::interrupt::SIGNAL_POLL;
@@ -140,6 +140,22 @@ pub fn backup<'py>(
     let (database, path) = (database.clone(), absolute_path(path)?);
     let report = run(py, progress, move |told| database.backup_with(path, told))?;
     reports::backup(py, &answered(report)?)
+}
+
+/// Rewrites the file of a handle without what is dead.
+///
+/// # Errors
+/// What the engine says; as `run`.
+pub fn compact<'py>(
+    py: Python<'py>,
+    database: &SynaDB,
+    options: CompactOptions,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let database = database.clone();
+    answered(py.detach(|| database.check_no_own_transaction()))?;
+    let report = run(py, progress, move |told| database.compact_with(&options, told))?;
+    reports::compaction(py, &answered(report)?)
 }
 
 /// Checks the whole file of a handle.

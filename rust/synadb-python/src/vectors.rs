@@ -335,6 +335,20 @@ impl VectorStore {
         jobs::verify(py, &self.database, progress)
     }
 
+    /// Rewrites the whole file without what is dead.
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=false, progress=None))]
+    fn compact<'py>(
+        &self,
+        py: Python<'py>,
+        skip_damaged: bool,
+        keep_history: bool,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.open_check()?;
+        let options = synadb::CompactOptions { skip_damaged, keep_history };
+        jobs::compact(py, &self.database, options, progress)
+    }
+
     /// Copies the whole file, as of its newest commit, into a new file.
     #[pyo3(signature = (path, progress=None))]
     fn backup<'py>(

@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_database_is_no_checkpoint_and_unfinished_only_without_a_name() {
         let id = [7; 16];
-        let mut head = Identity { database_id: id, generation: 1, horizon: 0 }.page();
+        let mut head = Identity { database_id: id, ..Identity::UNNAMED }.page();
         head.resize(TELLING_BYTES, 0);
         assert!(is_unfinished(&head) && !is_checkpoint(&head, &id));
         head[DIR_SYNCED as usize] = 1;

@@ -9,7 +9,7 @@ use synadb_types::TableId;
 /// A log of one frame, whose payload is said to lie `further` bytes behind its place, where a
 /// copy of it is.
 fn forged(further: u32) -> Log {
-    let identity = Identity { database_id: [7; 16], generation: 0, horizon: 0 };
+    let identity = Identity { database_id: [7; 16], ..Identity::UNNAMED };
     let log = Log::new(Arc::new(MemoryRegion::with_capacity(1 << 20).expect("memory")), identity);
     let region = log.region();
     region.allocate(FRAMES_START + 4096).expect("space");

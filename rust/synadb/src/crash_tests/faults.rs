@@ -9,6 +9,7 @@ use std::sync::{Arc, Once};
 use synadb_storage::directory::SimulatedDirectory;
 use synadb_storage::simulation::{Failure, Fault, Medium, Operation, Random, Walk};
 
+use super::among::Compaction;
 use super::database::{DIMENSIONS, Database};
 use super::model::Model;
 use super::states::{leftovers, verify};
@@ -119,7 +120,8 @@ fn calls() -> Vec<Call> {
         Op::RemoveRow(1, "key1".into()),
         Op::Sync,
         Op::Checkpoint,
-        Op::Compact,
+        Op::Compact(Compaction::default()),
+        Op::Compact(Compaction { keep_history: true, ..Compaction::default() }),
     ];
     ops.into_iter().map(Call::Op).chain([Call::Open, Call::Close]).collect()
 }
@@ -195,7 +197,7 @@ impl Trial<'_> {
     fn must_poison(&self) -> bool {
         let fails = matches!(self.kind.failure, Failure::Io | Failure::DiskFull);
         let of_the_log = match self.call {
-            Call::Op(op) => !matches!(op, Op::Checkpoint | Op::Compact),
+            Call::Op(op) => !matches!(op, Op::Checkpoint | Op::Compact(_)),
             Call::Open | Call::Close => false,
         };
         self.kind.operation == Operation::Sync && fails && of_the_log && self.synced

@@ -196,6 +196,7 @@ impl Engine {
             generation: ArcSwap::from_pointee(loaded.generation),
             locks: ArcSwapOption::from_pointee(loaded.locks),
             commit: Mutex::new(loaded.commit),
+            compacting: Mutex::new(()),
             syncing: Syncing::default(),
             poisoned: AtomicBool::new(false),
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
@@ -342,10 +343,7 @@ pub(super) fn load(
         }
     })?;
     let is_new = identity.is_none();
-    let log = Log::new(
-        region,
-        identity.unwrap_or(Identity { database_id: [0; 16], generation: 0, horizon: 0 }),
-    );
+    let log = Log::new(region, identity.unwrap_or(Identity::UNNAMED));
     let mut opened = Some(opened);
     let checkpoint = open_checkpoint(path, directory, &log).filter(|_| !is_new);
     if let Some(checkpoint) = &checkpoint {
