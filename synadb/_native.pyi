@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, final, overload
+from typing import Any, Literal, Self, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,7 @@ class Database:
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool = False,
+        keep_history: bool | Literal["live"] | None = None,
         progress: _Progress | None = None,
     ) -> dict[str, Any]: ...
     def checkpoint(self) -> None: ...
@@ -195,7 +195,7 @@ class VectorStore:
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool = False,
+        keep_history: bool | Literal["live"] | None = None,
         progress: _Progress | None = None,
     ) -> dict[str, Any]: ...
     def backup(self, path: _Path, progress: _Progress | None = None) -> dict[str, Any]: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from synadb import _native
 from synadb._progress import Report, reporting
@@ -127,13 +127,14 @@ class SynaDB(_native.Database):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool = False,
+        keep_history: bool | Literal["live"] = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the file without what is dead, while readers and writers go on.
 
-        Kept is the newest value of each live key; with `keep_history` every version, deleted keys'
-        too. What is committed meanwhile, by any process, is kept with every version. Arrays that
+        Kept is the newest value of each live key; with `keep_history="live"` the whole history of
+        each live key, so that no answer changes; with `keep_history=True` every version of every
+        key, deleted ones too. What is committed meanwhile, by any process, is kept with every version. Arrays that
         were handed out before stay valid; other processes go on in the new file by themselves.
         Takes time and, until it is done, as much space beside the file as the data that is kept;
         only its last step holds the write lock.

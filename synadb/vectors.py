@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from synadb import _native
 from synadb._native import SearchResult
@@ -156,7 +156,7 @@ class VectorStore(_native.VectorStore):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool = False,
+        keep_history: bool | Literal["live"] = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the whole file, with every table in it, without what is dead.

@@ -384,16 +384,15 @@ impl Database {
     }
 
     /// Rewrites the file without what is dead.
-    #[pyo3(signature = (skip_damaged=false, *, keep_history=false, progress=None))]
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=None, progress=None))]
     fn compact<'py>(
         &self,
         py: Python<'py>,
         skip_damaged: bool,
-        keep_history: bool,
+        keep_history: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let options = synadb::CompactOptions { skip_damaged, keep_history };
-        jobs::compact(py, &self.database, options, progress)
+        jobs::compact(py, &self.database, (skip_damaged, keep_history), progress)
     }
 
     /// Saves the key map, so that the next opening reads only what is written after it.

@@ -336,17 +336,16 @@ impl VectorStore {
     }
 
     /// Rewrites the whole file without what is dead.
-    #[pyo3(signature = (skip_damaged=false, *, keep_history=false, progress=None))]
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=None, progress=None))]
     fn compact<'py>(
         &self,
         py: Python<'py>,
         skip_damaged: bool,
-        keep_history: bool,
+        keep_history: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         self.open_check()?;
-        let options = synadb::CompactOptions { skip_damaged, keep_history };
-        jobs::compact(py, &self.database, options, progress)
+        jobs::compact(py, &self.database, (skip_damaged, keep_history), progress)
     }
 
     /// Copies the whole file, as of its newest commit, into a new file.
