@@ -22,7 +22,9 @@ _NPY_MAGIC = b"\x93NUMPY"
 class SynaDB(_native.Database):
     """A database file: typed values under string keys, each with its history.
 
-    Opens or creates the file at `path` (`str`, `bytes` or `os.PathLike`, made absolute once).
+    Opens or creates the file at `path` (`str`, `bytes` or `os.PathLike`, made absolute once). Its
+    checkpoint lies beside it, under its name and `-ckpt`; names that end so, or in `-tmp-` and 16
+    hexadecimal digits, are kept for such files and refused with `InvalidPathError`.
     A key is 1 to 65,535 bytes of UTF-8. Every `put` appends to the key's history; `get` and the
     typed `get_*` read the newest value. An absent key reads as `None`; a value of another type
     raises `TypeMismatchError`. The handle may be used by any number of threads, lives on in a

@@ -104,7 +104,7 @@ class DatabaseClosedError(SynaError, RuntimeError):
 
 
 class InvalidPathError(SynaError, ValueError):
-    """A path that no file can have."""
+    """A path that no database can have: it names no file, or one beside another database."""
 
 
 class _FileError(SynaError, OSError):

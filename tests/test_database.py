@@ -336,3 +336,11 @@ def test_ended_batch_refuses_more(db: SynaDB, call: str) -> None:
     getattr(batch, call)()
     with pytest.raises(synadb.InvalidArgumentError, match="ended"):
         batch.put("b", 1)
+
+
+def test_append_many_is_a_commit_for_each_262144_points(db: SynaDB) -> None:
+    before = db.sequence
+    assert db.append_many("k", np.arange(2 * 262_144 + 1)) == 2 * 262_144 + 1
+    assert db.sequence == before + 3
+    db.append_many("k", np.arange(262_144))
+    assert db.sequence == before + 4

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
 import sys
+import textwrap
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -210,3 +213,29 @@ def test_closed_handle_is_not_pickled(path: Path) -> None:
     db.close()
     with pytest.raises(synadb.DatabaseClosedError):
         pickle.dumps(db)
+
+
+def test_regression_children_of_children_have_no_limit(path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import os, sys, synadb
+        db = synadb.SynaDB(sys.argv[1], sync_on_write=False)
+        for depth in range(71):
+            db.put("k", depth)
+            child = os.fork() if depth < 70 else None
+            if child:
+                os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+        db.close()
+        """
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program, str(path)]
+    # A session of its own, so that a child that hangs ends with it.
+    with subprocess.Popen(command, start_new_session=True) as tree:
+        try:
+            assert tree.wait(timeout=50) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(tree.pid, signal.SIGKILL)
+    with SynaDB(path) as db:
+        assert db.history("k") == [*range(71)]
+        assert db.verify()["ok"]

@@ -253,7 +253,9 @@ def test_regression_checkpoint_that_fails_does_not_fail_the_write(path: Path) ->
     with SynaDB(path, checkpoint_bytes=100) as db:
         for n in range(50):
             db.put(f"k{n:02}", n)
-        with pytest.raises(synadb.StorageError, match="replace"):
+        with pytest.raises(
+            synadb.DatabaseExistsError, match=r"a\.db-ckpt.* nothing is overwritten"
+        ):
             db.checkpoint()
         in_its_place.rmdir()
         for n in range(50, 100):
@@ -261,3 +263,30 @@ def test_regression_checkpoint_that_fails_does_not_fail_the_write(path: Path) ->
         assert in_its_place.is_file()
     with SynaDB(path) as db:
         assert (db.get_many(db), db.recovery()["replayed_from"] > 8192) == (list(range(100)), True)
+
+
+def test_regression_refresh_of_a_removed_file_says_that_it_is_missing(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("k", 1)
+    with SynaDB(path, access="read_only") as reader:
+        path.unlink()
+        with pytest.raises(synadb.DatabaseMissingError):
+            reader.refresh()
+        assert reader["k"] == 1
+
+
+def test_readers_in_the_process_of_a_writer_move_by_refresh_each_on_its_own(path: Path) -> None:
+    with SynaDB(path) as db:
+        db.put("k", 1)
+        with SynaDB(path, access="read_only") as first:
+            db.put("k", 2)
+            with SynaDB(path, access="read_only") as second:
+                db.put("k", 3)
+                assert (first["k"], second["k"], db["k"]) == (1, 2, 3)
+                assert second.refresh() is True
+                assert (first["k"], second["k"]) == (1, 3)
+                db.compact()
+                assert (first.history("k"), second.history("k")) == ([1], [1, 2, 3])
+                assert first.refresh() is True
+                assert first.history("k") == [3]
+            assert first.stats()["access"] == "read_only"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,37 @@ def test_handle_beside_another_process_does_not_become_exclusive(path: Path) -> 
         db.put("a", 1)
 
 
+def test_regression_file_is_shared_again_when_the_exclusive_handle_closes(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        db.put("a", 1)
+        first, second = (SynaDB(path, access="exclusive") for _ in range(2))
+        first.close()
+        assert db.stats()["access"] == "exclusive"
+        with db.transaction() as t:
+            second.close()
+            assert db.stats()["access"] == "shared"
+            t["b"] = 2
+            with peer(path, lock_timeout=0) as other:
+                assert other.ask("db.put('b', 3)").startswith("DatabaseLockedError")
+        with peer(path) as other:
+            assert other.ask("db['b'], db.put('c', 3) > 0") == "(2, True)"
+            db.put("d", 4)
+            assert other.ask("db.keys()") == "['a', 'b', 'c', 'd']"
+
+
+def test_regression_exclusive_waits_as_long_as_was_asked_beside_a_handle_of_its_own(
+    path: Path,
+) -> None:
+    with SynaDB(path) as db, peer(path) as other:
+        leaves = threading.Timer(0.5, other.tell, ["db.close()"])
+        leaves.start()
+        with SynaDB(path, access="exclusive", lock_timeout=30) as alone:
+            assert other.answer() == "None"
+            alone.put("a", 1)
+        leaves.join()
+        assert db["a"] == 1
+
+
 def test_stopped_holder_is_named_when_the_wait_ends(path: Path) -> None:
     with peer(path, maintenance="thread") as other, SynaDB(path, lock_timeout=0.2) as db:
         holder = other.process.pid
@@ -217,3 +249,51 @@ def test_without_a_thread_the_lock_is_given_back_at_once(path: Path, maintenance
         for n in range(100):
             db.put("a", n)
         assert other.ask("db.put('b', 1) > 0, len(db.history('a'))") == "(True, 100)"
+
+
+def test_regression_without_memory_for_a_thread_writes_go_on_and_let_others_write(
+    path: Path,
+) -> None:
+    program = textwrap.dedent(
+        """
+        import os, resource, sys, threading, synadb
+
+        def threads():
+            tasks = os.listdir("/proc/self/task")
+            names = [open(f"/proc/self/task/{task}/comm").read() for task in tasks]
+            return sum(name.startswith("synadb-maint") for name in names)
+
+        def put_all():
+            for n in range(2000):
+                db.put("k", n)
+            print(threads(), flush=True)
+
+        db = synadb.SynaDB(sys.argv[1], sync_on_write=False)
+        db.put("k", 0)
+        # What the thread that opened the file leaves of its stack would do for another.
+        threading.stack_size(1 << 20)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        # A thread wants a stack of 2 MiB.
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), before[1]))
+        put_all()
+        sys.stdin.readline()
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        put_all()
+        """
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "0\n"
+        with SynaDB(path, lock_timeout=20) as db:
+            db.put("other", 1)
+            assert db["k"] == 1999
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "1\n"
+    assert child.returncode == 0

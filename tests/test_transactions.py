@@ -142,6 +142,46 @@ def test_a_write_past_the_open_transaction_of_the_thread_is_refused(tmp_path: Pa
         assert db["a"] == 2
 
 
+def test_calls_in_a_transaction_of_the_thread_work_or_are_refused_at_once(tmp_path: Path) -> None:
+    with synadb.SynaDB(tmp_path / "a.db", lock_timeout=3600) as db:
+        db["a"] = 1
+        with db.transaction() as t:
+            t["a"] = 2
+            with pytest.raises(ValueError, match="this thread has one open"):
+                db.compact()
+            db.checkpoint()
+            db.sync()
+            assert db.verify()["ok"]
+            db.backup(tmp_path / "b.db")
+            assert db.stats()["sequence"] == 1
+            assert db.refresh() is False
+        assert db["a"] == 2
+        assert db.compact()["skipped"] == []
+    with synadb.SynaDB(tmp_path / "b.db") as db:
+        assert db["a"] == 1
+
+
+def test_a_transaction_of_another_thread_is_named_when_the_wait_ends(tmp_path: Path) -> None:
+    begun, end = threading.Event(), threading.Event()
+    with synadb.SynaDB(tmp_path / "a.db", sync_on_write=False, lock_timeout=0) as db:
+
+        def hold_open() -> None:
+            with db.transaction():
+                begun.set()
+                end.wait(30)
+
+        thread = threading.Thread(target=hold_open)
+        thread.start()
+        assert begun.wait(30)
+        for call in (db.compact, lambda: db.put("a", 1)):
+            with pytest.raises(
+                synadb.DatabaseLockedError, match="a transaction that is still open"
+            ):
+                call()
+        end.set()
+        thread.join()
+
+
 def test_a_batch_conflicts_with_what_was_changed_since(tmp_path: Path) -> None:
     with synadb.SynaDB(tmp_path / "a.db", sync_on_write=False) as db:
         db["a"], db["b"] = 1, 1

@@ -96,6 +96,7 @@ def test_defect_09_compactions_in_one_folder_keep_their_files_apart(tmp_path: Pa
 
 def test_defect_09_files_of_others_beside_the_database_stay(path: Path) -> None:
     names = ["a.compact.tmp", "a.db-tmp-", "a.db-tmp-notes", "a.db-tmp-0123456789abcdef.txt"]
+    names += ["a.db-tmp-0123456789abcdef", "a.db-ckpt-tmp-0123456789abcdef", "a.db-ckpt"]
     for name in names:
         path.with_name(name).write_text("mine")
     with SynaDB(path) as db:
@@ -104,6 +105,29 @@ def test_defect_09_files_of_others_beside_the_database_stay(path: Path) -> None:
     assert {name: path.with_name(name).read_text() for name in names} == dict.fromkeys(
         names, "mine"
     )
+
+
+def test_regression_databases_with_names_of_files_beside_another_stay(path: Path) -> None:
+    reserved = [path.with_name(name) for name in ("a.db-ckpt", "a.db-tmp-0123456789abcdef")]
+    for place in reserved:
+        with SynaDB(path.with_name("made")) as db:
+            db.put("mine", 1)
+        path.with_name("made").rename(place)
+        with pytest.raises(synadb.InvalidPathError, match="beside a database"):
+            SynaDB(place)
+    with SynaDB(path) as db:
+        db.put_bytes("k", b"1" * (2 << 20))
+        with pytest.raises(synadb.DatabaseExistsError, match="nothing is overwritten"):
+            db.checkpoint()
+        db.compact()
+        with pytest.raises(synadb.InvalidPathError, match="beside a database"):
+            db.backup(path.with_name("b.db-ckpt"))
+    with SynaDB(path) as db:
+        assert len(db["k"]) == 2 << 20
+    for place in reserved:
+        place.rename(path.with_name("made"))
+        with SynaDB(path.with_name("made")) as db:
+            assert db["mine"] == 1
 
 
 def test_defect_13_batch_with_an_exception_leaves_nothing(db: SynaDB, path: Path) -> None:

@@ -12,8 +12,8 @@ use crate::convert::{Held, answered, held_keys, held_str, to_object};
 use crate::errors::{closed, dimension, invalid_argument, raised};
 use crate::numpy::float_array;
 
-/// Values of one commit of `append_many`.
-const FLOATS_PER_COMMIT: usize = 1 << 20;
+/// Values between two looks at the signals; the engine makes several commits of them.
+const FLOATS_PER_LOOK: usize = 1 << 20;
 /// Values of one commit of `put_many`.
 const VALUES_PER_COMMIT: usize = 1 << 16;
 /// Values read between two looks at the signals.
@@ -47,13 +47,12 @@ pub fn append_many(
 ) -> PyResult<usize> {
     let array = one_dimensional::<f64>(values, "values")?;
     let values = array.as_slice()?;
-    let mut count =
-        answered(py.detach(|| {
-            database.append_floats(key, &values[..values.len().min(FLOATS_PER_COMMIT)])
-        }))?;
+    let mut count = answered(
+        py.detach(|| database.append_floats(key, &values[..values.len().min(FLOATS_PER_LOOK)])),
+    )?;
     while count < values.len() {
         py.check_signals()?;
-        let piece = &values[count..values.len().min(count + FLOATS_PER_COMMIT)];
+        let piece = &values[count..values.len().min(count + FLOATS_PER_LOOK)];
         count += answered(py.detach(|| database.append_floats(key, piece)))?;
     }
     Ok(count)

@@ -274,6 +274,9 @@ impl Database {
     }
 
     /// Appends the numbers of a 1-D array to one history and returns how many.
+    ///
+    /// Each 262,144 are a commit: what an interrupt or a full disk leaves is a prefix. For all or
+    /// nothing see `batch`.
     fn put_floats_batch(
         &self,
         py: Python<'_>,
@@ -284,6 +287,9 @@ impl Database {
     }
 
     /// Appends the numbers of a 1-D array, as float64, to one history and returns how many.
+    ///
+    /// Each 262,144 are a commit: what an interrupt or a full disk leaves is a prefix. For all or
+    /// nothing see `batch`.
     fn append_many(
         &self,
         py: Python<'_>,

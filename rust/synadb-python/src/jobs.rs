@@ -169,6 +169,7 @@ pub fn compact<'py>(
     let keep = keep_history.map(keep).transpose()?.unwrap_or_default();
     let options = CompactOptions { skip_damaged, keep };
     let database = database.clone();
+    answered(py.detach(|| database.check_no_own_transaction()))?;
     let report = run(py, progress, move |told| database.compact_with(&options, told))?;
     reports::compaction(py, &answered(report)?)
 }

@@ -142,7 +142,7 @@ impl VectorStore {
         let file = absolute_path(path)?;
         let (path, table) = (file.clone().into_os_string(), name.clone());
         let (database, store) = opening::open(py, opening, move |options| {
-            let database = options.open(&file)?;
+            let database = vector::VectorStore::open_database(&file, &table, &config, options)?;
             let store = vector::VectorStore::attach(&database, &table, config.clone())?;
             Ok((database, store))
         })?;

@@ -396,6 +396,8 @@ impl<'a> Encoder<'a> {
 pub struct Records<'a> {
     front: &'a [u8],
     position: u64,
+    /// Where the payloads behind the front begin and end.
+    behind: (u64, u64),
 }
 
 impl<'a> Records<'a> {
@@ -404,7 +406,16 @@ impl<'a> Records<'a> {
     pub fn of(head: &Head, region: &'a dyn Region) -> Self {
         let front = region.bytes(head.offset, head.front_len).unwrap_or_default();
         let front = front.get(head.head_len..).unwrap_or_default();
-        Self { front, position: head.offset + head.head_len as u64 }
+        let behind = (head.offset + head.front_len as u64, head.end());
+        Self { front, position: head.offset + head.head_len as u64, behind }
+    }
+}
+
+impl Records<'_> {
+    fn holds(&self, raw: &Raw<'_>) -> bool {
+        let start = self.position + u64::from(raw.large.1);
+        let end = start.saturating_add(raw.payload_len as u64);
+        start >= self.behind.0 && end <= self.behind.1
     }
 }
 
@@ -416,7 +427,9 @@ impl<'a> Iterator for Records<'a> {
             return None;
         }
         let position = self.position;
-        let Some(raw) = record::decode(self.front) else {
+        // A payload elsewhere than in its own frame is forged, whatever its checksum says.
+        let within = |raw: &Raw<'_>| !raw.is_large() || self.holds(raw);
+        let Some(raw) = record::decode(self.front).filter(within) else {
             self.front = &[];
             return Some((position, None));
         };
@@ -425,3 +438,6 @@ impl<'a> Iterator for Records<'a> {
         Some((position, Some(raw)))
     }
 }
+
+#[cfg(test)]
+mod tests;

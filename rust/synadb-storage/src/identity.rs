@@ -13,7 +13,9 @@ pub const FRAMES_START: u64 = 2 * PAGE_BYTES;
 pub const FORMAT: u16 = 0;
 /// Offset of the second copy of the identity.
 pub const SECOND_COPY: usize = 2048;
-const MAGIC: [u8; 8] = *b"\x89SYNADB\n";
+/// What a checkpoint begins with.
+pub const CHECKPOINT_MAGIC: [u8; 8] = *b"\x89SYNCKP\n";
+pub(crate) const MAGIC: [u8; 8] = *b"\x89SYNADB\n";
 /// As many as a store of the medium that is whole or not at all.
 const BYTES: usize = 64;
 const CRC_AT: usize = BYTES - 4;

@@ -204,6 +204,12 @@ impl Error {
                 "the batch takes {bytes} bytes in the log, one commit holds at most {}",
                 FRAME_BYTES_MAX
             ),
+            Self::Locked { path, pid } if *pid == std::process::id() => write!(
+                f,
+                "{}: this process ({pid}) keeps the write lock, in a transaction that is still \
+                 open or under another name of the file",
+                path.display()
+            ),
             Self::Locked { path, pid } => {
                 write!(f, "{}: opened for writing by process {pid}", path.display())
             }

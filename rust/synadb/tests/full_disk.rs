@@ -121,7 +121,11 @@ fn database_is_born_on_a_full_disk_once_there_is_space() {
             Err(Error::DiskFull { .. }) => {}
             other => panic!("{:?}", other.err()),
         }
+        assert!(!path.exists(), "it left a file");
     }
+    fs::write(&path, b"").expect("a name takes no space");
+    assert!(matches!(OpenOptions::new().open(&path), Err(Error::DiskFull { .. })));
+    assert!(path.exists(), "it was there before");
     fs::remove_file(&ballast).expect("removes");
     let db = OpenOptions::new().open(&path).expect("opens");
     db.append("k", Value::Int(1)).expect("appends");

@@ -1,9 +1,11 @@
 //! The other seam: opening, replacing and removing files.
 
+mod beside;
 #[cfg(feature = "simulation")]
 mod simulated;
 
 use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use crate::lock::{FileLocks, Locks};
 use crate::region::{DiskRegion, Region};
 use crate::{Result, StorageError};
 
+use beside::{TELLING_BYTES, TEMPORARY, is_temporary_of, is_unfinished};
+
+pub use beside::{CHECKPOINT, is_checkpoint, is_reserved};
 #[cfg(feature = "simulation")]
 pub use simulated::SimulatedDirectory;
 
@@ -26,6 +31,8 @@ pub struct Opened {
     pub locks: Option<Box<dyn Locks>>,
     /// Device and inode.
     pub inode: (u64, u64),
+    /// Whether it was not there before.
+    pub created: bool,
 }
 
 /// Ways to reach files beside each other.
@@ -94,7 +101,19 @@ pub trait Directory: Send + Sync {
     /// `Io`.
     fn inode(&self, path: &Path) -> Result<(u64, u64)>;
 
+    /// As much of the beginning of a file as tells what it is.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn head(&self, path: &Path) -> Result<Vec<u8>> {
+        let opened = self.open(path, false, false)?;
+        let len = opened.region.len().min(TELLING_BYTES as u64) as usize;
+        Ok(opened.region.bytes(0, len).unwrap_or_default().to_vec())
+    }
+
     /// Removes files that died compactions of `path` left; call it with the write lock held.
+    ///
+    /// What has such a name and is something else stays.
     ///
     /// # Errors
     /// `Io`.
@@ -104,9 +123,6 @@ pub trait Directory: Send + Sync {
 /// The file system.
 #[derive(Debug, Default)]
 pub struct DiskDirectory;
-
-/// What stands between a database's name and the random part of a temporary name.
-const TEMPORARY: &str = "-tmp-";
 
 /// File systems behind which there may be another kernel, by their numbers in `statfs`.
 const INCOHERENT: [(u64, &str); 9] = [
@@ -123,19 +139,33 @@ const INCOHERENT: [(u64, &str); 9] = [
 
 impl Directory for DiskDirectory {
     fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened> {
-        let open = |create| {
-            OpenOptions::new().read(true).write(write).create(create).truncate(false).open(path)
-        };
+        let options = || OpenOptions::new().read(true).write(write).clone();
+        let fail = |error| StorageError::io("open the file", error);
         loop {
-            let file = open(create).map_err(|e| StorageError::io("open the file", e))?;
-            let lock_file = open(false).map_err(|e| StorageError::io("open the file", e))?;
+            let (file, created) = match options().open(path) {
+                Err(error) if create && error.kind() == ErrorKind::NotFound => {
+                    match options().create_new(true).open(path) {
+                        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                            (options().create(true).open(path).map_err(fail)?, false)
+                        }
+                        created => (created.map_err(fail)?, true),
+                    }
+                }
+                opened => (opened.map_err(fail)?, false),
+            };
+            let lock_file = match options().open(path) {
+                // Who created it could not go on and took it away.
+                Err(error) if create && error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.map_err(fail)?,
+            };
             let (first, second) = (inode_of(&file)?, inode_of(&lock_file)?);
-            if first == second && self.inode(path)? == first {
+            if first == second && self.inode(path).is_ok_and(|inode| inode == first) {
                 let region = Arc::new(DiskRegion::open(file, write)?);
                 return Ok(Opened {
                     region,
                     locks: Some(Box::new(FileLocks::new(lock_file))),
                     inode: first,
+                    created,
                 });
             }
         }
@@ -161,7 +191,7 @@ impl Directory for DiskDirectory {
                     let opened = self.open(&name, true, false)?;
                     return Ok((name, opened));
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StorageError::io("create a temporary file", error)),
             }
         }
@@ -184,16 +214,14 @@ impl Directory for DiskDirectory {
         };
         match placed {
             Ok(()) => self.sync_parent(to).map(|()| true),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(StorageError::io("put the file in place", error)),
         }
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
         match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove a file", e))
-            }
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(StorageError::io("remove a file", e)),
             _ => Ok(()),
         }
     }
@@ -228,28 +256,30 @@ impl Directory for DiskDirectory {
         Ok((metadata.dev(), metadata.ino()))
     }
 
+    fn head(&self, path: &Path) -> Result<Vec<u8>> {
+        let look = |error| StorageError::io("look at the file", error);
+        // A pipe would never answer.
+        if !std::fs::metadata(path).map_err(look)?.is_file() {
+            return Err(look(ErrorKind::InvalidInput.into()));
+        }
+        let mut head = Vec::with_capacity(TELLING_BYTES);
+        let file = File::open(path).map_err(look)?;
+        file.take(TELLING_BYTES as u64).read_to_end(&mut head).map_err(look)?;
+        Ok(head)
+    }
+
     fn remove_stale(&self, path: &Path) -> Result<()> {
         let Some(parent) = path.parent() else { return Ok(()) };
         let entries = std::fs::read_dir(parent);
         for entry in entries.map_err(|e| StorageError::io("list the directory", e))?.flatten() {
-            if is_stale(path, &entry.path()) {
+            let is_stale = is_temporary_of(path, &entry.path())
+                && self.head(&entry.path()).is_ok_and(|head| is_unfinished(&head));
+            if is_stale {
                 self.remove(&entry.path())?;
             }
         }
         Ok(())
     }
-}
-
-/// Whether `file` has a name that only a process that died while it wrote `database` leaves.
-fn is_stale(database: &Path, file: &Path) -> bool {
-    let (Some(name), Some(file_name)) = (database.file_name(), file.file_name()) else {
-        return false;
-    };
-    let (name, file_name) = (name.to_string_lossy(), file_name.to_string_lossy());
-    ["", "-ckpt"].iter().any(|middle| {
-        let rest = file_name.strip_prefix(&format!("{name}{middle}{TEMPORARY}"));
-        rest.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
-    })
 }
 
 fn inode_of(file: &File) -> Result<(u64, u64)> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Directory, Opened, TEMPORARY, is_stale};
+use super::{Directory, Opened, TEMPORARY, is_temporary_of, is_unfinished};
 use crate::lock::SimulatedLocks;
 use crate::region::SimulatedRegion;
 use crate::simulation::{Event, Medium, Operation, Process, State, Verdict};
@@ -45,7 +45,7 @@ impl SimulatedDirectory {
         let region = SimulatedRegion::open(&self.medium, &self.process, number, file, write);
         let locks = SimulatedLocks::new(&self.medium, &self.process, number, state.number());
         let inode = (DEVICE, number as u64);
-        Ok(Opened { region: Arc::new(region), locks: Some(Box::new(locks)), inode })
+        Ok(Opened { region: Arc::new(region), locks: Some(Box::new(locks)), inode, created: false })
     }
 }
 
@@ -65,7 +65,8 @@ impl Directory for SimulatedDirectory {
         }
         let mut state = self.medium.lock();
         let number = known.map_or_else(|| state.create(path.to_owned()), Ok)?;
-        self.opened(&mut state, number, write)
+        let opened = self.opened(&mut state, number, write)?;
+        Ok(Opened { created: known.is_none(), ..opened })
     }
 
     fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)> {
@@ -124,7 +125,9 @@ impl Directory for SimulatedDirectory {
 
     fn remove_stale(&self, path: &Path) -> Result<()> {
         for name in self.medium.names() {
-            if is_stale(path, &name) {
+            if is_temporary_of(path, &name)
+                && self.head(&name).is_ok_and(|head| is_unfinished(&head))
+            {
                 self.remove(&name)?;
             }
         }

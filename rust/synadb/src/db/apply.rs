@@ -22,12 +22,13 @@ impl Commit {
         factory: &dyn ViewFactory,
         head: &Head,
     ) -> StorageResult<()> {
-        let log = &generation.log;
+        let (log, visible) = (&generation.log, generation.visible());
         let mut records = Records::of(head, log.region()).map(|(position, raw)| {
             let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
             let record = record.ok_or_else(|| cannot_follow(position))?;
             let hash = generation.hash(record.key);
-            Ok(Applied { log, record, hash, gap_start: head.gap_start(), gap: head.gap })
+            let (gap_start, gap) = (head.gap_start(), head.gap);
+            Ok(Applied { log, record, hash, gap_start, gap, visible })
         });
         if head.is_sole() {
             return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
@@ -86,13 +87,14 @@ impl Commit {
 
     /// Makes everything that was applied visible.
     pub fn publish(&mut self, generation: &Generation) {
-        for (id, view) in &mut self.views {
-            view.publish();
+        self.views.values_mut().for_each(|view| view.publish());
+        generation.publish(self.writer.tail, self.writer.sequence);
+        // Who counts and then reads finds as many keys, or those of a later commit.
+        for (id, view) in &self.views {
             if let Some(table) = generation.table_by_id(*id) {
                 table.set_live(view.live());
             }
         }
-        generation.publish(self.writer.tail, self.writer.sequence);
     }
 
     /// Applies the frames from the writer's tail up to `end`.

@@ -9,7 +9,7 @@ use synadb_storage::control;
 use synadb_storage::identity::{FRAMES_START, PAGE_BYTES};
 use synadb_storage::region::Region;
 
-use super::registry::resolve;
+use super::registry::resolve_database;
 use super::{Engine, Generation};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -33,7 +33,7 @@ impl Engine {
     /// The log is append-only: what is before its end changes no more, whoever writes meanwhile.
     pub fn backup(&self, to: &Path, progress: &mut Progress<'_>) -> Result<BackupReport> {
         self.check_poison()?;
-        let target = resolve(to)?;
+        let target = resolve_database(to)?;
         let fail = |error| Error::storage(&target, error);
         if self.directory.inode(&target).is_ok() {
             return Err(Error::Exists { path: target });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use synadb_storage::directory::Directory;
+use synadb_storage::directory::{CHECKPOINT, Directory, is_checkpoint};
 use synadb_storage::frame::Head;
 use synadb_storage::identity::FRAMES_START;
 use synadb_storage::log::{Log, Start};
@@ -15,7 +15,7 @@ use super::engine::Commit;
 use super::generation::Milestone;
 use super::view::{TableView, ViewFactory};
 use super::{Engine, Generation, TableInfo};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sections::{Checkpoint, SectionWriter, implausible};
 
 /// Section with the catalogue, under table 0.
@@ -28,7 +28,7 @@ pub(super) const WORTH_BYTES: u64 = 1 << 20;
 /// The checkpoint's file beside the log.
 pub(crate) fn path_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-ckpt");
+    name.push(CHECKPOINT);
     PathBuf::from(name)
 }
 
@@ -74,7 +74,11 @@ impl Engine {
         if commit.unsaved_bytes < WORTH_BYTES {
             return Ok(());
         }
-        self.write_checkpoint(commit, generation)
+        match self.write_checkpoint(commit, generation) {
+            // What is somebody else's stays; the log has it all.
+            Err(Error::Exists { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     pub(super) fn write_checkpoint(
@@ -86,6 +90,7 @@ impl Engine {
         if commit.checkpointed == tail {
             return Ok(());
         }
+        self.check_checkpoint_place(generation)?;
         self.sync_to(generation, tail)?;
         self.save(commit, generation).map_err(|error| self.failure(error))?;
         commit.checkpointed = tail;
@@ -93,6 +98,17 @@ impl Engine {
         commit.unsaved_bytes = 0;
         commit.put_off_at = 0;
         Ok(())
+    }
+
+    /// Fails where something that is no checkpoint has the checkpoint's name.
+    pub(super) fn check_checkpoint_place(&self, generation: &Generation) -> Result<()> {
+        let path = path_of(&self.path);
+        if self.directory.inode(&path).is_err() {
+            return Ok(());
+        }
+        let id = generation.log.identity().database_id;
+        let is_ours = self.directory.head(&path).is_ok_and(|head| is_checkpoint(&head, &id));
+        if is_ours { Ok(()) } else { Err(Error::Exists { path }) }
     }
 
     fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {

@@ -295,10 +295,12 @@ impl Compaction<'_> {
     /// Saves the new views, so that other processes need not replay the new file.
     fn save(&self, rewrite: &mut Rewrite<'_>) -> StorageResult<Option<Saving<'_>>> {
         let (generation, commit) = rewrite.so_far()?;
-        if commit.writer.tail < WORTH_BYTES {
+        let engine = self.engine;
+        // What is somebody else's stays where the checkpoint would lie.
+        let is_free = engine.check_checkpoint_place(generation).is_ok();
+        if commit.writer.tail < WORTH_BYTES || !is_free {
             return Ok(None);
         }
-        let engine = self.engine;
         let saving = Saving::begin(&*engine.directory, &engine.path, commit, generation)?;
         saving.sync()?;
         Ok(Some(saving))

@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     pub(super) checkpoint_bytes: AtomicU64,
     pub(super) recovery: Mutex<RecoveryReport>,
     pub(super) handles: AtomicUsize,
+    /// Those of them that were opened to keep other processes from writing.
+    pub(super) exclusive_handles: AtomicUsize,
     /// Woken when a transaction ends.
     pub(super) unreserved: Condvar,
     pub(super) maintenance: Maintenance,

@@ -102,8 +102,10 @@ impl Generation {
 
     /// Makes all before `position` visible; the views have applied it.
     pub fn publish(&self, position: u64, sequence: u64) {
-        self.sequence.store(sequence, Ordering::Release);
+        // In this order: what is read behind a look at the sequence number is no older than it, or
+        // a batch that expects nothing newer would overwrite what its reader never saw.
         self.visible.store(position, Ordering::Release);
+        self.sequence.store(sequence, Ordering::Release);
     }
 
     /// Remembers a frame of the log if it is far enough from the last one remembered.

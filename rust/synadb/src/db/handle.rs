@@ -16,9 +16,22 @@ use crate::error::{Error, Result};
 /// An engine for each process that the handle has lived in: a forked child needs one of its own.
 struct Link {
     engine: Arc<Engine>,
+    /// What it was counted as.
+    access: Access,
     /// Of the process that made the engine.
     epoch: u64,
     next: OnceLock<Box<Link>>,
+}
+
+impl Link {
+    /// A link of this process that the engine already counts.
+    fn new(engine: Arc<Engine>, access: Access) -> Self {
+        Self { engine, access, epoch: fork::epoch(), next: OnceLock::new() }
+    }
+
+    fn let_go(&self) -> Result<()> {
+        self.engine.let_go(self.access)
+    }
 }
 
 /// A user's handle.
@@ -34,7 +47,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// A handle that the engine already counts.
     pub(super) fn new(engine: Arc<Engine>, options: &OpenOptions) -> Self {
-        let first = Link { engine, epoch: fork::epoch(), next: OnceLock::new() };
+        let first = Link::new(engine, options.access);
         let read_only = options.access == Access::ReadOnly;
         let (terms, closed) = (options.terms(), AtomicBool::new(false));
         Self { first, options: options.clone(), terms, read_only, closed }
@@ -66,7 +79,7 @@ impl Handle {
         let engine = Arc::clone(self.open()?);
         {
             let _engines = engine.place.lock();
-            engine.handles.fetch_add(1, Ordering::AcqRel);
+            engine.count(options.access);
         }
         Ok(Self::new(engine, options))
     }
@@ -131,36 +144,36 @@ impl Handle {
         }
         let path = self.path();
         let at_once = self.options.clone().lock_timeout(Duration::ZERO);
-        let opened = match Engine::join_or_open(path, &at_once, || self.factory()) {
+        let (opened, access) = match Engine::join_or_open(path, &at_once, || self.factory()) {
             Err(Error::Locked { .. }) => {
                 let options = self.options.clone().access(Access::ReadOnly);
-                Engine::join_or_open(path, &options, || self.factory())?
+                (Engine::join_or_open(path, &options, || self.factory())?, Access::ReadOnly)
             }
-            other => other?,
+            other => (other?, self.options.access),
         };
-        self.go_on_with(opened)
+        self.go_on_with(Link::new(opened, access))
     }
 
     /// In a child that may only read: writes if its parent has closed the file or is gone.
     #[cold]
     fn after_the_parent(&self) -> Result<&Link> {
-        self.go_on_with(Engine::join_or_open(self.path(), &self.options, || self.factory())?)
+        let opened = Engine::join_or_open(self.path(), &self.options, || self.factory())?;
+        self.go_on_with(Link::new(opened, self.options.access))
     }
 
     fn factory(&self) -> Arc<dyn ViewFactory> {
         Arc::clone(&self.first.engine.factory)
     }
 
-    fn go_on_with(&self, engine: Arc<Engine>) -> Result<&Link> {
-        let epoch = fork::epoch();
-        let mut new = Some(Box::new(Link { engine, epoch, next: OnceLock::new() }));
+    fn go_on_with(&self, link: Link) -> Result<&Link> {
+        let mut new = Some(Box::new(link));
         let mut last = &self.first;
         loop {
             let next = last.next.get_or_init(|| new.take().expect("given away once"));
             let Some(spare) = &new else { return Ok(next) };
             if Arc::ptr_eq(&next.engine, &spare.engine) {
                 // Another thread was faster.
-                spare.engine.let_go()?;
+                spare.let_go()?;
                 return Ok(next);
             }
             last = next;
@@ -175,7 +188,7 @@ impl Handle {
         // Those of other processes are theirs to close.
         let epoch = fork::epoch();
         let mine = self.links().filter(|link| link.epoch == epoch);
-        mine.map(|link| link.engine.let_go()).fold(Ok(()), Result::and)
+        mine.map(Link::let_go).fold(Ok(()), Result::and)
     }
 }
 
@@ -189,20 +202,19 @@ impl Drop for Handle {
 
 impl Engine {
     /// Lets go of one handle; with the last one the file is closed.
-    pub(super) fn let_go(&self) -> Result<()> {
-        let mut engines = self.place.lock();
-        if self.handles.fetch_sub(1, Ordering::AcqRel) > 1 {
+    fn let_go(&self, access: Access) -> Result<()> {
+        let mut writer = self.place.lock();
+        if !self.count_down(access)? {
             return Ok(());
         }
-        let known = engines.of(self.writes);
-        if std::ptr::eq(known.as_ptr(), self) {
-            *known = Weak::new();
+        if std::ptr::eq(writer.as_ptr(), self) {
+            *writer = Weak::new();
         }
         self.maintainer.stop(self.applied().log.region());
         let result = self.shut_down();
         // Nobody else in this process can open the file before its locks are gone.
         self.locks.store(None);
-        drop(engines);
+        drop(writer);
         result
     }
 }

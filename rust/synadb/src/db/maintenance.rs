@@ -11,7 +11,6 @@ use synadb_storage::lock::{is_wanted, wait_until_wanted, wake_all};
 use synadb_storage::region::Region;
 
 use super::Engine;
-use crate::error::{Error, Result};
 
 /// How often the thread looks whether the file is idle.
 const LOOK: Duration = Duration::from_millis(5);
@@ -33,33 +32,28 @@ struct Shared {
 }
 
 impl Maintainer {
-    /// The write lock is kept: sees to it that it is given back.
+    /// Sees to it that the write lock, if it is kept, is given back; false where nobody can.
     #[inline]
-    pub fn watch(&self, engine: &Engine) -> Result<()> {
-        if self.shared.watching.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.wake_up(engine)
+    pub fn watch(&self, engine: &Engine) -> bool {
+        self.shared.watching.load(Ordering::Acquire) || self.wake_up(engine)
     }
 
     #[cold]
-    fn wake_up(&self, engine: &Engine) -> Result<()> {
+    fn wake_up(&self, engine: &Engine) -> bool {
         self.shared.watching.store(true, Ordering::Release);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
             thread.thread().unpark();
-            return Ok(());
+            return true;
         }
         let (shared, engine_of) = (Arc::clone(&self.shared), engine.weak.clone());
         let spawned = std::thread::Builder::new()
             .name("synadb-maintenance".to_owned())
             .spawn(move || shared.run(&engine_of));
-        *thread = Some(spawned.map_err(|source| Error::Io {
-            path: engine.path.clone(),
-            action: "start a thread",
-            source,
-        })?);
-        Ok(())
+        *thread = spawned.ok();
+        let is_there = thread.is_some();
+        self.shared.watching.store(is_there, Ordering::Release);
+        is_there
     }
 
     /// Ends the thread and waits for it.

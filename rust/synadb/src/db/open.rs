@@ -1,6 +1,7 @@
 //! Opening a file: create, lock, recover, replay.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -18,7 +19,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use super::engine::{Commit, FileLocks};
 use super::identify::{identify, settle};
 use super::maintenance::Maintainer;
-use super::registry::{Engines, Place, resolve};
+use super::registry::{Place, resolve_database};
 use super::sync::Syncing;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
@@ -27,8 +28,6 @@ use crate::error::{Error, Result};
 use crate::sections::Checkpoint;
 
 pub(super) const LOCK_POLL: Duration = Duration::from_millis(2);
-/// How long to wait, to have the file alone, for who is opening it.
-const CLOSING_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait for who is opening or closing the file, whatever else was asked for.
 const OPENING_WAIT: Duration = Duration::from_secs(30);
 
@@ -113,7 +112,7 @@ impl Engine {
         options: &OpenOptions,
         factory: impl FnOnce() -> Arc<dyn ViewFactory>,
     ) -> Result<Handle> {
-        let path = resolve(path)?;
+        let path = resolve_database(path)?;
         let engine = Self::join_or_open(&path, options, factory)?;
         Ok(Handle::new(engine, options))
     }
@@ -132,34 +131,40 @@ impl Engine {
         let (factory, directory) = (factory(), Arc::new(DiskDirectory));
         patiently(path, wait, || {
             let place = Place::of(path);
-            let mut engines = place.lock();
-            if let Some(engine) = Self::join(&mut engines, options)? {
-                return Ok((Attempt::Done(engine), 0));
+            let mut writer = place.lock();
+            if let Some(joined) = Self::join(&writer, options)? {
+                return Ok(joined);
             }
             let directory = Arc::clone(&directory) as _;
             let opened = Self::open_in(path, place.clone(), options, directory, &factory)?;
-            if let Attempt::Done(engine) = &opened.0 {
-                *engines.of(engine.writes) = Arc::downgrade(engine);
+            if let Attempt::Done(engine) = &opened.0
+                && engine.writes
+            {
+                *writer = Arc::downgrade(engine);
             }
             Ok(opened)
         })
     }
 
-    /// The engine of this process that has the file open already, with one handle more.
-    fn join(engines: &mut Engines, options: &OpenOptions) -> Result<Option<Arc<Self>>> {
-        for writes in [true, false] {
-            let joins = options.access == Access::ReadOnly || writes;
-            if let Some(engine) = engines.of(writes).upgrade().filter(|_| joins) {
-                engine.check_poison()?;
-                if writes && options.access == Access::Exclusive {
-                    engine.make_exclusive()?;
-                }
-                engine.handles.fetch_add(1, Ordering::AcqRel);
-                engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
-                return Ok(Some(engine));
+    /// The engine of this process that writes to the file already, with one handle more.
+    fn join(
+        writer: &Weak<Self>,
+        options: &OpenOptions,
+    ) -> Result<Option<(Attempt<Arc<Self>>, u32)>> {
+        let Some(engine) = writer.upgrade().filter(|_| options.access != Access::ReadOnly) else {
+            return Ok(None);
+        };
+        engine.check_poison()?;
+        if options.access == Access::Exclusive {
+            match engine.try_make_exclusive()? {
+                (Attempt::Done(()), _) => {}
+                (Attempt::Busy, pid) => return Ok(Some((Attempt::Busy, pid))),
+                (Attempt::Refused, pid) => return Ok(Some((Attempt::Refused, pid))),
             }
         }
-        Ok(None)
+        engine.count(options.access);
+        engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
+        Ok(Some((Attempt::Done(engine), 0)))
     }
 
     /// Attempts to open a file of some directory, known to nobody else in this process.
@@ -197,47 +202,13 @@ impl Engine {
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
             recovery: Mutex::new(loaded.report),
             handles: AtomicUsize::new(1),
+            exclusive_handles: AtomicUsize::new(usize::from(footing == Footing::Exclusive)),
             unreserved: Condvar::new(),
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
         });
         Ok((Attempt::Done(engine), 0))
     }
-
-    /// Keeps other writers out from now on.
-    fn make_exclusive(&self) -> Result<()> {
-        if !self.is_shared() {
-            return Ok(());
-        }
-        let mut commit = self.lock_commit()?;
-        let locks = self.locks()?;
-        let fail = |error| self.failure(error);
-        let generation = self.generation.load_full();
-        if !take_alone(&*locks.0).map_err(fail)? {
-            let pid = control::holder(generation.log.region());
-            return Err(Error::Locked { path: self.path.clone(), pid });
-        }
-        commit.follow(&generation, &*self.factory, true).map_err(fail)?;
-        commit.write.release(&*locks.0, generation.log.region()).map_err(fail)?;
-        self.shared.store(false, Ordering::Release);
-        locks.0.unlock(LockKind::Open).map_err(fail)
-    }
-}
-
-/// Takes the file for oneself, the open lock held too; false where another process has it open.
-pub(super) fn take_alone(locks: &dyn Locks) -> StorageResult<bool> {
-    let deadline = Instant::now() + CLOSING_WAIT;
-    while !locks.try_exclusive(LockKind::Open)? {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
-    if locks.try_exclusive(LockKind::Registration)? {
-        return Ok(true);
-    }
-    locks.unlock(LockKind::Open)?;
-    Ok(false)
 }
 
 /// Opens, registers, recovers where nobody else has the file, and replays. Where that cannot be
@@ -266,9 +237,13 @@ pub(super) fn open_registered(
             },
             _ => writes,
         };
-        // Between opening and locking a compaction may have put a new file there.
-        if directory.inode(path).map_err(fail)? == opened.inode {
-            break (opened, alone);
+        // Between opening and locking a compaction may have put a new file there, and who created
+        // the file may have taken it away.
+        match directory.inode(path) {
+            Ok(inode) if inode == opened.inode => break (opened, alone),
+            Ok(_) => {}
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(fail(error)),
         }
     };
     let role = match (writes, alone) {
@@ -298,24 +273,29 @@ pub(super) fn open_registered(
 }
 
 fn open_file(path: &Path, directory: &dyn Directory, writes: bool, create: bool) -> Result<Opened> {
-    use std::io::ErrorKind;
-    directory.open(path, writes, create).map_err(|error| {
-        let path = path.to_owned();
-        match error {
-            StorageError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
-                Error::MissingDatabase { path }
-            }
-            StorageError::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                Error::ReadOnly { path }
-            }
-            other => Error::storage(&path, other),
+    directory.open(path, writes, create).map_err(|error| match error {
+        StorageError::Io { source, .. }
+            if matches!(
+                source.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Error::ReadOnly { path: path.to_owned() }
         }
+        other => at_path(path, other),
     })
+}
+
+fn is_missing(error: &StorageError) -> bool {
+    matches!(error, StorageError::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
+/// A failure to find the database at its path.
+pub(super) fn at_path(path: &Path, error: StorageError) -> Error {
+    if is_missing(&error) {
+        return Error::MissingDatabase { path: path.to_owned() };
+    }
+    Error::storage(path, error)
 }
 
 /// Registers as a writer; true, with the open lock held, where nobody else is registered.
@@ -356,7 +336,12 @@ pub(super) fn load(
     let writes = role != Role::Reader;
     let region = Arc::clone(&opened.region);
     // A reader of a file that nobody created yet sees an empty database.
-    let identity = identify(path, directory, &*region, writes)?;
+    let identity = identify(path, directory, &*region, writes).inspect_err(|_| {
+        // Nobody else has looked into it: the locks are held until this returns.
+        if opened.created && role == Role::Alone && directory.remove(path).is_err() {
+            // It is empty, or all zeros, and becomes a database when it is next opened.
+        }
+    })?;
     let is_new = identity.is_none();
     let log = Log::new(region, identity.unwrap_or(Identity::UNNAMED));
     let mut opened = Some(opened);

@@ -4,54 +4,77 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use arc_swap::ArcSwapOption;
+use synadb_storage::directory::is_reserved;
 use synadb_storage::fork;
 
 use super::Engine;
 use crate::error::{Error, Result};
 
-/// The engines that this process has of one file: the one that writes, the one that only reads.
-#[derive(Default)]
-pub(super) struct Engines {
-    writer: Weak<Engine>,
-    reader: Weak<Engine>,
-}
-
-impl Engines {
-    /// The engine that writes, or the other.
-    pub fn of(&mut self, writes: bool) -> &mut Weak<Engine> {
-        if writes { &mut self.writer } else { &mut self.reader }
-    }
-}
-
-/// A file's place in the registry, which its engines share.
+/// A file's place in the registry: the engine that writes to it, which all writing handles share.
+///
+/// Who only reads has one of his own: it stands still until he moves it.
 ///
 /// While it is locked the file is neither opened nor closed in this process; other files are.
 #[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Engines>>);
+pub(super) struct Place(Arc<Mutex<Weak<Engine>>>);
 
 /// Places by resolved path.
 type Places = HashMap<PathBuf, Place>;
 
-/// One for each fork between the first process and this one: a child may have been forked while
-/// another thread of its parent held the parent's.
-static PLACES: [Mutex<Option<Places>>; FORKS_MAX] = [const { Mutex::new(None) }; FORKS_MAX];
-const FORKS_MAX: usize = 64;
+/// The places of one process.
+struct OfProcess {
+    /// Forks between the first process and this one.
+    epoch: u64,
+    places: Mutex<Places>,
+}
+
+/// Those of this process, or of the one that forked it until the first file is opened here.
+static PLACES: ArcSwapOption<OfProcess> = ArcSwapOption::const_empty();
+
+/// The places of this process: a child may have been forked while another thread of its parent
+/// held the parent's, so it begins anew, without a lock.
+fn of_process() -> Arc<OfProcess> {
+    let epoch = fork::epoch();
+    loop {
+        let found = PLACES.load_full();
+        if let Some(ours) = found.as_ref().filter(|found| found.epoch == epoch) {
+            return Arc::clone(ours);
+        }
+        // Never dropped: that thread may have left the parent's half changed.
+        std::mem::forget(found.clone());
+        let places = Mutex::default();
+        PLACES.compare_and_swap(&found, Some(Arc::new(OfProcess { epoch, places })));
+    }
+}
 
 impl Place {
     /// The place of a resolved path.
     pub fn of(path: &Path) -> Self {
-        let forks = usize::try_from(fork::epoch()).unwrap_or(usize::MAX);
-        let places = &PLACES[forks.min(FORKS_MAX - 1)];
-        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = places.get_or_insert_default();
+        let process = of_process();
+        let mut places = process.places.lock().unwrap_or_else(PoisonError::into_inner);
         // They are handed out under this lock alone: one that nobody has is nobody's.
         places.retain(|_, place| Arc::strong_count(&place.0) > 1);
         places.entry(path.to_owned()).or_default().clone()
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Engines> {
+    pub fn lock(&self) -> MutexGuard<'_, Weak<Engine>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As [`resolve`], for a file that is, or is to be, a database.
+///
+/// # Errors
+/// As `resolve`; `InvalidPath` for a name of the files beside a database, which come and go.
+pub(crate) fn resolve_database(path: &Path) -> Result<PathBuf> {
+    let resolved = resolve(path)?;
+    if is_reserved(&resolved) {
+        let reason = "names that end in '-ckpt', or in '-tmp-' and 16 hexadecimal digits, are kept \
+                      for the files beside a database, which it replaces and removes";
+        return Err(Error::InvalidPath { path: path.to_owned(), reason: reason.to_owned() });
+    }
+    Ok(resolved)
 }
 
 /// Resolves a path once, so that a later change of the working directory changes nothing.

@@ -22,6 +22,17 @@ pub(super) struct Owner {
     thread: ThreadId,
 }
 
+impl Owner {
+    /// Fails on the thread that keeps the lock: it would wait for itself.
+    fn check_thread(self) -> Result<()> {
+        if self.thread != std::thread::current().id() {
+            return Ok(());
+        }
+        let reason = "this thread has one open on the file: write through it, or end it".to_owned();
+        Err(Error::InvalidArgument { argument: "transaction", reason })
+    }
+}
+
 /// The write lock, kept from commit to commit until this is dropped.
 pub(crate) struct Reserved {
     engine: Arc<Engine>,
@@ -49,6 +60,11 @@ impl Engine {
         Ok(Reserved { engine: Arc::clone(self), owner, epoch: fork::epoch() })
     }
 
+    /// Fails where this thread has a transaction open on the file.
+    pub fn check_no_own_transaction(&self) -> Result<()> {
+        self.lock_commit()?.reserved.map_or(Ok(()), Owner::check_thread)
+    }
+
     /// The commit mutex, once no transaction but the caller's own is open.
     pub(super) fn lock_to_write(
         &self,
@@ -62,13 +78,7 @@ impl Engine {
             if owner.is_some_and(|reserved| reserved.owner == holder) {
                 return Ok(commit);
             }
-            if holder.thread == std::thread::current().id() {
-                let reason = "this thread has one open on the file: write through it, or end it";
-                return Err(Error::InvalidArgument {
-                    argument: "transaction",
-                    reason: reason.to_owned(),
-                });
-            }
+            holder.check_thread()?;
             if Instant::now() >= *deadline.get_or_insert_with(|| terms.deadline()) {
                 return Err(Error::Locked { path: self.path.clone(), pid: std::process::id() });
             }

@@ -10,7 +10,8 @@ use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::Commit;
-use super::open::{Footing, Loaded, Waiting, open_registered, patiently, take_alone};
+use super::exclusive::take_alone;
+use super::open::{Footing, Loaded, Waiting, at_path, open_registered, patiently};
 use super::view::ViewFactory;
 use super::{Engine, Generation};
 use crate::config::{Durability, Maintenance, Terms};
@@ -101,8 +102,9 @@ impl Engine {
         // Somebody must be there to give it back later.
         let may_keep = durability == Durability::Process && self.maintenance == Maintenance::Thread;
         let time = commit.writer.time;
-        if commit.write.is_worth_keeping(region, time) && may_keep {
-            return self.maintainer.watch(self);
+        let is_kept = commit.write.is_worth_keeping(region, time) && may_keep;
+        if is_kept && self.maintainer.watch(self) {
+            return Ok(());
         }
         let locks = self.locks()?;
         commit.write.release(&*locks.0, region).map_err(|e| self.failure(e))
@@ -110,7 +112,7 @@ impl Engine {
 
     /// Whether the path names another file by now.
     pub(super) fn was_replaced(&self, commit: &Commit) -> Result<bool> {
-        let inode = self.directory.inode(&self.path).map_err(|error| self.failure(error))?;
+        let inode = self.directory.inode(&self.path).map_err(|e| at_path(&self.path, e))?;
         Ok(inode != commit.inode)
     }
 

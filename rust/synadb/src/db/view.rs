@@ -19,6 +19,8 @@ pub(crate) struct Applied<'a> {
     /// Where the gap behind the record's frame begins, and its bytes.
     pub gap_start: u64,
     pub gap: u64,
+    /// Everything before this position is visible to readers; the record is not yet.
+    pub visible: u64,
 }
 
 /// The writer's half of a view of one table, owned by the commit path.

@@ -10,6 +10,7 @@ use synadb_storage::log::{Log, Record};
 use synadb_storage::record::RecordKind;
 use synadb_storage::{Result, StorageError};
 
+use crate::db::Applied;
 use crate::keys::{AppendVec, AppendWords, HashIndex};
 use crate::sections::{Section, SectionWriter, TableSections, implausible};
 use crate::value;
@@ -44,9 +45,10 @@ struct History {
     runs: AppendVec<Run>,
     /// Number of points and, in the upper 24 bits, of runs.
     state: AtomicU64,
-    /// The state before the last commit that added something, and that commit's position.
+    /// Position of the first record that was added behind what was visible then, and the state
+    /// before it: until that record is visible, nothing that was added since is.
+    since: AtomicU64,
     state_before: AtomicU64,
-    commit: AtomicU64,
     /// Position of the delete that ended it, `u64::MAX` while it goes on.
     ended: AtomicU64,
 }
@@ -78,20 +80,22 @@ impl History {
             points: AppendWords::default(),
             runs: AppendVec::default(),
             state: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             state_before: AtomicU64::new(0),
-            commit: AtomicU64::new(0),
             ended: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// Adds a record's points; for the writer.
-    fn push(&self, record: &Record<'_>) -> Option<()> {
+    /// Adds a record's points; for the writer. Records before `visible` are published.
+    fn push(&self, record: &Record<'_>, visible: u64) -> Option<()> {
         let state = self.state.load(Ordering::Relaxed);
         let (mut points, mut runs) = unpack(state);
         let bytes = record.value().ok()?;
         let values = value::history_points(record.tag, bytes)?;
-        self.state_before.store(state, Ordering::Relaxed);
-        self.commit.store(record.position, Ordering::Release);
+        if self.since.load(Ordering::Relaxed) < visible {
+            self.state_before.store(state, Ordering::Relaxed);
+            self.since.store(record.position, Ordering::Release);
+        }
         if values.len() >= RUN_POINTS_MIN {
             let count = values.len() as u64;
             self.runs.push(Run { after: points, position: record.position, count });
@@ -107,16 +111,18 @@ impl History {
     }
 
     /// What of it is visible, in points and runs; `None` if it is not the answer.
+    ///
+    /// Where the writer has published more meanwhile, that may be included: all of it, or nothing.
     fn visible_state(&self, visible: u64) -> Option<(u64, u64)> {
         if self.ended.load(Ordering::Acquire) < visible || self.key_at >= visible {
             return None;
         }
         loop {
             let state = self.state.load(Ordering::Acquire);
-            let commit = self.commit.load(Ordering::Acquire);
+            let since = self.since.load(Ordering::Acquire);
             let before = self.state_before.load(Ordering::Acquire);
             if state == self.state.load(Ordering::Acquire) {
-                return Some(unpack(if commit >= visible { before } else { state }));
+                return Some(unpack(if since >= visible { before } else { state }));
             }
         }
     }
@@ -166,7 +172,8 @@ impl Histories {
     }
 
     /// Takes a record in; for the writer. What goes wrong here is left to the walk.
-    pub fn apply(&self, log: &Log, record: &Record<'_>, hash: u64) {
+    pub fn apply(&self, applied: &Applied<'_>) {
+        let &Applied { log, ref record, hash, visible, .. } = applied;
         if record.kind == RecordKind::Put && !value::is_float(record.tag) {
             return;
         }
@@ -176,25 +183,26 @@ impl Histories {
             (RecordKind::Delete, Some(history)) => {
                 history.ended.store(record.position, Ordering::Release);
             }
-            (RecordKind::Put, Some(history)) if history.push(record).is_none() => {
+            (RecordKind::Put, Some(history)) if history.push(record, visible).is_none() => {
                 history.ended.store(0, Ordering::Release);
             }
             (RecordKind::Put, None) => {
                 // An ended history (0: given up) of the key stays where the walk is the answer.
                 let given_up = found.is_some_and(|h| h.ended.load(Ordering::Relaxed) == 0);
                 if !given_up && has_many_floats(log, record) {
-                    self.begin(log, record, hash, found);
+                    self.begin(applied, found);
                 }
             }
             _ => {}
         }
     }
 
-    fn begin(&self, log: &Log, record: &Record<'_>, hash: u64, ended: Option<&History>) {
+    fn begin(&self, applied: &Applied<'_>, ended: Option<&History>) {
+        let &Applied { log, ref record, hash, visible, .. } = applied;
         let Ok(records) = float_records(log, *record) else { return };
         let history = History::new(hash, record.position, (0, 0));
         for record in records.iter().rev() {
-            if history.push(record).is_none() {
+            if history.push(record, visible).is_none() {
                 return;
             }
         }

@@ -10,6 +10,15 @@ use crate::glob::Pattern;
 use crate::keys;
 use crate::value::{self, Value, ValueRef};
 
+/// The newest visible record of a key, and where it was found.
+struct Found<'a> {
+    generation: &'a Generation,
+    reader: &'a KvReader,
+    /// Everything before this position was visible when the record was looked up.
+    visible: u64,
+    record: Record<'a>,
+}
+
 impl SynaDB {
     /// Runs `read` with the table, or returns what an empty one gives.
     #[inline]
@@ -35,7 +44,7 @@ impl SynaDB {
     fn with_record<R>(
         &self,
         key: &str,
-        read: impl FnOnce(Option<(&Generation, &KvReader, Record<'_>)>) -> Result<R>,
+        read: impl FnOnce(Option<Found<'_>>) -> Result<R>,
     ) -> Result<R> {
         keys::check(key)?;
         let engine = self.handle.open()?;
@@ -45,7 +54,7 @@ impl SynaDB {
         let (visible, hash) = (generation.visible(), generation.hash(key.as_bytes()));
         let found = reader.keys.get(&generation.log, key.as_bytes(), hash, visible);
         let found = found.map_err(|error| self.failure(key, error))?;
-        read(found.map(|record| (&**generation, reader, record)))
+        read(found.map(|record| Found { generation: &generation, reader, visible, record }))
     }
 
     fn decoded<'a>(&self, record: &Record<'a>) -> Result<ValueRef<'a>> {
@@ -70,7 +79,7 @@ impl SynaDB {
         read: impl FnOnce(Option<ValueRef<'_>>) -> R,
     ) -> Result<R> {
         self.with_record(key, |found| {
-            let value = found.map(|(_, _, record)| self.decoded(&record)).transpose()?;
+            let value = found.map(|found| self.decoded(&found.record)).transpose()?;
             Ok(read(value))
         })
     }
@@ -97,7 +106,7 @@ impl SynaDB {
     /// As [`SynaDB::get_with`].
     pub fn version(&self, key: &str) -> Result<Option<u64>> {
         self.with_record(key, |found| {
-            let Some((generation, _, record)) = found else { return Ok(None) };
+            let Some(Found { generation, record, .. }) = found else { return Ok(None) };
             let (sequence, _) = generation.commit_of(&record).map_err(|e| self.failure(key, e))?;
             Ok(Some(sequence))
         })
@@ -109,8 +118,8 @@ impl SynaDB {
     /// As [`SynaDB::get_with`].
     pub fn get_history(&self, key: &str) -> Result<Vec<Value>> {
         self.with_record(key, |found| {
-            let Some((generation, _, newest)) = found else { return Ok(Vec::new()) };
-            let records = walk(&generation.log, newest).map_err(|e| self.failure(key, e))?;
+            let Some(Found { generation, record, .. }) = found else { return Ok(Vec::new()) };
+            let records = walk(&generation.log, record).map_err(|e| self.failure(key, e))?;
             let mut values = Vec::with_capacity(records.len());
             for record in records.iter().rev() {
                 let run = record.value().map_err(|e| self.failure(key, e))?;
@@ -129,14 +138,12 @@ impl SynaDB {
     /// As [`SynaDB::get_with`].
     pub fn get_history_floats(&self, key: &str) -> Result<Vec<f64>> {
         self.with_record(key, |found| {
-            let Some((generation, reader, newest)) = found else { return Ok(Vec::new()) };
-            let (log, visible) = (&generation.log, newest.position + 1);
+            let Some(found) = found else { return Ok(Vec::new()) };
+            let (log, histories) = (&found.generation.log, &found.reader.histories);
             let read = || {
-                let hash = generation.hash(key.as_bytes());
-                if let Some(points) = reader.histories.read(log, key.as_bytes(), hash, visible)? {
-                    return Ok(points);
-                }
-                points_of(&float_records(log, newest)?)
+                let hash = found.generation.hash(key.as_bytes());
+                let points = histories.read(log, key.as_bytes(), hash, found.visible)?;
+                points.map_or_else(|| points_of(&float_records(log, found.record)?), Ok)
             };
             read().map_err(|error| self.failure(key, error))
         })

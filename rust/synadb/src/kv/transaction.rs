@@ -56,6 +56,17 @@ impl SynaDB {
         let reserved = self.handle.writable()?.reserve(&self.handle.terms)?;
         Ok(Transaction { database: self.clone(), reserved, batch: WriteBatch::new() })
     }
+
+    /// Fails where this thread has a transaction open on the file, as each write past it does.
+    ///
+    /// For callers that leave a write to another thread and wait for it: there it would wait for
+    /// the transaction, and the transaction for it.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; `ReadOnly`, `Closed`, `Poisoned`.
+    pub fn check_no_own_transaction(&self) -> Result<()> {
+        self.handle.writable()?.check_no_own_transaction()
+    }
 }
 
 impl Transaction {

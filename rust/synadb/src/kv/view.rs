@@ -62,7 +62,7 @@ impl TableView for KvView {
             RecordKind::Put | RecordKind::Delete if !record.key.is_empty() => {
                 let fits = self.keys.apply(applied.log, record, applied.hash);
                 if fits {
-                    self.reader.histories.apply(applied.log, record, applied.hash);
+                    self.reader.histories.apply(applied);
                 }
                 fits
             }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::keys;
 use crate::value::{Encoded, FLOATS, Value, ValueRef};
 
-/// Points of one record of `append_floats`; a frame holds several.
+/// Points of one commit of `append_floats`, in one record: others get their turn in between.
 const RUN_POINTS_MAX: usize = 256 << 10;
 /// Bytes of one commit of `put_many`.
 const COMMIT_BYTES: usize = 8 << 20;
@@ -197,10 +197,12 @@ impl SynaDB {
         Ok(values.len())
     }
 
-    /// Appends floats to the history of a key, as runs; several commits beyond 16 MiB.
+    /// Appends floats to the history of a key, as runs; several commits beyond 262,144 points.
+    ///
+    /// For all or nothing see [`WriteBatch::append_floats`].
     ///
     /// # Errors
-    /// As [`SynaDB::append`].
+    /// As [`SynaDB::append`]; what was committed before stays.
     pub fn append_floats(&self, key: &str, values: &[f64]) -> Result<usize> {
         let engine = self.handle.writable()?;
         keys::check(key)?;

@@ -14,7 +14,7 @@ use synadb_storage::lock::LockKind;
 
 use self::damaged::Damaged;
 use crate::config::{Access, OpenOptions};
-use crate::db::resolve;
+use crate::db::{resolve, resolve_database};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -75,7 +75,7 @@ pub fn repair(
     to: impl AsRef<Path>,
     progress: &mut Progress<'_>,
 ) -> Result<RepairReport> {
-    let (source, target) = (resolve(path.as_ref())?, resolve(to.as_ref())?);
+    let (source, target) = (resolve(path.as_ref())?, resolve_database(to.as_ref())?);
     if DiskDirectory.inode(&target).is_ok() {
         return Err(Error::Exists { path: target });
     }

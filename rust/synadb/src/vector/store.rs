@@ -9,7 +9,7 @@ use synadb_storage::StorageError;
 use super::{StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
-use crate::db::{Handle, Stats, TableKind, VerifyReport};
+use crate::db::{Handle, Stats, TableInfo, TableKind, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::glob::Pattern;
@@ -52,6 +52,11 @@ pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
 }
 
+fn dimensions_needed(table: &str) -> Error {
+    let reason = format!("the file has no table {table:?} yet: dimensions (and metric) are needed");
+    Error::InvalidArgument { argument: "dimensions", reason }
+}
+
 impl VectorStore {
     /// Opens or creates a store in a file of its own, or beside what the file holds.
     ///
@@ -72,8 +77,31 @@ impl VectorStore {
         config: VectorConfig,
         options: OpenOptions,
     ) -> Result<Self> {
-        let database = options.open(path)?;
-        Self::over(Arc::clone(database.handle()), &config.table(), &config)
+        let table = config.table();
+        let database = Self::open_database(path, &table, &config, options)?;
+        Self::over(Arc::clone(database.handle()), &table, &config)
+    }
+
+    /// Opens the file that a store is to be [attached](Self::attach) to, and creates none where the
+    /// store could not be in it.
+    ///
+    /// # Errors
+    /// As [`VectorStore::new`].
+    pub fn open_database<P: AsRef<Path>>(
+        path: P,
+        name: &str,
+        config: &VectorConfig,
+        options: OpenOptions,
+    ) -> Result<SynaDB> {
+        TableInfo::check(name, &[])?;
+        let creates = options.create;
+        if config.dimensions != 0 || !creates {
+            return options.open(path);
+        }
+        options.create(false).open(path).map_err(|error| match error {
+            Error::MissingDatabase { .. } => dimensions_needed(name),
+            other => other,
+        })
     }
 
     /// A store in an open database, under a table name of its own.
@@ -104,14 +132,12 @@ impl VectorStore {
                 stored
             }
             None if asked.dimensions == 0 => {
-                return Err(Error::InvalidArgument {
-                    argument: "dimensions",
-                    reason: format!(
-                        "the file has no table {table:?} yet: dimensions (and metric) are needed"
-                    ),
-                });
+                return Err(dimensions_needed(table));
             }
-            None => asked,
+            None => {
+                TableInfo::check(table, &asked.encode())?;
+                asked
+            }
         };
         Ok(Self { handle, table: table.into(), config })
     }
