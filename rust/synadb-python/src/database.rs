@@ -412,8 +412,9 @@ impl Database {
     }
 
     /// Sizes and counts of the file.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        reports::stats(py, &answered(py.detach(|| self.database.stats()))?)
+    #[pyo3(signature = (usage=true))]
+    fn stats<'py>(&self, py: Python<'py>, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+        jobs::stats(py, &self.database, usage)
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.

@@ -163,6 +163,25 @@ pub fn verify<'py>(
     reports::verification(py, &answered(report)?)
 }
 
+/// Sizes and states of a handle's file, and with `usage` where the bytes of its log have gone.
+///
+/// # Errors
+/// What the engine says; as `run`.
+pub fn stats<'py>(
+    py: Python<'py>,
+    database: &SynaDB,
+    usage: bool,
+) -> PyResult<Bound<'py, PyDict>> {
+    let stats = answered(py.detach(|| database.stats()))?;
+    let report = reports::stats(py, &stats)?;
+    if usage {
+        let database = database.clone();
+        let usage = run(py, None, move |told| database.usage_with(told))?;
+        reports::add_usage(&report, &answered(usage)?)?;
+    }
+    Ok(report)
+}
+
 /// Saves what is whole of a damaged file into a new one.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -93,6 +94,15 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// `Io`.
     fn inode(&self, path: &Path) -> Result<(u64, u64)>;
+
+    /// When the file was last changed; `None` where that is not known.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
+        let _ = path;
+        Ok(None)
+    }
 
     /// Removes files that died compactions of `path` left; call it with the write lock held.
     ///
@@ -226,6 +236,11 @@ impl Directory for DiskDirectory {
         let metadata = std::fs::metadata(path);
         let metadata = metadata.map_err(|e| StorageError::io("look at the path", e))?;
         Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        modified.map(Some).map_err(|e| StorageError::io("look at the file", e))
     }
 
     fn remove_stale(&self, path: &Path) -> Result<()> {

@@ -17,6 +17,7 @@ mod report;
 mod reserve;
 mod share;
 mod sync;
+mod usage;
 mod view;
 
 pub(crate) use apply::TOUCHED;
@@ -32,4 +33,5 @@ pub(crate) use handle::Handle;
 pub(crate) use registry::resolve;
 pub use report::{RecoveryReport, Stats, TableStats, VerifyReport};
 pub(crate) use reserve::Reserved;
+pub use usage::{Bytes, TableUsage, Usage};
 pub(crate) use view::{Applied, TableView, ViewFactory};

@@ -373,7 +373,12 @@ pub(super) fn load(
     replay(&log, factory, None, role, &mut opened)
 }
 
-fn open_checkpoint(path: &Path, directory: &dyn Directory, log: &Log) -> Option<Checkpoint> {
+/// The checkpoint beside a log, where it fits.
+pub(super) fn open_checkpoint(
+    path: &Path,
+    directory: &dyn Directory,
+    log: &Log,
+) -> Option<Checkpoint> {
     let opened = directory.open(&super::checkpoint::path_of(path), false, false).ok()?;
     let checkpoint = Checkpoint::open(opened.region, log.identity())?;
     super::checkpoint::fits(log, &checkpoint.start).then_some(checkpoint)
