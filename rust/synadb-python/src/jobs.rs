@@ -137,7 +137,7 @@ pub fn backup<'py>(
     path: &Bound<'py, PyAny>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (database, path) = (database.clone(), absolute_path(path)?);
+    let (database, path) = (database.clone(), absolute_path(path, "path")?);
     let report = run(py, progress, move |told| database.backup_with(path, told))?;
     reports::backup(py, &answered(report)?)
 }
@@ -167,11 +167,7 @@ pub fn verify<'py>(
 ///
 /// # Errors
 /// What the engine says; as `run`.
-pub fn stats<'py>(
-    py: Python<'py>,
-    database: &SynaDB,
-    usage: bool,
-) -> PyResult<Bound<'py, PyDict>> {
+pub fn stats<'py>(py: Python<'py>, database: &SynaDB, usage: bool) -> PyResult<Bound<'py, PyDict>> {
     let stats = answered(py.detach(|| database.stats()))?;
     let report = reports::stats(py, &stats)?;
     if usage {
@@ -194,7 +190,7 @@ pub fn repair<'py>(
     to: &Bound<'py, PyAny>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (path, to) = (absolute_path(path)?, absolute_path(to)?);
+    let (path, to) = (absolute_path(path, "path")?, absolute_path(to, "to")?);
     let report = run(py, progress, move |told| synadb::repair(path, to, told))?;
     reports::repair(py, &answered(report)?)
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use synadb::{
-    BackupReport, Bytes, CompactionReport, RecoveryReport, RepairReport, Stats, Usage,
-    VerifyReport,
+    BackupReport, Bytes, CompactionReport, RecoveryReport, RepairReport, Stats, Usage, VerifyReport,
 };
 
 /// Sizes and counts; `tables` has the number of live keys of each table, times are in seconds.
