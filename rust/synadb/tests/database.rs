@@ -181,18 +181,3 @@ fn threads_share_a_handle() {
     assert_eq!(db.len(), 200);
     assert_eq!(db.stats().expect("stats").sequence, 8000);
 }
-
-#[test]
-fn a_store_under_a_name_that_cannot_be_a_key_is_refused() {
-    let (_directory, path) = place();
-    let db = SynaDB::new(&path).expect("opens");
-    let config = || synadb::VectorConfig { dimensions: 2, ..Default::default() };
-    for name in [String::new(), "n".repeat(65_536)] {
-        let refused = synadb::VectorStore::attach(&db, &name, config());
-        assert!(matches!(refused, Err(Error::InvalidArgument { argument: "name", .. })));
-    }
-    let longest = "n".repeat(65_535);
-    let store = synadb::VectorStore::attach(&db, &longest, config()).expect("attaches");
-    store.insert("k", &[1.0, 2.0]).expect("inserts");
-    assert_eq!(db.verify().expect("verifies").damage, []);
-}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 use synadb_storage::StorageError;
-use synadb_types::limits::KEY_BYTES_MAX;
 
 use super::{StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
@@ -87,12 +86,6 @@ impl VectorStore {
     }
 
     fn over(handle: Arc<Handle>, table: &str, config: &VectorConfig) -> Result<Self> {
-        // The catalogue keeps it as a key.
-        if !(1..=KEY_BYTES_MAX).contains(&table.len()) {
-            let bytes = table.len();
-            let reason = format!("it has {bytes} bytes of UTF-8, a name has 1 to {KEY_BYTES_MAX}");
-            return Err(Error::InvalidArgument { argument: "name", reason });
-        }
         let stored = {
             let generation = handle.open()?.current()?;
             generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))
