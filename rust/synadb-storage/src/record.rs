@@ -129,6 +129,7 @@ pub(crate) fn encode(
     sole_head_words: Option<u8>,
     payload_crc: Option<u32>,
 ) -> Option<usize> {
+    debug_assert!(draft.key.len() <= KEY_BYTES_MAX, "no reader takes such a key");
     let mut flags = draft.flags;
     if let Some(words) = sole_head_words {
         flags |= SOLE | (words << HEAD_WORDS_SHIFT);

@@ -12,6 +12,8 @@ pub const SMALL_PAYLOAD_BYTES_MAX: usize = 64;
 pub const INLINE_VALUE_BYTES_MAX: usize = 4 << 20;
 /// Largest number of tables in a file.
 pub const TABLES_MAX: u32 = 65_535;
+/// Largest configuration of a table in bytes; its name is as long as a key.
+pub const TABLE_CONFIG_BYTES_MAX: usize = 4096;
 /// Largest number of dimensions of a vector; the smallest is one.
 pub const DIMENSIONS_MAX: usize = 65_535;
 /// Largest number of rows of a table, dead ones included.

@@ -1,7 +1,7 @@
 //! `SynaDB` as a user of the crate sees it.
 
 use synadb::{Access, Error, OpenOptions, Pattern, SynaDB, Value, WriteBatch};
-use synadb::{Durability, ValueRef};
+use synadb::{Durability, ValueRef, VectorConfig, VectorStore, limits};
 
 fn fast() -> OpenOptions {
     OpenOptions::new().durability(Durability::Process)
@@ -135,6 +135,25 @@ fn scans_see_new_keys_and_pass_over_dead_ones() {
     db.checkpoint().expect("saves");
     assert_eq!(prefix("b/"), ["b/0", "b/1", "b/2"]);
     assert_eq!(db.keys_matching(&Pattern::Glob("?/1".into())).expect("scans"), ["a/1", "b/1"]);
+}
+
+#[test]
+fn regression_a_table_name_that_no_record_holds_is_refused_before_anything_is_written() {
+    let (_directory, path) = place();
+    let db = fast().open(&path).expect("opens");
+    let config = VectorConfig { dimensions: 2, ..VectorConfig::default() };
+    let attach = |bytes: usize| VectorStore::attach(&db, &"n".repeat(bytes), config.clone());
+    for bytes in [0, limits::KEY_BYTES_MAX + 1] {
+        let refused = attach(bytes).and_then(|store| store.insert("k", &[1.0, 2.0]));
+        let Err(Error::InvalidArgument { argument: "name", .. }) = refused else {
+            panic!("{bytes}: {refused:?}");
+        };
+    }
+    assert_eq!(db.sequence().expect("asked"), 0);
+    attach(limits::KEY_BYTES_MAX).and_then(|store| store.insert("k", &[1.0, 2.0])).expect("taken");
+    drop(db);
+    let db = fast().open(&path).expect("opens again");
+    assert_eq!(db.stats().expect("stats").tables.len(), 1);
 }
 
 #[test]

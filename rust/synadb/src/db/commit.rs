@@ -264,6 +264,7 @@ impl<'a> Transaction<'a> {
         if let Some(table) = self.new_tables.iter().find(|table| table.name == name) {
             return Ok(Arc::clone(table));
         }
+        TableInfo::check(name, config)?;
         let id = (self.generation.tables().count() + self.new_tables.len()) as u32 + 1;
         if id > TABLES_MAX {
             let reason = format!("a database holds at most {TABLES_MAX} tables");

@@ -9,7 +9,7 @@ use synadb_storage::StorageError;
 use super::{StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
-use crate::db::{Handle, Stats, TableKind, Usage, VerifyReport};
+use crate::db::{Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::glob::Pattern;
@@ -111,7 +111,10 @@ impl VectorStore {
                     ),
                 });
             }
-            None => asked,
+            None => {
+                TableInfo::check(table, &asked.encode())?;
+                asked
+            }
         };
         Ok(Self { handle, table: table.into(), config })
     }
