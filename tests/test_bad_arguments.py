@@ -406,8 +406,8 @@ STORE_OPTIONS: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"faiss_nprobe": 0}, synadb.InvalidArgumentError, ["faiss_nprobe", "0", "1 or more"]),
     ({"faiss_index_type": None}, TypeError, ["faiss_index_type", "'NoneType'", "str"]),
     ({"metric": b"cosine"}, TypeError, ["metric", "'bytes'", "str"]),
-    ({"name": ""}, synadb.InvalidArgumentError, ["name", "0 bytes", "1 to 65535"]),
-    ({"name": "n" * 65_536}, synadb.InvalidArgumentError, ["name", "65536 bytes", "65535"]),
+    ({"name": ""}, synadb.InvalidArgumentError, ["name", "got 0", "1 to 65535 bytes"]),
+    ({"name": "n" * 65_536}, synadb.InvalidArgumentError, ["name", "got 65536", "65535 bytes"]),
 ]
 
 
