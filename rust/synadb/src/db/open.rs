@@ -251,10 +251,11 @@ pub(super) fn open_registered(
     let fail = |error| Error::storage(path, error);
     let writes = footing != Footing::Reader;
     let (opened, alone) = loop {
-        let opened = open_file(path, directory, writes, create)?;
+        // First, so that a refusal makes no file.
         if footing == Footing::Shared {
             directory.check_sharing(path).map_err(fail)?;
         }
+        let opened = open_file(path, directory, writes, create)?;
         let alone = match &opened.locks {
             Some(locks) if writes => match register(&**locks, footing).map_err(fail)? {
                 Attempt::Done(alone) => alone,
