@@ -38,8 +38,10 @@ class SynaDB(_native.Database):
     to wait for another process: for its closing a file that it has for itself (default 0), and in
     each write for its letting go of the write lock (default 5); at most ten years. `maintenance`
     is `"thread"` (a background thread for each file, started when needed and joined by `close()`,
-    keeps the write lock between writes and gives it back when the file is idle), `"inline"` or
-    `"off"` (no thread: each write gives the lock back); the first handle on a file decides.
+    keeps the write lock between writes and gives it back when the file is idle), `"inline"` (no
+    thread: each write gives the lock back, and writes the checkpoint when one is due) or `"off"`
+    (the same, and no checkpoint but at close and by `checkpoint()`); the first handle on a file
+    decides.
     `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False`
     raises `DatabaseMissingError` for a missing file.
 
