@@ -148,8 +148,8 @@ impl SynaDB {
 
     /// Which bytes of the log can still be read, by table and by type of value.
     ///
-    /// Walks the log, without a lock: O(records), not O(bytes of values), and takes some 60 bytes
-    /// of memory for each live key. Writers and readers go on.
+    /// Walks the log, without a lock: O(records), not O(bytes of values), and takes up to
+    /// 150 bytes of memory for each live key meanwhile. Writers and readers go on.
     ///
     /// # Errors
     /// `Closed`, `Corruption`.
