@@ -23,7 +23,7 @@ pub mod vector;
 
 pub use config::{Access, DbConfig, Durability, Interrupt, Maintenance, OpenOptions, Settings};
 pub use db::{
-    BackupReport, Bytes, CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats,
+    BackupReport, Bytes, CompactOptions, CompactionReport, Keep, RecoveryReport, Stats, TableStats,
     TableUsage, Usage, VerifyReport,
 };
 pub use distance::DistanceMetric;
