@@ -138,7 +138,7 @@ pub fn backup<'py>(
     path: &Bound<'py, PyAny>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (database, path) = (database.clone(), absolute_path(path)?);
+    let (database, path) = (database.clone(), absolute_path(path, "path")?);
     let report = run(py, progress, move |told| database.backup_with(path, told))?;
     reports::backup(py, &answered(report)?)
 }
@@ -195,6 +195,21 @@ pub fn verify<'py>(
     reports::verification(py, &answered(report)?)
 }
 
+/// Sizes and states of a handle's file, and with `usage` where the bytes of its log have gone.
+///
+/// # Errors
+/// What the engine says; as `run`.
+pub fn stats<'py>(py: Python<'py>, database: &SynaDB, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+    let stats = answered(py.detach(|| database.stats()))?;
+    let report = reports::stats(py, &stats)?;
+    if usage {
+        let database = database.clone();
+        let usage = run(py, None, move |told| database.usage_with(told))?;
+        reports::add_usage(&report, &answered(usage)?)?;
+    }
+    Ok(report)
+}
+
 /// Saves what is whole of a damaged file into a new one.
 ///
 /// # Errors
@@ -207,7 +222,7 @@ pub fn repair<'py>(
     to: &Bound<'py, PyAny>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (path, to) = (absolute_path(path)?, absolute_path(to)?);
+    let (path, to) = (absolute_path(path, "path")?, absolute_path(to, "to")?);
     let report = run(py, progress, move |told| synadb::repair(path, to, told))?;
     reports::repair(py, &answered(report)?)
 }

@@ -20,6 +20,7 @@ mod rewrite;
 mod share;
 mod source;
 mod sync;
+mod usage;
 mod view;
 
 pub(crate) use apply::TOUCHED;
@@ -36,4 +37,5 @@ pub use report::{RecoveryReport, Stats, TableStats, VerifyReport};
 pub(crate) use reserve::Reserved;
 pub(crate) use rewrite::{Carried, Rewrite};
 pub(crate) use source::Source;
+pub use usage::{Bytes, TableUsage, Usage};
 pub(crate) use view::{Applied, TableView, ViewFactory};
