@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from synadb import _native
 from synadb._progress import Report, reporting
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from synadb.reports import Stats
 
 __all__ = ["SynaDB"]
 
@@ -36,8 +38,12 @@ class SynaDB(_native.Database):
     others have committed), `"exclusive"` (the one writer of the file) or `"read_only"` (beside
     any writer; `refresh()` moves to what was committed since). `lock_timeout` is how many seconds
     to wait for another process: for its closing a file that it has for itself (default 0), and in
-    each write for its letting go of the write lock (default 5). `maintenance` is `"thread"` (a
-    background thread for each file, started when needed), `"inline"` or `"off"`.
+    each write for its letting go of the write lock (default 5); at most ten years. `maintenance`
+    is `"thread"` (a background thread for each file, started when needed and joined by `close()`,
+    keeps the write lock between writes and gives it back when the file is idle), `"inline"` (no
+    thread: each write gives the lock back, and writes the checkpoint when one is due) or `"off"`
+    (the same, and no checkpoint but at close and by `checkpoint()`); the first handle on a file
+    decides.
     `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False`
     raises `DatabaseMissingError` for a missing file.
 
@@ -59,7 +65,8 @@ class SynaDB(_native.Database):
     def put_numpy(self, key: str, arr: ArrayLike) -> int:
         """Stores an array with its dtype and shape, as bytes in NPY format without pickles.
 
-        Returns the offset of the record. Raises `ValueError` for arrays of Python objects.
+        Returns the offset of the record. Raises `ValueError` for arrays of Python objects,
+        `TypeError` for one of which a mask hides something.
 
         >>> import numpy as np, synadb
         >>> with synadb.SynaDB("arrays.db") as db:
@@ -70,8 +77,14 @@ class SynaDB(_native.Database):
         """
         import numpy as np
 
+        array = np.asanyarray(arr)
+        if array.dtype.hasobject:
+            name = type(arr).__name__
+            raise ValueError(f"arr: Object arrays cannot be stored, got '{name}' of {array.dtype}")
+        if np.ma.is_masked(array):
+            raise TypeError("arr: it has masked values; fill or compress it first")
         target = BytesIO()
-        np.lib.format.write_array(target, np.asanyarray(arr), allow_pickle=False)
+        np.lib.format.write_array(target, array, allow_pickle=False)
         return self.put_bytes(key, target.getvalue())
 
     def get_numpy(
@@ -96,6 +109,26 @@ class SynaDB(_native.Database):
         else:
             array = _raw_array(data, np.dtype(np.float64 if dtype is None else dtype))
         return array if shape is None else array.reshape(shape)
+
+    def stats(self, usage: bool = True) -> Stats:
+        """Sizes and states of the open file, as a dict; `synadb.reports.Stats` explains each key.
+
+        With `usage` it also tells which bytes of the log can still be read, in all, by type of
+        value and by table: `live` of newest values, `history` of older ones, `dead` of what nothing
+        gives any more. For this it walks the log, without a lock, while others read and write:
+        O(records) time, about 0.7 s for a million, and up to 150 bytes of memory for each live key
+        meanwhile. The rest takes some 0.1 ms. Raises `CorruptionError` where the walk meets damage;
+        `usage=False` does not look.
+
+        >>> import synadb
+        >>> with synadb.SynaDB("usage.db") as db:
+        ...     for text in ["old", "new"]:
+        ...         _ = db.put("k", text * 100)
+        ...     stats = db.stats()
+        ...     stats["access"], stats["bytes_by_type"]
+        ('shared', {'text': {'live': ..., 'history': ..., 'dead': 0}})
+        """
+        return super().stats(usage)
 
     def backup(
         self,
@@ -129,13 +162,14 @@ class SynaDB(_native.Database):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool = False,
+        keep_history: bool | Literal["live"] = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the file without what is dead, while readers and writers go on.
 
-        Kept is the newest value of each live key; with `keep_history` every version, deleted keys'
-        too. What is committed meanwhile, by any process, is kept with every version. Arrays that
+        Kept is the newest value of each live key; with `keep_history="live"` the whole history of
+        each live key, so that no answer changes; with `keep_history=True` every version of every
+        key, deleted ones too. What is committed meanwhile, by any process, is kept with every version. Arrays that
         were handed out before stay valid; other processes go on in the new file by themselves.
         Takes time and, until it is done, as much space beside the file as the data that is kept;
         only its last step holds the write lock.

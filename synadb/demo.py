@@ -1,4 +1,4 @@
-"""The main job: store real passages, answer questions, keep a sensor series, survive a kill.
+"""The main job: store passages, answer questions, keep a series, survive a kill, share a file.
 
     python -m synadb.demo --data DIR [--path FILE]
 
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from synadb import SynaDB, VectorStore
 from synadb._demo_processes import kill_a_writer, read_beside_a_writer
+from synadb._demo_writers import two_writers
 from synadb._progress import progress
 
 Floats = npt.NDArray[np.float32]
@@ -183,6 +184,8 @@ def run(folder: Path, path: Path) -> None:
     kill_a_writer(path)
     _heading("A reader beside a writer")
     read_beside_a_writer(path)
+    _heading("Two processes that write at once")
+    two_writers(path, folder, corpus)
     report_sizes(path, corpus)
     print(f"\nthe main job is done in {time.perf_counter() - start:.1f} s")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex
 
 from synadb import _native
 from synadb._native import SearchResult
@@ -12,6 +12,7 @@ from synadb.errors import DatabaseClosedError, InvalidArgumentError, Unsupported
 
 if TYPE_CHECKING:
     from synadb.database import SynaDB
+    from synadb.reports import Stats
 
 __all__ = ["SearchResult", "VectorStore"]
 
@@ -30,8 +31,12 @@ class VectorStore(_native.VectorStore):
     file, so that one file may hold several stores. A score is a distance: smaller is nearer, and
     results ascend.
 
-    Vectors and queries are float32 of shape `(dimensions,)`, or anything that numpy converts;
-    a C-contiguous float32 array is read without a copy. Inserting an existing key replaces its
+    `access`, `lock_timeout` and `maintenance` are those of `SynaDB`; on an open `SynaDB` they are
+    its own and cannot be given.
+
+    Vectors and queries are float32 of shape `(dimensions,)`, or real numbers that numpy converts;
+    a single row of shape `(1, dimensions)` counts as a vector, a single vector as a batch of one.
+    A C-contiguous float32 array is read without a copy. Inserting an existing key replaces its
     vector; `len` counts keys.
 
     Raises `ConfigMismatchError` where the file has other dimensions or another metric,
@@ -72,8 +77,10 @@ class VectorStore(_native.VectorStore):
         name: str | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,
+        maintenance: str = "thread",
     ) -> Self:
         asked = _checked_backend(backend, use_gpu)
+        _check_faiss(faiss_index_type, faiss_nprobe)
         store = super().__new__(
             cls,
             path,
@@ -83,6 +90,7 @@ class VectorStore(_native.VectorStore):
             name=name,
             access=access,
             lock_timeout=lock_timeout,
+            maintenance=maintenance,
         )
         store._backend = asked
         store._faiss_index_type = faiss_index_type
@@ -143,6 +151,10 @@ class VectorStore(_native.VectorStore):
         """True: there is nothing to train without FAISS."""
         return True
 
+    def stats(self, usage: bool = True) -> Stats:
+        """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`."""
+        return super().stats(usage)
+
     def backup(
         self,
         path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
@@ -156,7 +168,7 @@ class VectorStore(_native.VectorStore):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool = False,
+        keep_history: bool | Literal["live"] = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the whole file, with every table in it, without what is dead.
@@ -172,7 +184,22 @@ class VectorStore(_native.VectorStore):
             return super().verify(report)
 
 
+def _check_faiss(index_type: object, nprobe: object) -> None:
+    if not isinstance(index_type, str):
+        raise TypeError(f"faiss_index_type must be a str, got {type(index_type).__name__!r}")
+    if isinstance(nprobe, bool) or not isinstance(nprobe, SupportsIndex):
+        raise TypeError(f"faiss_nprobe must be an int, got {type(nprobe).__name__!r}")
+    if nprobe.__index__() < 1:
+        raise InvalidArgumentError(
+            _INVALID_ARGUMENT, f"faiss_nprobe: it must be 1 or more, got {nprobe}"
+        )
+
+
 def _checked_backend(backend: str, use_gpu: bool) -> str:
+    for name, value, wanted in (("backend", backend, str), ("use_gpu", use_gpu, bool)):
+        if not isinstance(value, wanted):
+            got = type(value).__name__
+            raise TypeError(f"{name} must be a {wanted.__name__}, got {got!r}")
     asked = backend.lower()
     if asked not in ("auto", "flat", "hnsw", "faiss"):
         raise InvalidArgumentError(

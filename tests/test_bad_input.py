@@ -116,7 +116,7 @@ def put_in_a_transaction(both: Both, key: Any) -> None:
 BAD_KEYS: list[tuple[Any, type[Exception], list[str]]] = [
     ("", synadb.EmptyKeyError, ["Empty key", "1 to 65535 bytes"]),
     ("k" * 65_536, synadb.KeyTooLongError, ["Key", "65536 bytes", "65535"]),
-    (SURROGATE, synadb.InvalidArgumentError, ["UTF-8", "ud800", "position 1"]),
+    (SURROGATE, synadb.InvalidArgumentError, ["key: it", "UTF-8", "ud800", "position 1"]),
     (1, TypeError, ["key", "'int'", "str"]),
     (b"k", TypeError, ["key", "'bytes'", "str"]),
 ]
@@ -168,12 +168,12 @@ VALUE_CALLS: dict[str, tuple[Callable[[SynaDB], object], type[Exception], list[s
     "surrogate text": (
         lambda db: db.put_text("k", SURROGATE),
         synadb.InvalidArgumentError,
-        ["text", "UTF-8", "ud800"],
+        ["value: it", "UTF-8", "ud800"],
     ),
     "surrogate text in put_many": (
         lambda db: db.put_many({"good": 1, "k": SURROGATE}),
         synadb.InvalidArgumentError,
-        ["text", "UTF-8", "ud800"],
+        ["value: it", "UTF-8", "ud800"],
     ),
     "texts for floats": (
         lambda db: db.append_many("k", ["x"]),
@@ -200,7 +200,7 @@ VALUE_CALLS: dict[str, tuple[Callable[[SynaDB], object], type[Exception], list[s
         synadb.InvalidArgumentError,
         ["keys", "1 keys", "2 values"],
     ),
-    "one text for keys": (lambda db: db.put_many("ab", [1, 2]), TypeError, ["keys", "str"]),
+    "one text for keys": (lambda db: db.put_many("ab", [1, 2]), TypeError, ["items", "'str'"]),
     "one text for values": (lambda db: db.put_many(["a"], "b"), TypeError, ["values", "str"]),
     "number for a mapping": (lambda db: db.put_many(3), TypeError, ["mapping"]),
 }
@@ -352,7 +352,7 @@ def test_bad_argument_of_a_store_is_refused_and_no_file_made(
         ({"access": "w"}, synadb.InvalidArgumentError, ["access", "'w'", "'exclusive'"]),
         ({"maintenance": "no"}, synadb.InvalidArgumentError, ["maintenance", "'no'", "'thread'"]),
         ({"lock_timeout": -1}, synadb.InvalidArgumentError, ["lock_timeout", "-1", "0 or more"]),
-        ({"checkpoint_bytes": -1}, OverflowError, ["checkpoint_bytes", "negative"]),
+        ({"checkpoint_bytes": -1}, OverflowError, ["checkpoint_bytes", "-1", "from 0"]),
         ({"sync_on_write": "yes"}, TypeError, ["sync_on_write", "'str'", "bool"]),
         ({"config": 3}, TypeError, ["config", "'int'", "DbConfig"]),
         ({"config": DbConfig(sync_on_write="y")}, TypeError, ["'str'", "bool"]),  # type: ignore[arg-type]

@@ -168,7 +168,26 @@ def test_compaction_waits_for_another_and_says_so(path: Path) -> None:
         db.compact(progress=compact_too)
 
 
-@pytest.mark.parametrize("argument", ["keep_history", "skip_damaged"])
-def test_options_are_booleans(db: SynaDB, argument: str) -> None:
-    with pytest.raises(TypeError, match=argument):
-        db.compact(**{argument: 1})
+def test_histories_of_live_keys_stay_where_only_those_are_kept(db: SynaDB, path: Path) -> None:
+    db.append_many("loss", np.arange(1000.0))
+    db.put("secret", "never to be seen again")
+    db.delete("secret")
+    db.put("k", "of another life")
+    db.delete("k")
+    db.put("k", 1)
+    db.put("k", 2)
+    report = db.compact(keep_history="live")
+    assert report["bytes_after"] < report["bytes_before"]
+    assert db.history("k") == [1, 2]
+    assert db.get_history_tensor("loss").tolist() == list(range(1000))
+    left = path.read_bytes()
+    assert b"never to be seen" not in left
+    assert b"of another life" not in left
+
+
+def test_options_are_checked(db: SynaDB) -> None:
+    with pytest.raises(TypeError, match="skip_damaged"):
+        db.compact(skip_damaged=1)
+    for wrong in (1, "all", b"live"):
+        with pytest.raises(synadb.InvalidArgumentError, match="keep_history.*'live' is wanted, got"):
+            db.compact(keep_history=wrong)

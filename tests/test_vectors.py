@@ -146,7 +146,7 @@ def test_batch_of_one_row_may_be_flat(store: VectorStore) -> None:
     assert store.insert_batch(["a"], np.ones(WIDTH)) == 1
 
 
-@pytest.mark.parametrize("vectors", [[], np.empty((0, WIDTH)), np.empty((0, 3))])
+@pytest.mark.parametrize("vectors", [[], np.empty((0, WIDTH))])
 def test_empty_batch_inserts_nothing(store: VectorStore, vectors: Any) -> None:
     assert store.insert_batch([], vectors) == 0
 
@@ -250,6 +250,16 @@ def test_path_alone_of_a_new_file_names_the_missing_argument(path: Path) -> None
     with pytest.raises(ValueError, match="name"):
         VectorStore(path, WIDTH, name="n" * 65_536)
     assert not path.exists()
+
+
+def test_regression_name_longer_than_a_key_is_refused_and_harms_nothing(path: Path) -> None:
+    with SynaDB(path) as db:
+        for name in ["", "n" * 65_536]:
+            with pytest.raises(ValueError, match=r"^name: .* 1 to 65535 bytes"):
+                VectorStore(db, WIDTH, name=name)
+        db.put("k", 1)
+    with SynaDB(path) as db:
+        assert db["k"] == 1
 
 
 def test_regression_name_longer_than_a_key_is_refused_and_harms_nothing(path: Path) -> None:

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use synadb::{SynaDB, Value, WriteBatch};
 
 use crate::bulk::one_dimensional;
-use crate::convert::{Blob, Held, Integer, Text, answered, into_object};
+use crate::convert::{Blob, Held, Integer, Key, Text, Unsigned, answered, into_object};
 use crate::errors::{invalid_argument, key_not_found};
 use crate::numpy::vector as one_vector;
 use crate::vectors::VectorStore;
@@ -66,38 +66,38 @@ fn ended() -> PyErr {
 #[pymethods]
 impl Batch {
     /// Adds a value of the type that the Python object has; types as in `SynaDB.put`.
-    fn put(&self, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn put(&self, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let value = Held::from_object(value)?.as_value().to_owned();
         self.store(key.0, value)
     }
 
     /// Adds a float64.
-    fn put_float(&self, key: Text<'_>, value: f64) -> PyResult<()> {
+    fn put_float(&self, key: Key<'_>, value: f64) -> PyResult<()> {
         self.store(key.0, Value::Float(value))
     }
 
     /// Adds a signed 64-bit integer.
-    fn put_int(&self, key: Text<'_>, value: Integer) -> PyResult<()> {
+    fn put_int(&self, key: Key<'_>, value: Integer) -> PyResult<()> {
         self.store(key.0, Value::Int(value.0))
     }
 
     /// Adds a text.
-    fn put_text(&self, key: Text<'_>, value: Text<'_>) -> PyResult<()> {
+    fn put_text(&self, key: Key<'_>, value: Text<'_>) -> PyResult<()> {
         self.store(key.0, Value::Text(value.0.to_owned()))
     }
 
     /// Adds bytes, from any buffer.
-    fn put_bytes(&self, key: Text<'_>, value: Blob<'_>) -> PyResult<()> {
+    fn put_bytes(&self, key: Key<'_>, value: Blob<'_>) -> PyResult<()> {
         self.store(key.0, Value::Bytes(value.0.into_owned()))
     }
 
     /// Adds the stored absence of a value.
-    fn put_null(&self, key: Text<'_>) -> PyResult<()> {
+    fn put_null(&self, key: Key<'_>) -> PyResult<()> {
         self.store(key.0, Value::Null)
     }
 
     /// Adds the numbers of a 1-D array to one history and returns how many.
-    fn append_many(&self, key: Text<'_>, values: &Bound<'_, PyAny>) -> PyResult<usize> {
+    fn append_many(&self, key: Key<'_>, values: &Bound<'_, PyAny>) -> PyResult<usize> {
         let array = one_dimensional::<f64>(values, "values")?;
         let values = array.as_slice()?;
         self.change(|changes| changes.append_floats(key.0, values).map(|_| ()))?;
@@ -105,15 +105,15 @@ impl Batch {
     }
 
     /// Adds the deletion of a key; that of an absent key changes nothing.
-    fn delete(&self, key: Text<'_>) -> PyResult<()> {
+    fn delete(&self, key: Key<'_>) -> PyResult<()> {
         self.change(|changes| changes.delete(key.0))
     }
 
-    fn __setitem__(&self, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setitem__(&self, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put(key, value)
     }
 
-    fn __delitem__(&self, key: Text<'_>) -> PyResult<()> {
+    fn __delitem__(&self, key: Key<'_>) -> PyResult<()> {
         self.delete(key)
     }
 
@@ -121,7 +121,7 @@ impl Batch {
     fn insert(
         &self,
         store: &Bound<'_, VectorStore>,
-        key: Text<'_>,
+        key: Key<'_>,
         vector: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let store = store.get().engine();
@@ -131,13 +131,14 @@ impl Batch {
     }
 
     /// Adds the deletion of a vector; that of an absent key changes nothing.
-    fn remove(&self, store: &Bound<'_, VectorStore>, key: Text<'_>) -> PyResult<()> {
+    fn remove(&self, store: &Bound<'_, VectorStore>, key: Key<'_>) -> PyResult<()> {
         self.change(|changes| store.get().engine().remove_in(changes, key.0))
     }
 
     /// Commits only if the last change of `key` was the commit `version`, or, for `None`, if the
     /// key has no value; `ConflictError` otherwise. See `SynaDB.version`.
-    fn expect(&self, key: Text<'_>, version: Option<u64>) -> PyResult<()> {
+    fn expect(&self, key: Key<'_>, version: Option<Unsigned>) -> PyResult<()> {
+        let version = version.map(|version| version.0);
         self.change(|changes| changes.expect(key.0, version))
     }
 
@@ -220,7 +221,7 @@ impl Transaction {
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         slf: &Bound<'py, Self>,
-        key: Text<'_>,
+        key: Key<'_>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -230,12 +231,12 @@ impl Transaction {
         }
     }
 
-    fn __getitem__<'py>(slf: &Bound<'py, Self>, key: Text<'_>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(slf: &Bound<'py, Self>, key: Key<'_>) -> PyResult<Bound<'py, PyAny>> {
         let found = Self::with(slf, |transaction| transaction.get(key.0))?;
         into_object(slf.py(), found.ok_or_else(|| key_not_found(key.0))?)
     }
 
-    fn __contains__(slf: &Bound<'_, Self>, key: Text<'_>) -> PyResult<bool> {
+    fn __contains__(slf: &Bound<'_, Self>, key: Key<'_>) -> PyResult<bool> {
         Self::with(slf, |transaction| transaction.contains(key.0))
     }
 }

@@ -4,11 +4,13 @@ use numpy::{PyArrayDescrMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedAr
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList};
 use synadb::limits::VALUE_BYTES_MAX;
 use synadb::{Error, SynaDB, ValueRef, WriteBatch};
 
-use crate::convert::{Held, answered, held_keys, held_str, to_object};
+use crate::convert::{
+    Held, answered, held_keys, held_str, items_of, ordered_keys, refuse_unordered, to_object,
+};
 use crate::errors::{closed, dimension, invalid_argument, raised};
 use crate::numpy::float_array;
 
@@ -72,7 +74,7 @@ pub fn put_many(
 ) -> PyResult<usize> {
     check_open(database)?;
     let held = match values {
-        Some(values) => paired(held_keys(items)?, values)?,
+        Some(values) => paired(ordered_keys(items, "items")?, values)?,
         None => mapped(items)?,
     };
     let pairs: Vec<(&str, ValueRef<'_>)> =
@@ -138,7 +140,7 @@ pub fn get_many<'py>(
     check_open(database)?;
     let default = default.unwrap_or_else(|| py.None().into_bound(py));
     let list = PyList::empty(py);
-    for (count, key) in held_keys(keys)?.iter().enumerate() {
+    for (count, key) in held_keys(keys, "keys")?.iter().enumerate() {
         if count % READS_PER_LOOK == READS_PER_LOOK - 1 {
             py.check_signals()?;
         }
@@ -156,16 +158,21 @@ fn mapped(items: &Bound<'_, PyAny>) -> PyResult<Vec<(PyBackedStr, Held)>> {
     if let Ok(dict) = items.cast::<PyDict>() {
         return dict
             .iter()
-            .map(|(key, value)| Ok((held_str(&key)?, Held::from_object(&value)?)))
+            .map(|(key, value)| Ok((held_str(&key, "key")?, Held::from_object(&value)?)))
             .collect();
     }
     if !items.hasattr("items")? {
-        return Err(PyTypeError::new_err("put_many takes a mapping, or keys and their values"));
+        let name = items.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "items must be a mapping, or keys with their values, got '{name}'"
+        )));
     }
     let mut held = Vec::new();
     for item in items.call_method0("items")?.try_iter()? {
-        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
-        held.push((held_str(&key)?, Held::from_object(&value)?));
+        let pair = item?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>();
+        let no_pair = |_| PyTypeError::new_err("items: its items() must be pairs of key and value");
+        let (key, value) = pair.map_err(no_pair)?;
+        held.push((held_str(&key, "key")?, Held::from_object(&value)?));
     }
     Ok(held)
 }
@@ -183,9 +190,7 @@ fn paired(keys: Vec<PyBackedStr>, values: &Bound<'_, PyAny>) -> PyResult<Vec<(Py
 
 /// The values of an array or another iterable: the rows of a matrix are vectors.
 fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
-    if values.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err("values must be an iterable of values, not one str"));
-    }
+    refuse_unordered(values, "values", "values")?;
     if let Ok(array) = values.cast::<PyUntypedArray>()
         && array.ndim() > 0
     {
@@ -204,11 +209,12 @@ fn each(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
         if array.ndim() == 1 {
             return objects(&values.call_method0("tolist")?);
         }
-        return Err(dimension(format!("expected one value a key, got shape {:?}", array.shape())));
+        let shape = array.shape();
+        return Err(dimension(format!("values: expected one value a key, got shape {shape:?}")));
     }
     objects(values)
 }
 
 fn objects(values: &Bound<'_, PyAny>) -> PyResult<Vec<Held>> {
-    values.try_iter()?.map(|value| Held::from_object(&value?)).collect()
+    items_of(values, "values", "values")?.map(|value| Held::from_object(&value?)).collect()
 }

@@ -6,22 +6,43 @@ use std::path::PathBuf;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyUnicodeEncodeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyMemoryView, PyString};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyMapping,
+    PyMemoryView, PySet, PyString,
+};
 use synadb::{Value, ValueRef};
 
 use crate::errors::{invalid_argument, raised};
-use crate::numpy::{float_array, is_float32_vector};
+use crate::numpy::{float_array, is_float32_vector, is_time, refuse_masked};
 
-/// A `str` argument, borrowed as UTF-8.
-pub struct Text<'a>(pub &'a str);
+/// `str` arguments, borrowed as UTF-8; each knows the name that a caller reads.
+macro_rules! text_arguments {
+    ($($(#[$meta:meta])* $name:ident = $argument:literal),*) => {$(
+        $(#[$meta])*
+        pub struct $name<'a>(pub &'a str);
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Text<'a> {
-    type Error = PyErr;
+        impl<'a, 'py> FromPyObject<'a, 'py> for $name<'a> {
+            type Error = PyErr;
 
-    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let text = <&'a str as FromPyObject<'a, 'py>>::extract(obj);
-        text.map(Text).map_err(|error| not_unicode(obj.py(), error))
-    }
+            fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+                let text = <&'a str as FromPyObject<'a, 'py>>::extract(obj);
+                text.map($name).map_err(|error| not_unicode(obj.py(), $argument, error))
+            }
+        }
+    )*};
+}
+
+text_arguments! {
+    /// A key.
+    Key = "key",
+    /// A value.
+    Text = "value",
+    /// A shell pattern.
+    Glob = "pattern",
+    /// What keys begin with.
+    Prefix = "prefix",
+    /// The name of a table.
+    Name = "name"
 }
 
 /// A `bytes` argument, borrowed; other buffers are copied.
@@ -48,19 +69,81 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Integer {
 
     fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let value = obj.extract::<i64>();
-        value.map(Self).map_err(|error| {
-            if !error.is_instance_of::<PyOverflowError>(obj.py()) {
-                return error;
-            }
-            let bits = obj.call_method0("bit_length").and_then(|bits| bits.extract::<u64>());
-            let got = bits.map_or_else(|_| "more".to_owned(), |bits| format!("one of {bits} bits"));
-            PyOverflowError::new_err(format!(
-                "expected an integer from {} to {}, got {got}",
-                i64::MIN,
-                i64::MAX
-            ))
-        })
+        value.map(Self).map_err(|error| beyond(obj, i64::MIN.into(), i64::MAX.into(), error))
     }
+}
+
+/// A number of things: an `int`, and no `bool`, which would count as 0 or 1.
+pub struct Count(pub i64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Count {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        refuse_bool(obj)?;
+        obj.extract::<Integer>().map(|value| Self(value.0))
+    }
+}
+
+/// As `Count`, for arguments with a default.
+///
+/// # Errors
+/// As for `Count`.
+pub fn count(obj: &Bound<'_, PyAny>) -> PyResult<i64> {
+    obj.extract::<Count>().map(|count| count.0)
+}
+
+/// A number of bytes or of a commit: as `Count`, and not negative.
+pub struct Unsigned(pub u64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Unsigned {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        refuse_bool(obj)?;
+        let value = obj.extract::<u64>();
+        value.map(Self).map_err(|error| beyond(obj, 0, u64::MAX.into(), error))
+    }
+}
+
+/// A time in seconds: an `int` or a `float`, and no `bool`.
+pub struct Seconds(pub f64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if is_bool(obj) {
+            return Err(PyTypeError::new_err("expected a number of seconds, got 'bool'"));
+        }
+        obj.extract().map(Self)
+    }
+}
+
+fn refuse_bool(obj: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    if is_bool(obj) {
+        return Err(PyTypeError::new_err("expected an integer, got 'bool'"));
+    }
+    Ok(())
+}
+
+/// Python's own, or that of numpy, which is no subclass of it.
+fn is_bool(obj: Borrowed<'_, '_, PyAny>) -> bool {
+    let name = |name: Bound<'_, PyString>| name == "bool" || name == "bool_";
+    obj.is_instance_of::<PyBool>() || obj.get_type().name().is_ok_and(name)
+}
+
+/// An integer beyond what an argument takes; other errors stay as they are.
+fn beyond(obj: Borrowed<'_, '_, PyAny>, from: i128, to: i128, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyOverflowError>(obj.py()) {
+        return error;
+    }
+    let got = obj.call_method0("bit_length").and_then(|bits| bits.extract::<u64>());
+    let got = match got {
+        Ok(bits) if bits >= 64 => format!("one of {bits} bits"),
+        _ => obj.str().map_or_else(|_| "another".to_owned(), |text| text.to_string()),
+    };
+    PyOverflowError::new_err(format!("expected an integer from {from} to {to}, got {got}"))
 }
 
 /// A value on its way in, which keeps what it borrows from Python alive.
@@ -83,7 +166,7 @@ impl Held {
         if obj.is_none() {
             Ok(Self::Null)
         } else if obj.is_instance_of::<PyString>() {
-            held_str(obj).map(Self::Text)
+            held_str(obj, "value").map(Self::Text)
         } else if obj.is_instance_of::<PyFloat>() {
             Ok(Self::Float(obj.extract()?))
         } else if obj.is_instance_of::<PyBool>() {
@@ -116,6 +199,11 @@ impl Held {
 
 /// A scalar or vector of numpy, or of a library that follows it.
 fn from_array(obj: &Bound<'_, PyAny>) -> PyResult<Held> {
+    refuse_masked(obj, "value")?;
+    if is_time(obj)? {
+        // As an item it may be a bare number of some unit.
+        return Err(unstorable(obj)?);
+    }
     if obj.getattr("ndim")?.extract::<usize>()? == 0 {
         let item = obj.call_method0("item")?;
         if !item.hasattr("ndim")? {
@@ -139,39 +227,88 @@ fn unstorable(obj: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 ///
 /// # Errors
 /// `TypeError` for another type, `InvalidArgumentError` for lone surrogates.
-pub fn held_str(obj: &Bound<'_, PyAny>) -> PyResult<PyBackedStr> {
+pub fn held_str(obj: &Bound<'_, PyAny>, argument: &'static str) -> PyResult<PyBackedStr> {
     if !obj.is_instance_of::<PyString>() {
         let name = obj.get_type().qualname()?;
-        return Err(PyTypeError::new_err(format!("a key must be a str, got '{name}'")));
+        return Err(PyTypeError::new_err(format!("a {argument} must be a str, got '{name}'")));
     }
-    obj.extract().map_err(|error| not_unicode(obj.py(), error))
+    obj.extract().map_err(|error| not_unicode(obj.py(), argument, error))
 }
 
 /// Every item of an iterable of `str`.
 ///
 /// # Errors
 /// As `held_str`; a single `str` is refused rather than read letter by letter.
-pub fn held_keys(keys: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
-    if keys.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err("keys must be an iterable of str, not one str"));
-    }
+pub fn held_keys(keys: &Bound<'_, PyAny>, argument: &str) -> PyResult<Vec<PyBackedStr>> {
     let mut held = Vec::with_capacity(keys.len().unwrap_or(0));
-    for key in keys.try_iter()? {
-        held.push(held_str(&key?)?);
+    for key in items_of(keys, argument, "str")? {
+        held.push(held_str(&key?, "key")?);
     }
     Ok(held)
 }
 
-fn not_unicode(py: Python<'_>, error: PyErr) -> PyErr {
+/// As `held_keys`, for keys that something else belongs to, one by one.
+///
+/// # Errors
+/// `TypeError` also for a mapping, which has values of its own, and a set, which has no order.
+pub fn ordered_keys(keys: &Bound<'_, PyAny>, argument: &str) -> PyResult<Vec<PyBackedStr>> {
+    refuse_unordered(keys, argument, "str")?;
+    held_keys(keys, argument)
+}
+
+/// Refuses a mapping and a set, where the order of the items says what belongs together.
+///
+/// # Errors
+/// `TypeError`.
+pub fn refuse_unordered(items: &Bound<'_, PyAny>, argument: &str, of: &str) -> PyResult<()> {
+    let is_set = items.is_instance_of::<PySet>() || items.is_instance_of::<PyFrozenSet>();
+    if is_set || items.is_instance_of::<PyDict>() || items.cast::<PyMapping>().is_ok() {
+        let name = items.get_type().qualname()?;
+        return Err(PyTypeError::new_err(format!(
+            "{argument} must be an iterable of {of} in order, got '{name}'"
+        )));
+    }
+    Ok(())
+}
+
+/// An iterator over an argument of many items; text and bytes are one item, not many.
+///
+/// # Errors
+/// `TypeError` with the name of the argument.
+pub fn items_of<'py>(
+    items: &Bound<'py, PyAny>,
+    argument: &str,
+    of: &str,
+) -> PyResult<Bound<'py, PyIterator>> {
+    let is_one = items.is_instance_of::<PyString>()
+        || items.is_instance_of::<PyBytes>()
+        || items.is_instance_of::<PyByteArray>()
+        || items.is_instance_of::<PyMemoryView>();
+    let iterator = if is_one { None } else { items.try_iter().ok() };
+    iterator.ok_or_else(|| match items.get_type().qualname() {
+        Ok(name) => PyTypeError::new_err(format!(
+            "{argument} must be an iterable of {of}, not one '{name}'"
+        )),
+        Err(error) => error,
+    })
+}
+
+fn not_unicode(py: Python<'_>, argument: &'static str, error: PyErr) -> PyErr {
     if error.is_instance_of::<PyUnicodeEncodeError>(py) {
-        invalid_argument("text", format!("it cannot be stored as UTF-8: {}", error.value(py)))
+        invalid_argument(argument, format!("it cannot be stored as UTF-8: {}", error.value(py)))
     } else {
         error
     }
 }
 
 fn buffer_bytes<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let view = PyMemoryView::from(obj)?;
+    refuse_masked(obj, "value")?;
+    let name = obj.get_type().qualname()?;
+    let refused = |why: &str| PyTypeError::new_err(format!("expected bytes, got '{name}'{why}"));
+    let view = PyMemoryView::from(obj).map_err(|_| refused(""))?;
+    if view.getattr("format")?.extract::<String>()?.contains('O') {
+        return Err(refused(" of Python objects, whose bytes are addresses"));
+    }
     Ok(view.call_method0("tobytes")?.cast_into::<PyBytes>()?)
 }
 
@@ -208,14 +345,26 @@ pub fn into_object(py: Python<'_>, value: Value) -> PyResult<Bound<'_, PyAny>> {
 /// A path argument (`str`, `bytes`, `os.PathLike`), made absolute once.
 ///
 /// # Errors
-/// `TypeError` for another type, `OSError` without a working directory.
-pub fn absolute_path(path: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
-    let decoded = path.py().import("os")?.call_method1("fsdecode", (path,))?;
-    let path: PathBuf = decoded.extract()?;
+/// `TypeError` for another type, `InvalidArgumentError` where it is empty or no Unicode,
+/// `OSError` without a working directory.
+pub fn absolute_path(path: &Bound<'_, PyAny>, argument: &'static str) -> PyResult<PathBuf> {
+    let py = path.py();
+    let decoded = py.import("os")?.call_method1("fsdecode", (path,)).map_err(|error| {
+        if error.get_type(py).is(py.get_type::<PyTypeError>()) {
+            return PyTypeError::new_err(format!("{argument}: {}", error.value(py)));
+        }
+        error
+    })?;
+    let path: PathBuf = decoded.extract().map_err(|error| not_unicode(py, argument, error))?;
     if path.as_os_str().is_empty() {
-        return Err(invalid_argument("path", "it is empty".to_owned()));
+        return Err(invalid_argument(argument, "it is empty".to_owned()));
     }
-    Ok(std::path::absolute(path)?)
+    let mut absolute = std::path::absolute(&path)?;
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/.") {
+        // The engine refuses what ends like a directory's; `absolute` would hide it.
+        absolute.push("");
+    }
+    Ok(absolute)
 }
 
 /// The answer of the engine, its error raised.

@@ -11,7 +11,8 @@ use synadb::{Pattern, ValueRef};
 use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
-    Blob, Held, Integer, Text, absolute_path, answered, held_keys, into_object, to_object,
+    Blob, Glob, Held, Integer, Key, Prefix, Seconds, Text, Unsigned, absolute_path, answered,
+    held_keys, into_object, to_object,
 };
 use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
@@ -75,15 +76,15 @@ impl Database {
         sync_on_write: bool,
         config: Option<&Bound<'_, PyAny>>,
         access: &str,
-        lock_timeout: Option<f64>,
-        checkpoint_bytes: Option<u64>,
+        lock_timeout: Option<Seconds>,
+        checkpoint_bytes: Option<Unsigned>,
         create: bool,
         maintenance: &str,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
-        opening.apply(config, checkpoint_bytes, create)?;
-        let file = absolute_path(path)?;
+        opening.apply(config, checkpoint_bytes.map(|bytes| bytes.0), create)?;
+        let file = absolute_path(path, "path")?;
         let path = file.clone().into_os_string();
         let database = opening::open(py, opening, move |options| options.open(&file))?;
         Ok(Self { database, path })
@@ -102,32 +103,32 @@ impl Database {
     }
 
     /// Appends a float64 to the history of `key` and returns the record's offset.
-    fn put_float(&self, py: Python<'_>, key: Text<'_>, value: f64) -> PyResult<u64> {
+    fn put_float(&self, py: Python<'_>, key: Key<'_>, value: f64) -> PyResult<u64> {
         self.store(py, key.0, &ValueRef::Float(value))
     }
 
     /// Appends a signed 64-bit integer; `OverflowError` beyond, and nothing is written.
-    fn put_int(&self, py: Python<'_>, key: Text<'_>, value: Integer) -> PyResult<u64> {
+    fn put_int(&self, py: Python<'_>, key: Key<'_>, value: Integer) -> PyResult<u64> {
         self.store(py, key.0, &ValueRef::Int(value.0))
     }
 
     /// Appends a text, kept exactly, NUL included; lone surrogates are refused.
-    fn put_text(&self, py: Python<'_>, key: Text<'_>, value: Text<'_>) -> PyResult<u64> {
+    fn put_text(&self, py: Python<'_>, key: Key<'_>, value: Text<'_>) -> PyResult<u64> {
         self.store(py, key.0, &ValueRef::Text(Cow::Borrowed(value.0)))
     }
 
     /// Appends bytes, from any buffer; empty ones too.
-    fn put_bytes(&self, py: Python<'_>, key: Text<'_>, value: Blob<'_>) -> PyResult<u64> {
+    fn put_bytes(&self, py: Python<'_>, key: Key<'_>, value: Blob<'_>) -> PyResult<u64> {
         self.store(py, key.0, &ValueRef::Bytes(value.0))
     }
 
     /// Appends the stored absence of a value, which the generic `get` reads as `None`.
-    fn put_null(&self, py: Python<'_>, key: Text<'_>) -> PyResult<u64> {
+    fn put_null(&self, py: Python<'_>, key: Key<'_>) -> PyResult<u64> {
         self.store(py, key.0, &ValueRef::Null)
     }
 
     /// Appends a float32 vector of shape `(n,)`, n at most 65,535.
-    fn put_vector(&self, py: Python<'_>, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    fn put_vector(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         let array = bulk::one_dimensional::<f32>(value, "value")?;
         self.store(py, key.0, &ValueRef::Vector(Cow::Borrowed(array.as_slice()?)))
     }
@@ -136,17 +137,17 @@ impl Database {
     ///
     /// `None`, `bool` (as int), `int`, `float`, `str`, bytes-like, numpy scalars, and a 1-D float32
     /// array as a vector; anything else is a `TypeError`.
-    fn put(&self, py: Python<'_>, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    fn put(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         self.store(py, key.0, &Held::from_object(value)?.as_value())
     }
 
     /// The same as `put`, under the name of the Rust crate.
-    fn append(&self, py: Python<'_>, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    fn append(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
         self.put(py, key, value)
     }
 
     /// The newest value, `None` for an absent key, `TypeMismatchError` if it is no float.
-    fn get_float(&self, key: Text<'_>) -> PyResult<Option<f64>> {
+    fn get_float(&self, key: Key<'_>) -> PyResult<Option<f64>> {
         self.typed(key.0, "float", |value| match value {
             ValueRef::Float(value) => Some(*value),
             _ => None,
@@ -154,7 +155,7 @@ impl Database {
     }
 
     /// The newest value, `None` for an absent key, `TypeMismatchError` if it is no int.
-    fn get_int(&self, key: Text<'_>) -> PyResult<Option<i64>> {
+    fn get_int(&self, key: Key<'_>) -> PyResult<Option<i64>> {
         self.typed(key.0, "int", |value| match value {
             ValueRef::Int(value) => Some(*value),
             _ => None,
@@ -165,7 +166,7 @@ impl Database {
     fn get_text<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyString>>> {
         self.typed(key.0, "text", |value| match value {
             ValueRef::Text(value) => Some(PyString::new(py, value)),
@@ -177,7 +178,7 @@ impl Database {
     fn get_bytes<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         self.typed(key.0, "bytes", |value| match value {
             ValueRef::Bytes(value) => Some(PyBytes::new(py, value)),
@@ -189,7 +190,7 @@ impl Database {
     fn get_vector<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
         let vector = self.typed(key.0, "vector", |value| match value {
             ValueRef::Vector(value) => Some(value.to_vec()),
@@ -203,36 +204,36 @@ impl Database {
     fn get<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(self.newest(py, key.0)?.or(default))
     }
 
-    fn __getitem__<'py>(&self, py: Python<'py>, key: Text<'_>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, key: Key<'_>) -> PyResult<Bound<'py, PyAny>> {
         self.newest(py, key.0)?.ok_or_else(|| key_not_found(key.0))
     }
 
-    fn __setitem__(&self, py: Python<'_>, key: Text<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setitem__(&self, py: Python<'_>, key: Key<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put(py, key, value).map(|_| ())
     }
 
-    fn __delitem__(&self, py: Python<'_>, key: Text<'_>) -> PyResult<()> {
+    fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
         let name = key.0;
         if self.delete(py, key)? { Ok(()) } else { Err(key_not_found(name)) }
     }
 
     /// Deletes the key and its history; `False` if there was none, and then nothing is written.
-    fn delete(&self, py: Python<'_>, key: Text<'_>) -> PyResult<bool> {
+    fn delete(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
         answered(py.detach(|| self.database.remove(key.0)))
     }
 
     /// Whether the key has a value; the same as `key in db`.
-    fn exists(&self, key: Text<'_>) -> PyResult<bool> {
+    fn exists(&self, key: Key<'_>) -> PyResult<bool> {
         answered(self.database.contains(key.0))
     }
 
-    fn __contains__(&self, key: Text<'_>) -> PyResult<bool> {
+    fn __contains__(&self, key: Key<'_>) -> PyResult<bool> {
         answered(self.database.contains(key.0))
     }
 
@@ -257,8 +258,8 @@ impl Database {
     fn keys(
         &self,
         py: Python<'_>,
-        pattern: Option<Text<'_>>,
-        prefix: Option<Text<'_>>,
+        pattern: Option<Glob<'_>>,
+        prefix: Option<Prefix<'_>>,
     ) -> PyResult<Vec<String>> {
         let prefix = prefix.map(|prefix| prefix.0);
         let wanted = match (pattern, prefix) {
@@ -280,7 +281,7 @@ impl Database {
     fn put_floats_batch(
         &self,
         py: Python<'_>,
-        key: Text<'_>,
+        key: Key<'_>,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         bulk::append_many(py, &self.database, key.0, values)
@@ -293,7 +294,7 @@ impl Database {
     fn append_many(
         &self,
         py: Python<'_>,
-        key: Text<'_>,
+        key: Key<'_>,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         bulk::append_many(py, &self.database, key.0, values)
@@ -325,7 +326,7 @@ impl Database {
     }
 
     /// Every value of the key since its last deletion, oldest first, each in its own type.
-    fn history<'py>(&self, py: Python<'py>, key: Text<'_>) -> PyResult<Bound<'py, PyList>> {
+    fn history<'py>(&self, py: Python<'py>, key: Key<'_>) -> PyResult<Bound<'py, PyList>> {
         let values = answered(py.detach(|| self.database.get_history(key.0)))?;
         let list = PyList::empty(py);
         for value in values {
@@ -340,7 +341,7 @@ impl Database {
     fn get_history_tensor<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
     ) -> PyResult<Bound<'py, PyArray1<f64>>> {
         let values = answered(py.detach(|| self.database.get_history_floats(key.0)))?;
         Ok(owned(py, values))
@@ -351,15 +352,26 @@ impl Database {
     /// With `expect`, a sequence number, it commits only if no key of the batch or of `reads` was
     /// changed after that commit; `ConflictError` otherwise, and nothing is written.
     #[pyo3(signature = (*, expect=None, reads=None))]
-    fn batch(&self, expect: Option<u64>, reads: Option<&Bound<'_, PyAny>>) -> PyResult<Batch> {
+    fn batch(
+        &self,
+        py: Python<'_>,
+        expect: Option<Unsigned>,
+        reads: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Batch> {
         if self.database.is_closed() {
             return Err(closed());
         }
         let mut changes = synadb::WriteBatch::new();
-        if let Some(sequence) = expect {
-            changes.expect_unchanged_since(sequence);
+        if let Some(Unsigned(sequence)) = &expect {
+            let last = answered(py.detach(|| self.database.sequence()))?;
+            if *sequence > last {
+                let reason = format!("no commit is {sequence} yet, the last one is {last}");
+                return Err(invalid_argument("expect", reason));
+            }
+            changes.expect_unchanged_since(*sequence);
         }
-        for key in reads.map(held_keys).transpose()?.unwrap_or_default() {
+        let reads = reads.map(|reads| held_keys(reads, "reads")).transpose()?;
+        for key in reads.unwrap_or_default() {
             if expect.is_none() {
                 let reason = "it needs `expect`, the sequence number of the reading".to_owned();
                 return Err(invalid_argument("reads", reason));
@@ -385,21 +397,20 @@ impl Database {
     }
 
     /// Sequence number of the commit that gave `key` its newest value; `None` for an absent key.
-    fn version(&self, py: Python<'_>, key: Text<'_>) -> PyResult<Option<u64>> {
+    fn version(&self, py: Python<'_>, key: Key<'_>) -> PyResult<Option<u64>> {
         answered(py.detach(|| self.database.version(key.0)))
     }
 
     /// Rewrites the file without what is dead.
-    #[pyo3(signature = (skip_damaged=false, *, keep_history=false, progress=None))]
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=None, progress=None))]
     fn compact<'py>(
         &self,
         py: Python<'py>,
         skip_damaged: bool,
-        keep_history: bool,
+        keep_history: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let options = synadb::CompactOptions { skip_damaged, keep_history };
-        jobs::compact(py, &self.database, options, progress)
+        jobs::compact(py, &self.database, (skip_damaged, keep_history), progress)
     }
 
     /// Saves the key map, so that the next opening reads only what is written after it.
@@ -419,8 +430,9 @@ impl Database {
     }
 
     /// Sizes and counts of the file.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        reports::stats(py, &answered(py.detach(|| self.database.stats()))?)
+    #[pyo3(signature = (usage=true))]
+    fn stats<'py>(&self, py: Python<'py>, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+        jobs::stats(py, &self.database, usage)
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.

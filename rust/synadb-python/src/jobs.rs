@@ -7,10 +7,11 @@ use std::thread;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use synadb::{CompactOptions, Error, Progress, SynaDB};
+use pyo3::types::{PyBool, PyDict, PyString};
+use synadb::{CompactOptions, Error, Keep, Progress, SynaDB};
 
 use crate::convert::{absolute_path, answered};
+use crate::errors::invalid_argument;
 use crate::interrupt::SIGNAL_POLL;
 use crate::reports;
 
@@ -137,9 +138,22 @@ pub fn backup<'py>(
     path: &Bound<'py, PyAny>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (database, path) = (database.clone(), absolute_path(path)?);
+    let (database, path) = (database.clone(), absolute_path(path, "path")?);
     let report = run(py, progress, move |told| database.backup_with(path, told))?;
     reports::backup(py, &answered(report)?)
+}
+
+/// What `keep_history` asks for.
+fn keep(keep_history: &Bound<'_, PyAny>) -> PyResult<Keep> {
+    if let Ok(all) = keep_history.cast::<PyBool>() {
+        return Ok(if all.is_true() { Keep::Everything } else { Keep::Newest });
+    }
+    let word = keep_history.cast::<PyString>().ok().map(|word| word.to_string_lossy().into_owned());
+    if word.as_deref() == Some("live") {
+        return Ok(Keep::Histories);
+    }
+    let reason = format!("True, False or 'live' is wanted, got {}", keep_history.repr()?);
+    Err(invalid_argument("keep_history", reason))
 }
 
 /// Rewrites the file of a handle without what is dead.
@@ -149,9 +163,11 @@ pub fn backup<'py>(
 pub fn compact<'py>(
     py: Python<'py>,
     database: &SynaDB,
-    options: CompactOptions,
+    (skip_damaged, keep_history): (bool, Option<&Bound<'py, PyAny>>),
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let keep = keep_history.map(keep).transpose()?.unwrap_or_default();
+    let options = CompactOptions { skip_damaged, keep };
     let database = database.clone();
     answered(py.detach(|| database.check_no_own_transaction()))?;
     let report = run(py, progress, move |told| database.compact_with(&options, told))?;
@@ -179,6 +195,21 @@ pub fn verify<'py>(
     reports::verification(py, &answered(report)?)
 }
 
+/// Sizes and states of a handle's file, and with `usage` where the bytes of its log have gone.
+///
+/// # Errors
+/// What the engine says; as `run`.
+pub fn stats<'py>(py: Python<'py>, database: &SynaDB, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+    let stats = answered(py.detach(|| database.stats()))?;
+    let report = reports::stats(py, &stats)?;
+    if usage {
+        let database = database.clone();
+        let usage = run(py, None, move |told| database.usage_with(told))?;
+        reports::add_usage(&report, &answered(usage)?)?;
+    }
+    Ok(report)
+}
+
 /// Saves what is whole of a damaged file into a new one.
 ///
 /// # Errors
@@ -191,7 +222,7 @@ pub fn repair<'py>(
     to: &Bound<'py, PyAny>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (path, to) = (absolute_path(path)?, absolute_path(to)?);
+    let (path, to) = (absolute_path(path, "path")?, absolute_path(to, "to")?);
     let report = run(py, progress, move |told| synadb::repair(path, to, told))?;
     reports::repair(py, &answered(report)?)
 }

@@ -9,9 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 use synadb::{Access, Durability, Maintenance, OpenOptions, Settings};
 
-use crate::convert::answered;
+use crate::convert::{Seconds, answered};
 use crate::errors::invalid_argument;
 use crate::interrupt::{is_signalled, on_worker};
+
+/// Seconds that a wait may take at most: ten years, which no clock runs over.
+const TIMEOUT_MAX: f64 = 315_360_000.0;
 
 /// How a handle is opened.
 pub struct Opening {
@@ -23,7 +26,7 @@ impl Opening {
     ///
     /// # Errors
     /// `InvalidArgumentError` for an unknown access or a bad time.
-    pub fn new(access: &str, lock_timeout: Option<f64>, sync_on_write: bool) -> PyResult<Self> {
+    pub fn new(access: &str, lock_timeout: Option<Seconds>, sync_on_write: bool) -> PyResult<Self> {
         let access = match access {
             "exclusive" => Access::Exclusive,
             "read_only" => Access::ReadOnly,
@@ -36,15 +39,14 @@ impl Opening {
             }
         };
         let mut options = OpenOptions::new().access(access).durability(durability(sync_on_write));
-        if let Some(seconds) = lock_timeout {
-            if seconds.is_nan() || seconds < 0.0 {
+        if let Some(Seconds(seconds)) = lock_timeout {
+            if !(0.0..=TIMEOUT_MAX).contains(&seconds) {
                 return Err(invalid_argument(
                     "lock_timeout",
-                    format!("it must be 0 or more seconds, got {seconds}"),
+                    format!("it must be 0 or more seconds, at most {TIMEOUT_MAX}, got {seconds}"),
                 ));
             }
-            let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-            options = options.lock_timeout(wait);
+            options = options.lock_timeout(Duration::from_secs_f64(seconds));
         }
         Ok(Self { options })
     }
@@ -87,8 +89,11 @@ impl Opening {
                     "config must be a DbConfig, got '{name}'"
                 )));
             }
-            let compress: bool = config.getattr("enable_compression")?.extract()?;
-            let sync: bool = config.getattr("sync_on_write")?.extract()?;
+            let compress = switch(config, "enable_compression")?;
+            let sync = switch(config, "sync_on_write")?;
+            if config.hasattr("enable_delta")? {
+                switch(config, "enable_delta")?;
+            }
             options = options.compression(compress).durability(durability(sync));
         }
         if let Some(bytes) = checkpoint_bytes {
@@ -97,6 +102,15 @@ impl Opening {
         self.options = options;
         Ok(())
     }
+}
+
+/// A field of a `DbConfig`.
+fn switch(config: &Bound<'_, PyAny>, field: &str) -> PyResult<bool> {
+    let value = config.getattr(field)?;
+    value.extract().map_err(|_| match value.get_type().qualname() {
+        Ok(name) => PyTypeError::new_err(format!("config.{field} must be a bool, got '{name}'")),
+        Err(error) => error,
+    })
 }
 
 /// Opens on a worker thread, so that Ctrl-C ends a wait for a lock and a long recovery.

@@ -1,10 +1,14 @@
 //! Reports of the engine as dicts of plain Python values.
 
+use std::collections::BTreeMap;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use synadb::{BackupReport, CompactionReport, RecoveryReport, RepairReport, Stats, VerifyReport};
+use synadb::{
+    BackupReport, Bytes, CompactionReport, RecoveryReport, RepairReport, Stats, Usage, VerifyReport,
+};
 
-/// Sizes and counts; `tables` has the number of live keys of each table.
+/// Sizes and counts; `tables` has the number of live keys of each table, times are in seconds.
 ///
 /// # Errors
 /// Python could not allocate it.
@@ -17,6 +21,7 @@ pub fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>
     dict.set_item("file_bytes", stats.file_bytes)?;
     dict.set_item("log_bytes", stats.log_bytes)?;
     dict.set_item("tail_bytes", stats.tail_bytes)?;
+    dict.set_item("checkpoint_age", stats.checkpoint_age.map(|age| age.as_secs_f64()))?;
     dict.set_item("synced_bytes", stats.synced_bytes)?;
     dict.set_item("sequence", stats.sequence)?;
     dict.set_item("generation", stats.generation)?;
@@ -26,6 +31,48 @@ pub fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>
     dict.set_item("tables", tables)?;
     dict.set_item("needs_recovery", stats.recovery.needs_recovery)?;
     dict.set_item("recovery", recovery(py, &stats.recovery)?)?;
+    Ok(dict)
+}
+
+/// Adds where the bytes of the log have gone: all in all, by type and by table.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn add_usage(dict: &Bound<'_, PyDict>, usage: &Usage) -> PyResult<()> {
+    let py = dict.py();
+    let total = usage.total();
+    dict.set_item("live_bytes", total.live)?;
+    dict.set_item("history_bytes", total.history)?;
+    dict.set_item("dead_bytes", total.dead)?;
+    dict.set_item("reserved_bytes", usage.reserved())?;
+    dict.set_item("overhead_bytes", usage.overhead)?;
+    dict.set_item("bytes_by_type", types(py, &usage.types())?)?;
+    let tables = PyDict::new(py);
+    for table in &usage.tables {
+        let entry = bytes(py, table.total())?;
+        entry.set_item("reserved", table.reserved)?;
+        entry.set_item("types", types(py, &table.types)?)?;
+        tables.set_item(&table.name, entry)?;
+    }
+    dict.set_item("bytes_by_table", tables)
+}
+
+fn types<'py>(
+    py: Python<'py>,
+    types: &BTreeMap<&'static str, Bytes>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, found) in types {
+        dict.set_item(name, bytes(py, *found)?)?;
+    }
+    Ok(dict)
+}
+
+fn bytes(py: Python<'_>, found: Bytes) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("live", found.live)?;
+    dict.set_item("history", found.history)?;
+    dict.set_item("dead", found.dead)?;
     Ok(dict)
 }
 

@@ -5,7 +5,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
-use crate::numpy::{float_array, owned};
+use crate::bulk::one_dimensional;
+use crate::convert::Key;
+use crate::errors::invalid_argument;
+use crate::numpy::owned;
 
 /// One vector found by a search.
 #[pyclass(frozen, module = "synadb._native")]
@@ -36,9 +39,14 @@ impl From<synadb::vector::SearchResult> for SearchResult {
 #[pymethods]
 impl SearchResult {
     #[new]
-    fn new(key: String, score: f32, vector: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let vector = float_array::<f32>(vector, "vector")?.as_slice()?.to_vec();
-        Ok(Self { key, score, vector, array: PyOnceLock::new() })
+    fn new(key: Key<'_>, score: f64, vector: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let narrow = score as f32;
+        if narrow.is_infinite() && score.is_finite() {
+            let reason = format!("it must fit a float32, got {score}");
+            return Err(invalid_argument("score", reason));
+        }
+        let vector = one_dimensional::<f32>(vector, "vector")?.as_slice()?.to_vec();
+        Ok(Self { key: key.0.to_owned(), score: narrow, vector, array: PyOnceLock::new() })
     }
 
     /// The key under which the vector is stored.

@@ -9,13 +9,12 @@ use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
 use crate::bulk::check_keys;
-use crate::convert::{Text, absolute_path, answered, held_keys};
+use crate::convert::{Count, Key, Name, Seconds, absolute_path, answered, count, ordered_keys};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
 use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
-use crate::reports;
 use crate::results::SearchResult;
 
 /// The table that a path without a name means.
@@ -82,7 +81,7 @@ impl VectorStore {
         vectors: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         self.open_check()?;
-        let held = held_keys(keys)?;
+        let held = ordered_keys(keys, "keys")?;
         let width = self.width();
         let (array, rows) = matrix(vectors, width, "Vectors")?;
         if held.len() != rows {
@@ -117,29 +116,42 @@ type StoreArguments = (OsString, usize, &'static str);
 impl VectorStore {
     #[new]
     #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=true, *, name=None,
-        access="shared", lock_timeout=None))]
+        access="shared", lock_timeout=None, maintenance="thread"))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
         path: &Bound<'_, PyAny>,
-        dimensions: Option<i64>,
+        dimensions: Option<Count>,
         metric: Option<&str>,
         sync_on_write: bool,
-        name: Option<Text<'_>>,
+        name: Option<Name<'_>>,
         access: &str,
-        lock_timeout: Option<f64>,
+        lock_timeout: Option<Seconds>,
+        maintenance: &str,
     ) -> PyResult<Self> {
+        let has_timeout = lock_timeout.is_some();
+        let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
+        opening.maintain(maintenance)?;
         let config = configuration(dimensions, metric, sync_on_write)?;
         let asked = metric.map(|_| config.metric);
         let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
+            let options = [
+                ("access", access != "shared"),
+                ("lock_timeout", has_timeout),
+                ("maintenance", maintenance != "thread"),
+            ];
+            if let Some((option, _)) = options.into_iter().find(|(_, is_given)| *is_given) {
+                let reason = "it is that of the database that the store is opened on".to_owned();
+                return Err(invalid_argument(option, reason));
+            }
             let database = database.get().engine().clone();
             let open = || vector::VectorStore::attach(&database, &name, config);
             let store = answered(py.detach(open))?;
             let path = database.path().as_os_str().to_owned();
             return Self { store, database, owns: false, path }.of_metric(&name, asked);
         }
-        let opening = Opening::new(access, lock_timeout, sync_on_write)?;
-        let file = absolute_path(path)?;
+        let file = absolute_path(path, "path")?;
         let (path, table) = (file.clone().into_os_string(), name.clone());
         let (database, store) = opening::open(py, opening, move |options| {
             let database = vector::VectorStore::open_database(&file, &table, &config, options)?;
@@ -174,7 +186,7 @@ impl VectorStore {
     }
 
     /// Stores a float32 vector of shape `(dimensions,)`; an existing key's is replaced.
-    fn insert(&self, py: Python<'_>, key: Text<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn insert(&self, py: Python<'_>, key: Key<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
         self.open_check()?;
         let array = one_vector(vector, self.width(), "Vector")?;
         let values = array.as_slice()?;
@@ -206,7 +218,7 @@ impl VectorStore {
     }
 
     /// Replaces the vector of a key; `KeyNotFoundError` if there is none.
-    fn update(&self, py: Python<'_>, key: Text<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn update(&self, py: Python<'_>, key: Key<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
         self.open_check()?;
         let array = one_vector(vector, self.width(), "Vector")?;
         let values = array.as_slice()?;
@@ -219,7 +231,7 @@ impl VectorStore {
         &self,
         py: Python<'_>,
         query: &Bound<'_, PyAny>,
-        k: i64,
+        #[pyo3(from_py_with = count)] k: i64,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
         let k = nearest_count(k)?;
@@ -235,7 +247,7 @@ impl VectorStore {
         &self,
         py: Python<'py>,
         queries: &Bound<'py, PyAny>,
-        k: i64,
+        #[pyo3(from_py_with = count)] k: i64,
     ) -> PyResult<Bound<'py, PyList>> {
         self.open_check()?;
         let k = nearest_count(k)?;
@@ -261,7 +273,7 @@ impl VectorStore {
     fn get<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
         let vector = answered(self.store.get(key.0))?;
         Ok(vector.map(|vector| owned(py, vector)))
@@ -270,23 +282,23 @@ impl VectorStore {
     fn __getitem__<'py>(
         &self,
         py: Python<'py>,
-        key: Text<'_>,
+        key: Key<'_>,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
         let name = key.0;
         self.get(py, key)?.ok_or_else(|| key_not_found(name))
     }
 
     /// Deletes the key; `False` if there was none.
-    fn delete(&self, py: Python<'_>, key: Text<'_>) -> PyResult<bool> {
+    fn delete(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
         answered(py.detach(|| self.store.remove(key.0)))
     }
 
-    fn __delitem__(&self, py: Python<'_>, key: Text<'_>) -> PyResult<()> {
+    fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
         let name = key.0;
         if self.delete(py, key)? { Ok(()) } else { Err(key_not_found(name)) }
     }
 
-    fn __contains__(&self, key: Text<'_>) -> PyResult<bool> {
+    fn __contains__(&self, key: Key<'_>) -> PyResult<bool> {
         answered(self.store.contains(key.0))
     }
 
@@ -320,8 +332,10 @@ impl VectorStore {
     }
 
     /// Sizes and counts of the file.
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        reports::stats(py, &answered(py.detach(|| self.store.stats()))?)
+    #[pyo3(signature = (usage=true))]
+    fn stats<'py>(&self, py: Python<'py>, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+        self.open_check()?;
+        jobs::stats(py, &self.database, usage)
     }
 
     /// Reads every byte of the file against its checksums and reports what is damaged.
@@ -336,17 +350,16 @@ impl VectorStore {
     }
 
     /// Rewrites the whole file without what is dead.
-    #[pyo3(signature = (skip_damaged=false, *, keep_history=false, progress=None))]
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=None, progress=None))]
     fn compact<'py>(
         &self,
         py: Python<'py>,
         skip_damaged: bool,
-        keep_history: bool,
+        keep_history: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         self.open_check()?;
-        let options = synadb::CompactOptions { skip_damaged, keep_history };
-        jobs::compact(py, &self.database, options, progress)
+        jobs::compact(py, &self.database, (skip_damaged, keep_history), progress)
     }
 
     /// Copies the whole file, as of its newest commit, into a new file.
@@ -405,13 +418,13 @@ impl VectorStore {
 
 /// The configuration that the arguments ask for; without any, the one that the file has.
 fn configuration(
-    dimensions: Option<i64>,
+    dimensions: Option<Count>,
     metric: Option<&str>,
     sync_on_write: bool,
 ) -> PyResult<vector::VectorConfig> {
     let dimensions = match dimensions {
         None => AS_STORED,
-        Some(asked) => {
+        Some(Count(asked)) => {
             u16::try_from(asked).ok().filter(|width| *width != AS_STORED).ok_or_else(|| {
                 dimension(format!("Dimensions must be between 1 and 65535, got {asked}"))
             })?

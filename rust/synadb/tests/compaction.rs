@@ -9,7 +9,7 @@ use common::model::{Change, Op, STORES};
 use common::reads::{Judge, Seen, read_all};
 use common::scribe::Scribe;
 use common::{Open, Random, fast, folder, load, reading, store};
-use synadb::{CompactOptions, Error, Value};
+use synadb::{CompactOptions, Error, Keep, Value};
 
 const BULK: usize = 1500;
 
@@ -61,19 +61,19 @@ fn temporary_files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Compacts, meddles meanwhile, and reads everything in all ways.
-fn check_compaction(seed: u64, keep_history: bool) {
+fn check_compaction(seed: u64, keep: Keep) {
     let folder = folder();
     let path = folder.path().join("a.db");
     let mut random = Random(seed);
     let mut scribe = Scribe::create(&path);
     fill(&mut scribe, &mut random);
-    if !keep_history {
+    if keep == Keep::Newest {
         scribe.model.compact();
     }
     let db = scribe.open.db.clone();
     let untouched = scribe.model.values.keys().next().cloned().expect("a key");
     let version = db.version(&untouched).expect("reads");
-    let options = CompactOptions { keep_history, ..CompactOptions::default() };
+    let options = CompactOptions { keep, ..CompactOptions::default() };
     let (mut told, mut reached) = (0, 0);
     let report = db.compact_with(&options, &mut |done, all| {
         assert!(done <= all && done >= reached, "{reached}, {done} of {all}");
@@ -89,7 +89,7 @@ fn check_compaction(seed: u64, keep_history: bool) {
     });
     let report = report.expect("compacts");
     assert!(told > 3, "asked {told} times");
-    assert!(keep_history || report.bytes_after < report.bytes_before, "{report:?}");
+    assert!(keep == Keep::Everything || report.bytes_after < report.bytes_before, "{report:?}");
     let sequence = scribe.sequence();
     if scribe.model.values.get(&untouched).is_some_and(|history| history.len() == 1) {
         assert_eq!(db.version(&untouched).expect("reads"), version);
@@ -112,7 +112,7 @@ fn check_compaction(seed: u64, keep_history: bool) {
     // What comes next counts on.
     (0..20).for_each(|_| meddle(&mut scribe, &mut random));
     assert!(scribe.sequence() > sequence);
-    let kept = CompactOptions { keep_history: true, ..CompactOptions::default() };
+    let kept = CompactOptions { keep: Keep::Everything, ..CompactOptions::default() };
     db.compact_with(&kept, &mut |_, _| true).expect("compacts once more");
     read_all(&scribe.open, &scribe.model, &["none"], &mut Judge::strict());
     let model = scribe.model.clone();
@@ -124,12 +124,13 @@ fn check_compaction(seed: u64, keep_history: bool) {
 
 #[test]
 fn what_is_committed_meanwhile_is_kept_with_every_version() {
-    (1..4).for_each(|seed| check_compaction(seed, false));
+    (1..4).for_each(|seed| check_compaction(seed, Keep::Newest));
 }
 
 #[test]
 fn history_is_kept_where_that_is_asked_for() {
-    (11..13).for_each(|seed| check_compaction(seed, true));
+    (11..13).for_each(|seed| check_compaction(seed, Keep::Everything));
+    (21..23).for_each(|seed| check_compaction(seed, Keep::Histories));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -89,7 +90,8 @@ pub trait Directory: Send + Sync {
     /// `Io`.
     fn sync_parent(&self, path: &Path) -> Result<()>;
 
-    /// Whether several processes may write to the file at once; the error says why not.
+    /// Whether several processes may write to the file, or to one made there, at once; the error
+    /// says why not.
     ///
     /// # Errors
     /// `Unsupported` on a file system that does not keep maps and locks coherent, `Io`.
@@ -111,6 +113,15 @@ pub trait Directory: Send + Sync {
         Ok(opened.region.bytes(0, len).unwrap_or_default().to_vec())
     }
 
+    /// When the file was last changed; `None` where that is not known.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
+        let _ = path;
+        Ok(None)
+    }
+
     /// Removes files that died compactions of `path` left; call it with the write lock held.
     ///
     /// What has such a name and is something else stays.
@@ -125,7 +136,7 @@ pub trait Directory: Send + Sync {
 pub struct DiskDirectory;
 
 /// File systems behind which there may be another kernel, by their numbers in `statfs`.
-const INCOHERENT: [(u64, &str); 9] = [
+const INCOHERENT: [(u64, &str); 18] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
     (0xff53_4d42, "CIFS"),
@@ -134,8 +145,32 @@ const INCOHERENT: [(u64, &str); 9] = [
     (0x6573_5546, "FUSE or virtiofs"),
     (0x00c3_6400, "Ceph"),
     (0x5346_414f, "AFS"),
+    (0x6b41_4653, "AFS"),
+    (0x7375_7245, "Coda"),
     (0x7461_636f, "OCFS2"),
+    (0x0116_1970, "GFS2"),
+    (0x0bd0_0bd3, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x1983_0326, "BeeGFS"),
+    (0x2003_0528, "OrangeFS"),
+    (0x786f_4256, "a folder shared by VirtualBox"),
+    (0xbacb_acbc, "a folder shared by VMware"),
 ];
+
+/// Refuses sharing on a file system of that number in `statfs`, and says why.
+fn check_coherence(number: u64) -> Result<()> {
+    // Some systems give it with the sign of 32 bits.
+    let number = number & 0xffff_ffff;
+    match INCOHERENT.iter().find(|(magic, _)| *magic == number) {
+        Some((_, name)) => Err(StorageError::Unsupported {
+            what: format!(
+                "access 'shared' on {name}: two machines that write there share neither maps \
+                 nor locks; open it with access 'exclusive'"
+            ),
+        }),
+        None => Ok(()),
+    }
+}
 
 impl Directory for DiskDirectory {
     fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened> {
@@ -227,27 +262,20 @@ impl Directory for DiskDirectory {
     }
 
     fn sync_parent(&self, path: &Path) -> Result<()> {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let synced = File::open(parent).and_then(|directory| directory.sync_all());
+        let synced = File::open(parent_of(path)).and_then(|directory| directory.sync_all());
         synced.map_err(|e| StorageError::io("sync the directory", e))
     }
 
     fn check_sharing(&self, path: &Path) -> Result<()> {
-        let found = rustix::fs::statfs(path)
-            .map_err(|e| StorageError::errno("ask for the file system", e))?;
-        let number = (found.f_type as u64) & 0xffff_ffff;
-        match INCOHERENT.iter().find(|(magic, _)| *magic == number) {
-            Some((_, name)) => Err(StorageError::Unsupported {
-                what: format!(
-                    "access 'shared' on {name}: two machines that write there share neither maps \
-                     nor locks; open it with access 'exclusive'"
-                ),
-            }),
-            None => Ok(()),
-        }
+        let found = match rustix::fs::statfs(path) {
+            // A file that is yet to be made comes where its directory is.
+            Err(Errno::NOENT) => rustix::fs::statfs(parent_of(path)),
+            // Opening it will say so.
+            Err(Errno::ACCESS) => return Ok(()),
+            found => found,
+        };
+        let found = found.map_err(|e| StorageError::errno("ask for the file system", e))?;
+        check_coherence(found.f_type as u64)
     }
 
     fn inode(&self, path: &Path) -> Result<(u64, u64)> {
@@ -268,6 +296,11 @@ impl Directory for DiskDirectory {
         Ok(head)
     }
 
+    fn modified(&self, path: &Path) -> Result<Option<SystemTime>> {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        modified.map(Some).map_err(|e| StorageError::io("look at the file", e))
+    }
+
     fn remove_stale(&self, path: &Path) -> Result<()> {
         let Some(parent) = path.parent() else { return Ok(()) };
         let entries = std::fs::read_dir(parent);
@@ -279,6 +312,13 @@ impl Directory for DiskDirectory {
             }
         }
         Ok(())
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -300,6 +340,40 @@ fn take_over_mode(file: &File, of: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sharing_is_refused_by_the_number_of_the_file_system() {
+        let refused = [
+            (0x6969, "NFS"),
+            (0x517b, "SMB"),
+            (0xff53_4d42, "CIFS"),
+            (0xfe53_4d42, "SMB2"),
+            (0x0102_1997, "9p"),
+            (0x6573_5546, "FUSE"),
+            (0x00c3_6400, "Ceph"),
+            (0x0bd0_0bd3, "Lustre"),
+        ];
+        for (number, name) in refused {
+            let found = check_coherence(number).expect_err(name).to_string();
+            assert!(found.contains(name) && found.contains("'exclusive'"), "{found}");
+            // As a system with a signed number of 32 bits widens it.
+            assert!(check_coherence(number | 0xffff_ffff_0000_0000).is_err());
+        }
+        // ext4, XFS, btrfs, tmpfs, overlay, F2FS, ZFS.
+        let local: [u64; 7] =
+            [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0x2fc1_2fc1];
+        for number in local {
+            check_coherence(number).expect("a local file system");
+        }
+    }
+
+    #[test]
+    fn sharing_of_a_file_to_be_is_asked_of_its_directory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        DiskDirectory.check_sharing(&folder.path().join("new")).expect("a local file system");
+        let missing = folder.path().join("missing").join("new");
+        assert!(matches!(DiskDirectory.check_sharing(&missing), Err(StorageError::Io { .. })));
+    }
 
     #[test]
     fn place_moves_once_and_never_replaces() {

@@ -4,20 +4,20 @@ use super::database::Database;
 use super::model::Model;
 use super::trace::{Runner, Said, Vouched, unexpected};
 use super::workload::Op;
-use crate::db::CompactOptions;
+use crate::db::{CompactOptions, Keep};
 use crate::error::Result;
 
 /// A compaction in which these calls are made, each with whether it is synced.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Compaction {
-    pub keep_history: bool,
+    pub keep: Keep,
     pub among: Vec<(Op, bool)>,
 }
 
 impl Compaction {
     /// Compacts without a call among it.
     pub fn run(&self, database: &Database) -> Result<()> {
-        let options = CompactOptions { keep_history: self.keep_history, skip_damaged: false };
+        let options = CompactOptions { keep: self.keep, skip_damaged: false };
         database.fast.compact_with(&options, &mut |_, _| true).map(|_| ())
     }
 
@@ -29,11 +29,11 @@ impl Compaction {
         runner: &Runner<'_>,
         number: usize,
     ) -> std::result::Result<(Result<()>, Among), String> {
-        let options = CompactOptions { keep_history: self.keep_history, skip_damaged: false };
+        let options = CompactOptions { keep: self.keep, skip_damaged: false };
         let databases = &runner.databases;
         let before = &runner.trace.entries[runner.trace.last()].model;
         let mut behind = before.clone();
-        if !self.keep_history {
+        if self.keep == Keep::Newest {
             behind.compact();
         }
         let mut among = Among { said: Vec::new(), behind, begun: runner.trace.medium.position() };

@@ -15,6 +15,7 @@ use super::model::Model;
 use super::states::{leftovers, verify};
 use super::workload::{Change, Op};
 use crate::config::{Access, OpenOptions};
+use crate::db::Keep;
 use crate::error::Error;
 use crate::value::Value;
 
@@ -121,7 +122,7 @@ fn calls() -> Vec<Call> {
         Op::Sync,
         Op::Checkpoint,
         Op::Compact(Compaction::default()),
-        Op::Compact(Compaction { keep_history: true, ..Compaction::default() }),
+        Op::Compact(Compaction { keep: Keep::Everything, ..Compaction::default() }),
     ];
     ops.into_iter().map(Call::Op).chain([Call::Open, Call::Close]).collect()
 }

@@ -14,4 +14,5 @@ mod regressions;
 mod sabotage;
 mod states;
 mod trace;
+mod unshared;
 mod workload;

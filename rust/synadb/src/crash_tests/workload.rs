@@ -5,6 +5,7 @@ use synadb_storage::simulation::Random;
 use super::among::Compaction;
 use super::database::{DIMENSIONS, Database};
 use super::model::{Model, VALUES};
+use crate::db::Keep;
 use crate::error::Result;
 use crate::kv::WriteBatch;
 use crate::value::Value;
@@ -124,8 +125,8 @@ impl Op {
             }
             Self::RemoveRow(number, key) => model.remove(number + 1, key),
             Self::Sync | Self::Checkpoint => {}
-            Self::Compact(Compaction { keep_history: true, .. }) => {}
-            Self::Compact(_) => model.compact(),
+            Self::Compact(compaction) if compaction.keep == Keep::Newest => model.compact(),
+            Self::Compact(_) => {}
         }
     }
 }
@@ -271,7 +272,8 @@ impl Style {
             (self.op(kind, random), random.chance(self.synced))
         };
         let among = (0..count).map(|_| call()).collect();
-        Compaction { keep_history: random.chance(40), among }
+        let keep = [Keep::Newest, Keep::Newest, Keep::Histories, Keep::Everything];
+        Compaction { keep: keep[random.index(4)], among }
     }
 
     fn key(&self, random: &mut Random) -> String {

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 use super::engine::Commit;
 use super::reserve::Reserved;
 use super::{Engine, Generation, TableInfo, TableKind};
-use crate::config::{Durability, Terms};
+use crate::config::{Durability, Maintenance, Terms};
 use crate::error::{Error, Result};
 
 /// One record of a commit.
@@ -158,6 +158,9 @@ impl Engine {
     }
 
     fn checkpoint_due(&self, commit: &Commit) -> bool {
+        if self.maintenance == Maintenance::Off {
+            return false;
+        }
         let least = self.checkpoint_bytes.load(Ordering::Relaxed);
         // A checkpoint is complete: in steps of half the log all of them cost what one costs.
         commit.unsaved_bytes - commit.put_off_at >= least.max(commit.saved_bytes / 2)

@@ -35,8 +35,22 @@ const CANCELLED: Error = Error::Cancelled { what: "the compaction" };
 pub struct CompactOptions {
     /// Leave damaged records behind and report them, instead of failing at the first.
     pub skip_damaged: bool,
-    /// Keep every version of every key, deleted ones too, instead of the newest of the live ones.
-    pub keep_history: bool,
+    /// What stays.
+    pub keep: Keep,
+}
+
+/// What a compaction keeps of what was there when it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keep {
+    /// The newest value of each live key.
+    #[default]
+    Newest,
+    /// Everything that can still be asked for: the whole history of each live key. Values from
+    /// before a delete, replaced vectors and deletes go, and no answer changes.
+    Histories,
+    /// Every version of every key, deleted ones too.
+    Everything,
 }
 
 /// What a compaction did.
@@ -168,7 +182,7 @@ impl Compaction<'_> {
         let end = self.moment.position;
         let terms = self.terms;
         let mut goes_on = |done: u64| progress(done, end);
-        let mut source = Source::new(&self.moment, self.options.skip_damaged, &mut goes_on);
+        let mut source = Source::new(&self.moment, self.options, &mut goes_on);
         let mut rewrite = self.begin(&created).map_err(fail)?;
         self.carry_first(&mut source, &mut rewrite).map_err(fail)?;
         let mut reached = (end, self.moment.sequence);
@@ -197,8 +211,10 @@ impl Compaction<'_> {
 
     fn begin(&self, created: &Opened) -> StorageResult<Rewrite<'_>> {
         let old = self.moment.generation.log.identity();
-        let history_from =
-            if self.options.keep_history { old.history_from } else { self.moment.sequence };
+        let history_from = match self.options.keep {
+            Keep::Everything => old.history_from,
+            Keep::Newest | Keep::Histories => self.moment.sequence,
+        };
         let identity = Identity { generation: old.generation + 1, history_from, ..*old };
         let region = Arc::clone(&created.region);
         Rewrite::new(region, identity, self.moment.time, &*self.engine.factory)
@@ -207,7 +223,7 @@ impl Compaction<'_> {
     /// Carries what was there at the moment over.
     fn carry_first(&self, source: &mut Source<'_>, rewrite: &mut Rewrite<'_>) -> StorageResult<()> {
         let (moment, factory) = (&self.moment, &*self.engine.factory);
-        if self.options.keep_history {
+        if self.options.keep == Keep::Everything {
             return source.carry_all(factory, rewrite);
         }
         // Every table keeps its number, also one without a live key.

@@ -231,10 +231,11 @@ pub(super) fn open_registered(
     let fail = |error| Error::storage(path, error);
     let writes = footing != Footing::Reader;
     let (opened, alone) = loop {
-        let opened = open_file(path, directory, writes, create)?;
+        // First, so that a refusal makes no file.
         if footing == Footing::Shared {
             directory.check_sharing(path).map_err(fail)?;
         }
+        let opened = open_file(path, directory, writes, create)?;
         let alone = match &opened.locks {
             Some(locks) if writes => match register(&**locks, footing).map_err(fail)? {
                 Attempt::Done(alone) => alone,
@@ -364,7 +365,12 @@ pub(super) fn load(
     replay(&log, factory, None, role, &mut opened)
 }
 
-fn open_checkpoint(path: &Path, directory: &dyn Directory, log: &Log) -> Option<Checkpoint> {
+/// The checkpoint beside a log, where it fits.
+pub(super) fn open_checkpoint(
+    path: &Path,
+    directory: &dyn Directory,
+    log: &Log,
+) -> Option<Checkpoint> {
     let opened = directory.open(&super::checkpoint::path_of(path), false, false).ok()?;
     let checkpoint = Checkpoint::open(opened.region, log.identity())?;
     super::checkpoint::fits(log, &checkpoint.start).then_some(checkpoint)

@@ -89,6 +89,12 @@ pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     if path.is_dir() {
         return Err(Error::PathIsDirectory { path: path_of() });
     }
+    // `Path` takes no notice of these, the system does: it means a directory.
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") {
+        let reason = "it ends like a directory's, and a database is a file".into();
+        return Err(Error::InvalidPath { path: path_of(), reason });
+    }
     if let Ok(resolved) = path.canonicalize() {
         return Ok(resolved);
     }

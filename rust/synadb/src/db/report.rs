@@ -1,11 +1,14 @@
 //! What the engine says of itself.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use arc_swap::Guard;
+use synadb_storage::identity::FRAMES_START;
 use synadb_storage::log::{Damage, Recovery, verify};
 
-use super::Engine;
+use super::open::open_checkpoint;
+use super::{Engine, Generation, path_of};
 use crate::error::Result;
 use crate::progress::Progress;
 
@@ -59,8 +62,10 @@ pub struct Stats {
     pub sequence: u64,
     /// Compactions so far.
     pub generation: u64,
-    /// Bytes of log behind the last checkpoint.
+    /// Bytes of log behind the last checkpoint, whoever wrote it; all frames where there is none.
     pub tail_bytes: u64,
+    /// Time since that checkpoint was written, by the clock that dates files.
+    pub checkpoint_age: Option<Duration>,
     /// Position up to which everything is known to be on the medium.
     pub synced_bytes: u64,
     /// "shared", "exclusive" or "read_only".
@@ -97,9 +102,10 @@ impl Engine {
     /// Sizes and states.
     pub fn stats(&self) -> Result<Stats> {
         let generation = self.current()?;
-        let (checkpointed, tail) = {
-            let commit = self.lock_commit()?;
-            (commit.checkpointed, commit.writer.tail)
+        let tail = self.lock_commit()?.writer.tail;
+        let (checkpointed, checkpoint_age) = match self.checkpoint_beside(&generation) {
+            Some((position, age)) => (position, age),
+            None => (FRAMES_START, None),
         };
         let tables = generation
             .tables()
@@ -110,6 +116,7 @@ impl Engine {
             sequence: generation.sequence(),
             generation: generation.log.identity().generation,
             tail_bytes: tail - checkpointed.min(tail),
+            checkpoint_age,
             synced_bytes: generation.synced(),
             access: match (self.writes, self.is_shared()) {
                 (false, _) => "read_only",
@@ -121,6 +128,15 @@ impl Engine {
             tables: tables.collect(),
             recovery: self.recovery_report(),
         })
+    }
+
+    /// Position and age of the checkpoint that stands beside the file now.
+    fn checkpoint_beside(&self, generation: &Generation) -> Option<(u64, Option<Duration>)> {
+        let checkpoint = open_checkpoint(&self.path, &*self.directory, &generation.log)?;
+        let written = self.directory.modified(&path_of(&self.path)).ok().flatten();
+        // A clock that went back since has made it no older.
+        let age = written.map(|at| at.elapsed().unwrap_or_default());
+        Some((checkpoint.start.position, age))
     }
 
     /// What opening the file found.

@@ -8,6 +8,7 @@ use synadb_storage::log::Record;
 use synadb_storage::record::RecordKind;
 use synadb_storage::{Result, StorageError};
 
+use super::compact::{CompactOptions, Keep};
 use super::generation::Passed;
 use super::view::ViewFactory;
 use super::{Generation, Rewrite, TableInfo};
@@ -32,7 +33,7 @@ pub(crate) struct Source<'a> {
     pub from: &'a Generation,
     /// Everything before this position is carried over first.
     pub end: u64,
-    skip_damaged: bool,
+    options: CompactOptions,
     /// Offset and reason of each record that was left behind.
     pub(super) skipped: Vec<(u64, String)>,
     /// The frame of the last record that was asked for.
@@ -41,6 +42,8 @@ pub(crate) struct Source<'a> {
     origin: (u64, u64),
     goes_on: &'a mut dyn FnMut(u64) -> bool,
     looked_at: u64,
+    /// What `goes_on` was told last.
+    told: u64,
     carried: u64,
     live: u64,
 }
@@ -49,19 +52,20 @@ impl<'a> Source<'a> {
     /// `goes_on` is told how many of the bytes before `moment` were carried over.
     pub(super) fn new(
         moment: &'a Moment,
-        skip_damaged: bool,
+        options: CompactOptions,
         goes_on: &'a mut dyn FnMut(u64) -> bool,
     ) -> Self {
         let tables = moment.generation.tables().take(moment.tables);
         Self {
             from: &moment.generation,
             end: moment.position,
-            skip_damaged,
+            options,
             skipped: Vec::new(),
             last: None,
             origin: (moment.sequence, moment.time),
             goes_on,
             looked_at: 0,
+            told: 0,
             carried: 0,
             live: tables.map(super::generation::Table::live).sum(),
         }
@@ -79,7 +83,7 @@ impl<'a> Source<'a> {
                 let name = String::from_utf8_lossy(key);
                 let reason =
                     if key.is_empty() { reason } else { format!("key {name:?}: {reason}") };
-                if self.skip_damaged {
+                if self.options.skip_damaged {
                     self.skipped.push((offset, reason));
                     return Ok(None);
                 }
@@ -87,6 +91,11 @@ impl<'a> Source<'a> {
             }
             read => read.map(Some),
         }
+    }
+
+    /// What is to be kept.
+    pub fn keep(&self) -> Keep {
+        self.options.keep
     }
 
     /// Sequence number and time of the commit that a record belongs to.
@@ -110,6 +119,18 @@ impl<'a> Source<'a> {
         self.look((share * self.end as f64) as u64)
     }
 
+    /// Says that everything before a position was carried over, which only grows.
+    ///
+    /// # Errors
+    /// `Interrupted` where the whole is to end.
+    pub fn look_at(&mut self, position: u64) -> Result<()> {
+        if position < self.looked_at + LOOK_BYTES {
+            return Ok(());
+        }
+        self.looked_at = position;
+        self.look(position)
+    }
+
     /// Asks once more before what cannot be taken back.
     ///
     /// # Errors
@@ -119,7 +140,8 @@ impl<'a> Source<'a> {
     }
 
     fn look(&mut self, at: u64) -> Result<()> {
-        if (self.goes_on)(at.min(self.end)) { Ok(()) } else { Err(StorageError::Interrupted) }
+        self.told = at.min(self.end).max(self.told);
+        if (self.goes_on)(self.told) { Ok(()) } else { Err(StorageError::Interrupted) }
     }
 
     /// Carries everything before the end over, every version.
@@ -154,10 +176,7 @@ impl<'a> Source<'a> {
             sequence += u64::from(head.counts());
             self.carry_frame(&head, (sequence, head.time), factory, rewrite)?;
             at = head.next();
-            if at >= self.looked_at + LOOK_BYTES {
-                self.looked_at = at;
-                self.look(at)?;
-            }
+            self.look_at(at)?;
         }
         Ok((at, sequence))
     }

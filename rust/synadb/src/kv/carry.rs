@@ -8,9 +8,10 @@ use synadb_types::TableId;
 use synadb_types::limits::INLINE_VALUE_BYTES_MAX;
 
 use super::KvReader;
-use crate::db::{Carried, Rewrite, Source};
+use crate::db::{Carried, Keep, Rewrite, Source};
 
-/// Carries the newest values over that were alive before the end of the source.
+/// Carries the values over that were alive before the end of the source, with their histories where
+/// those are kept.
 pub(crate) fn carry_live(
     reader: &KvReader,
     table: TableId,
@@ -18,6 +19,9 @@ pub(crate) fn carry_live(
 ) -> Result<()> {
     let log = &source.from.log;
     let mut positions = reader.keys.live_positions(log, source.end);
+    if source.keep() == Keep::Histories {
+        return carry_histories(positions, table, (source, rewrite));
+    }
     positions.sort_unstable();
     for position in positions {
         source.step()?;
@@ -32,6 +36,37 @@ pub(crate) fn carry_live(
         let mut carried = carried(rewrite, table, &record, value, origin)?;
         (carried.tag, carried.is_first) = (tag, true);
         rewrite.push(carried)?;
+    }
+    Ok(())
+}
+
+/// Carries the newest records over, and those before them back to the last delete.
+fn carry_histories(
+    newest: Vec<u64>,
+    table: TableId,
+    (source, rewrite): (&mut Source<'_>, &mut Rewrite<'_>),
+) -> Result<()> {
+    let log = &source.from.log;
+    let mut positions = Vec::with_capacity(newest.len());
+    for newest in newest {
+        source.step()?;
+        let mut next = newest;
+        while next != 0 {
+            // What was before a damaged record is not to be found.
+            let Some(record) = source.intact(log.record(next), &[])? else { break };
+            if record.kind == RecordKind::Delete {
+                break;
+            }
+            positions.push(next);
+            next = record.previous;
+        }
+    }
+    positions.sort_unstable();
+    for position in positions {
+        source.look_at(position)?;
+        let Some(record) = source.intact(log.record(position), &[])? else { continue };
+        let origin = source.origin(&record);
+        carry(table, &record, origin, (source, rewrite))?;
     }
     Ok(())
 }

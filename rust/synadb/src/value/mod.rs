@@ -40,9 +40,11 @@ const FLOAT: u8 = 1;
 const INT: u8 = 2;
 const TEXT: u8 = 3;
 const BYTES: u8 = 4;
-const VECTOR: u8 = 5;
+pub(crate) const VECTOR: u8 = 5;
 /// Tag of a run of floats: several points of a history in one record.
 pub(crate) const FLOATS: u8 = 6;
+/// Names of the types, as `ValueRef::type_name` has them, by tag.
+pub(crate) const TYPE_NAMES: [&str; 6] = ["null", "float", "int", "text", "bytes", "vector"];
 /// dtype of vectors: 32-bit floats.
 pub(crate) const DTYPE_F32: u8 = 0;
 
@@ -289,6 +291,15 @@ pub(crate) fn floats64(bytes: &[u8]) -> Option<Vec<f64>> {
 
 fn floats32(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+/// Which of `TYPE_NAMES` a record's value has; bytes, where this version knows no such tag.
+pub(crate) const fn type_of_tag(tag: u8) -> u8 {
+    match tag {
+        NULL..=VECTOR => tag,
+        FLOATS => FLOAT,
+        _ => BYTES,
+    }
 }
 
 /// Whether a record of this tag holds floats for a history.

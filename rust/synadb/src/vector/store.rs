@@ -9,7 +9,7 @@ use synadb_storage::StorageError;
 use super::{StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
-use crate::db::{Handle, Stats, TableInfo, TableKind, VerifyReport};
+use crate::db::{Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::glob::Pattern;
@@ -281,6 +281,15 @@ impl VectorStore {
     /// `Closed`, `Poisoned`.
     pub fn stats(&self) -> Result<Stats> {
         self.handle.open()?.stats()
+    }
+
+    /// Which bytes of the file's log can still be read; see
+    /// [`SynaDB::usage`](crate::SynaDB::usage).
+    ///
+    /// # Errors
+    /// `Closed`, `Corruption`.
+    pub fn usage(&self) -> Result<Usage> {
+        self.handle.open()?.usage(&mut |_, _| true)
     }
 
     /// Reads and checks every byte of the log.
