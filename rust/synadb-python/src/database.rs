@@ -274,23 +274,19 @@ impl Database {
         Ok(keys)
     }
 
-    /// Appends the numbers of a 1-D array to one history and returns how many.
-    ///
-    /// Each 262,144 are a commit: what an interrupt or a full disk leaves is a prefix. For all or
-    /// nothing see `batch`.
+    /// The same as `append_many`.
     fn put_floats_batch(
         &self,
         py: Python<'_>,
         key: Key<'_>,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        bulk::append_many(py, &self.database, key.0, values)
+        self.append_many(py, key, values)
     }
 
     /// Appends the numbers of a 1-D array, as float64, to one history and returns how many.
     ///
-    /// Each 262,144 are a commit: what an interrupt or a full disk leaves is a prefix. For all or
-    /// nothing see `batch`.
+    /// Each 262,144 are a commit; what an interrupt leaves is a prefix. All or nothing: `batch`.
     fn append_many(
         &self,
         py: Python<'_>,
@@ -384,8 +380,7 @@ impl Database {
     /// A transaction: `with db.transaction() as t:` holds the write lock from here to the end of
     /// the block, so that what is read is still true when its changes are committed together.
     ///
-    /// Other writers, threads and processes alike, wait for its end, as long as their
-    /// `lock_timeout` says.
+    /// Other writers, threads and processes, wait for its end as long as their `lock_timeout`.
     fn transaction(&self, py: Python<'_>) -> PyResult<Py<Transaction>> {
         Transaction::begin(py, &self.database)
     }
