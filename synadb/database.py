@@ -44,7 +44,11 @@ class SynaDB(_native.Database):
     thread: each write gives the lock back, and writes the checkpoint when one is due) or `"off"`
     (the same, and no checkpoint but at close and by `checkpoint()`); the first handle on a file
     decides.
-    `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False`
+    `checkpoint_bytes` is how much log is written before the next checkpoint. `auto_compact`, a share
+    above 0 and below 1, compacts a log of 4 MiB or more whenever so much of it is dead, on the
+    background thread, inline within the write that makes it so, with `maintenance="off"` never;
+    histories of live keys stay, unless `auto_compact_history=False` keeps the newest values only.
+    Of several handles that set it the newest decides. `create=False`
     raises `DatabaseMissingError` for a missing file.
 
     Raises `DatabaseLockedError`, `MissingDirectoryError`, `PathIsDirectoryError`,
@@ -162,7 +166,7 @@ class SynaDB(_native.Database):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool | Literal["live"] = False,
+        keep_history: bool | Literal["live"] | None = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the file without what is dead, while readers and writers go on.
