@@ -192,7 +192,7 @@ def test_options_are_checked(db: SynaDB) -> None:
         db.compact(skip_damaged=1)
     for wrong in (1, "all", b"live"):
         with pytest.raises(
-            synadb.InvalidArgumentError, match="keep_history.*'live' is wanted, got"
+            synadb.InvalidArgumentError, match=r"keep_history.*'live' is wanted, got"
         ):
             db.compact(keep_history=wrong)
 
