@@ -34,6 +34,8 @@ class Database:
         checkpoint_bytes: int | None = None,
         create: bool = True,
         maintenance: str = "thread",
+        auto_compact: float | None = None,
+        auto_compact_history: bool = True,
     ) -> Self: ...
     @property
     def path(self) -> str: ...

@@ -44,7 +44,11 @@ class SynaDB(_native.Database):
     thread: each write gives the lock back, and writes the checkpoint when one is due) or `"off"`
     (the same, and no checkpoint but at close and by `checkpoint()`); the first handle on a file
     decides.
-    `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False`
+    `checkpoint_bytes` is how much log is written before the next checkpoint. `auto_compact`, a
+    share above 0 and below 1, compacts a log of 4 MiB or more whenever so much of it is dead, on
+    the background thread, inline within the write that makes it so, with `maintenance="off"`
+    never; histories of live keys stay, unless `auto_compact_history=False` keeps the newest values
+    only. Of several handles that set it the newest decides. `create=False`
     raises `DatabaseMissingError` for a missing file.
 
     Raises `DatabaseLockedError`, `MissingDirectoryError`, `PathIsDirectoryError`,
@@ -162,17 +166,17 @@ class SynaDB(_native.Database):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool | Literal["live"] = False,
+        keep_history: bool | Literal["live"] | None = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the file without what is dead, while readers and writers go on.
 
         Kept is the newest value of each live key; with `keep_history="live"` the whole history of
         each live key, so that no answer changes; with `keep_history=True` every version of every
-        key, deleted ones too. What is committed meanwhile, by any process, is kept with every version. Arrays that
-        were handed out before stay valid; other processes go on in the new file by themselves.
-        Takes time and, until it is done, as much space beside the file as the data that is kept;
-        only its last step holds the write lock.
+        key, deleted ones too. What is committed meanwhile, by any process, is kept with every
+        version. Arrays that were handed out before stay valid; other processes go on in the new
+        file by themselves. Takes time and, until it is done, as much space beside the file as the
+        data that is kept; only its last step holds the write lock.
 
         `progress` is as for `backup`; a cancelled or interrupted compaction changes nothing.
         Returns a dict: `bytes_before` and `bytes_after` of log, and `skipped`, a list of dicts with

@@ -168,7 +168,7 @@ class VectorStore(_native.VectorStore):
         self,
         skip_damaged: bool = False,
         *,
-        keep_history: bool | Literal["live"] = False,
+        keep_history: bool | Literal["live"] | None = False,
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
         """Rewrites the whole file, with every table in it, without what is dead.

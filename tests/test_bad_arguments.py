@@ -394,6 +394,12 @@ DATABASE_OPTIONS: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"checkpoint_bytes": True}, TypeError, ["checkpoint_bytes", "'bool'", "integer"]),
     ({"checkpoint_bytes": 1.5}, TypeError, ["checkpoint_bytes", "'float'", "integer"]),
     ({"checkpoint_bytes": 2**70}, OverflowError, ["checkpoint_bytes", "71 bits"]),
+    ({"auto_compact": True}, TypeError, ["auto_compact", "'bool'", "share"]),
+    ({"auto_compact": "half"}, TypeError, ["auto_compact", "str"]),
+    ({"auto_compact": 0}, synadb.InvalidArgumentError, ["auto_compact", "0", "below 1"]),
+    ({"auto_compact": 1.0}, synadb.InvalidArgumentError, ["auto_compact", "1", "below 1"]),
+    ({"auto_compact": float("nan")}, synadb.InvalidArgumentError, ["auto_compact", "NaN"]),
+    ({"auto_compact_history": 1}, TypeError, ["auto_compact_history", "'int'", "bool"]),
     ({"create": None}, TypeError, ["create", "None", "bool"]),
     ({"config": DbConfig}, TypeError, ["config.enable_compression", "bool"]),
     ({"config": DbConfig(enable_delta="x")}, TypeError, ["config.enable_delta", "'str'"]),  # type: ignore[arg-type]

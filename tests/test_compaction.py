@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import synadb
 from synadb import SynaDB, VectorStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -189,5 +191,69 @@ def test_options_are_checked(db: SynaDB) -> None:
     with pytest.raises(TypeError, match="skip_damaged"):
         db.compact(skip_damaged=1)
     for wrong in (1, "all", b"live"):
-        with pytest.raises(synadb.InvalidArgumentError, match="keep_history.*'live' is wanted, got"):
+        with pytest.raises(
+            synadb.InvalidArgumentError, match=r"keep_history.*'live' is wanted, got"
+        ):
             db.compact(keep_history=wrong)
+
+
+def churn(db: SynaDB, rounds: int) -> None:
+    """Writes and deletes; what stays is small."""
+    for n in range(rounds):
+        db.put_many({f"key{k}": bytes(4000) for k in range(100)})
+        for k in range(100):
+            db.delete(f"key{k}")
+        db.put("round", n)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
+
+
+@pytest.mark.parametrize("maintenance", ["thread", "inline"])
+def test_dead_log_is_compacted_by_itself(path: Path, maintenance: str) -> None:
+    with SynaDB(path, sync_on_write=False, maintenance=maintenance, auto_compact=0.5) as db:
+        churn(db, 60)
+        assert eventually(lambda: db.stats()["generation"] > 0)
+        churn(db, 60)
+        # 48 MB were written in all.
+        assert eventually(lambda: db.stats()["log_bytes"] < 12 << 20)
+        assert db.history("round") == [*range(60), *range(60)]
+        assert db.keys() == ["round"]
+
+
+def test_log_of_histories_stays_as_it_is_unless_told_otherwise(path: Path) -> None:
+    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.5}
+    with SynaDB(path, **options) as db:  # type: ignore[arg-type]
+        for n in range(2000):
+            db.put("k", bytes(4000) + bytes([n % 256]))
+        assert db.stats()["generation"] == 0
+        assert len(db.history("k")) == 2000
+    with SynaDB(path, auto_compact_history=False, **options) as db:  # type: ignore[arg-type]
+        db.put("k", 1)
+        assert db.stats()["generation"] == 1
+        assert db.history("k") == [1]
+
+
+def test_nothing_is_compacted_by_itself_with_maintenance_off(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, maintenance="off", auto_compact=0.1) as db:
+        churn(db, 30)
+        assert db.stats()["generation"] == 0
+
+
+def test_close_ends_a_compaction_under_way(path: Path) -> None:
+    for _ in range(20):
+        with SynaDB(path, sync_on_write=False, auto_compact=0.01) as db:
+            churn(db, 12)
+        assert names(path.parent) in ([path.name], [path.name, f"{path.name}-ckpt"])
+    with SynaDB(path) as db:
+        assert db.keys() == ["round"]
+
+
+def test_handle_travels_with_its_wish(path: Path) -> None:
+    with SynaDB(path, auto_compact=0.25, auto_compact_history=False) as db:
+        _, options = db.__getnewargs_ex__()
+        assert (options["auto_compact"], options["auto_compact_history"]) == (0.25, False)

@@ -262,16 +262,6 @@ def test_regression_name_longer_than_a_key_is_refused_and_harms_nothing(path: Pa
         assert db["k"] == 1
 
 
-def test_regression_name_longer_than_a_key_is_refused_and_harms_nothing(path: Path) -> None:
-    with SynaDB(path) as db:
-        for name in ["", "n" * 65_536]:
-            with pytest.raises(ValueError, match=r"^name: .* 1 to 65535 bytes"):
-                VectorStore(db, WIDTH, name=name)
-        db.put("k", 1)
-    with SynaDB(path) as db:
-        assert db["k"] == 1
-
-
 def test_database_and_store_share_a_file(path: Path) -> None:
     row = random_rows(1)[0]
     with SynaDB(path) as db, VectorStore(path, WIDTH) as store:

@@ -120,6 +120,20 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
     }
 }
 
+/// A part of a whole: an `int` or a `float`, and no `bool`.
+pub struct Share(pub f64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Share {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if is_bool(obj) {
+            return Err(PyTypeError::new_err("expected a share of the log, got 'bool'"));
+        }
+        obj.extract().map(Self)
+    }
+}
+
 fn refuse_bool(obj: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
     if is_bool(obj) {
         return Err(PyTypeError::new_err("expected an integer, got 'bool'"));

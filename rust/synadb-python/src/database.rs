@@ -11,8 +11,8 @@ use synadb::{Pattern, ValueRef};
 use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
-    Blob, Glob, Held, Integer, Key, Prefix, Seconds, Text, Unsigned, absolute_path, answered,
-    held_keys, into_object, to_object,
+    Blob, Glob, Held, Integer, Key, Prefix, Seconds, Share, Text, Unsigned, absolute_path,
+    answered, held_keys, into_object, to_object,
 };
 use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
@@ -68,7 +68,8 @@ impl Database {
 impl Database {
     #[new]
     #[pyo3(signature = (path, sync_on_write=true, *, config=None, access="shared",
-        lock_timeout=None, checkpoint_bytes=None, create=true, maintenance="thread"))]
+        lock_timeout=None, checkpoint_bytes=None, create=true, maintenance="thread", auto_compact=None,
+        auto_compact_history=true))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -80,9 +81,12 @@ impl Database {
         checkpoint_bytes: Option<Unsigned>,
         create: bool,
         maintenance: &str,
+        auto_compact: Option<Share>,
+        auto_compact_history: bool,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
+        opening.compact_by_itself(auto_compact, auto_compact_history)?;
         opening.apply(config, checkpoint_bytes.map(|bytes| bytes.0), create)?;
         let file = absolute_path(path, "path")?;
         let path = file.clone().into_os_string();

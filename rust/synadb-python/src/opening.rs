@@ -7,9 +7,9 @@ use std::time::Duration;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
-use synadb::{Access, Durability, Maintenance, OpenOptions, Settings};
+use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings};
 
-use crate::convert::{Seconds, answered};
+use crate::convert::{Seconds, Share, answered};
 use crate::errors::invalid_argument;
 use crate::interrupt::{is_signalled, on_worker};
 
@@ -68,6 +68,23 @@ impl Opening {
             }
         };
         self.options = self.options.clone().maintenance(maintenance);
+        Ok(())
+    }
+
+    /// Sets when to compact without being asked, and whether histories stay.
+    ///
+    /// # Errors
+    /// `InvalidArgumentError` for a share that can never be reached, or always is.
+    pub fn compact_by_itself(&mut self, share: Option<Share>, history: bool) -> PyResult<()> {
+        let Some(Share(share)) = share else { return Ok(()) };
+        if !(share > 0.0 && share < 1.0) {
+            return Err(invalid_argument(
+                "auto_compact",
+                format!("it must be a share of the log above 0 and below 1, got {share}"),
+            ));
+        }
+        let keep = if history { Keep::Histories } else { Keep::Newest };
+        self.options = self.options.clone().auto_compact(share, keep);
         Ok(())
     }
 
@@ -167,6 +184,10 @@ pub fn database_keywords<'py>(
     };
     dict.set_item("maintenance", maintenance)?;
     dict.set_item("checkpoint_bytes", settings.checkpoint_bytes)?;
+    if let Some(wish) = settings.auto_compact {
+        dict.set_item("auto_compact", wish.share)?;
+        dict.set_item("auto_compact_history", wish.keep == Keep::Histories)?;
+    }
     if settings.compression {
         let config = PyModule::import(py, "synadb.config")?.getattr("DbConfig")?;
         let sync = settings.durability == Durability::Sync;

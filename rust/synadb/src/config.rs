@@ -57,6 +57,29 @@ pub enum Maintenance {
     Off,
 }
 
+/// What a compaction keeps of what was there when it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keep {
+    /// The newest value of each live key.
+    #[default]
+    Newest,
+    /// Everything that can still be asked for: the whole history of each live key. Values from
+    /// before a delete, replaced vectors and deletes go, and no answer changes.
+    Histories,
+    /// Every version of every key, deleted ones too.
+    Everything,
+}
+
+/// When to compact without being asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AutoCompact {
+    /// Share of the log that is dead by then, more than 0 and less than 1.
+    pub share: f64,
+    /// What stays; older values count as dead where only the newest do.
+    pub keep: Keep,
+}
+
 /// Asked while a call waits for another process; true ends the wait with `Interrupted`.
 pub type Interrupt = Arc<dyn Fn() -> bool + Send + Sync>;
 
@@ -73,6 +96,12 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
+    /// Those of what nobody waits for.
+    pub fn of_upkeep(stops: Interrupt) -> Self {
+        let (durability, compression) = (Durability::Process, false);
+        Self { durability, compression, commit_wait: COMMIT_WAIT, interrupt: Some(stops) }
+    }
+
     /// Whether somebody asked to end the wait.
     pub fn is_interrupted(&self) -> bool {
         self.interrupt.as_ref().is_some_and(|interrupt| interrupt())
@@ -86,7 +115,7 @@ impl Terms {
 }
 
 /// What was said when a handle was opened, to open another one like it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Settings {
     /// Who else may have the file open.
@@ -101,6 +130,8 @@ pub struct Settings {
     pub checkpoint_bytes: u64,
     /// LZ4 for text and bytes.
     pub compression: bool,
+    /// When to compact without being asked.
+    pub auto_compact: Option<AutoCompact>,
 }
 
 /// Everything that can be said when a database is opened.
@@ -114,6 +145,7 @@ pub struct OpenOptions {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) compression: bool,
     pub(crate) create: bool,
+    pub(crate) auto_compact: Option<AutoCompact>,
 }
 
 impl Default for OpenOptions {
@@ -135,6 +167,7 @@ impl OpenOptions {
             checkpoint_bytes: 256 << 20,
             compression: false,
             create: true,
+            auto_compact: None,
         }
     }
 
@@ -174,6 +207,17 @@ impl OpenOptions {
         self
     }
 
+    /// Compacts without being asked once a share of the log is dead and it has 4 MiB: on the
+    /// maintenance thread or, inline, within the commit that makes it so. Not at all unless it is
+    /// set. Of several handles that set it the newest decides; a share outside of 0 to 1 never
+    /// comes about.
+    #[must_use]
+    pub fn auto_compact(mut self, share: f64, keep: Keep) -> Self {
+        self.auto_compact =
+            Some(AutoCompact { share, keep }).filter(|_| share > 0.0 && share < 1.0);
+        self
+    }
+
     /// What was said so far.
     #[must_use]
     pub fn settings(&self) -> Settings {
@@ -184,6 +228,7 @@ impl OpenOptions {
             maintenance: self.maintenance,
             checkpoint_bytes: self.checkpoint_bytes,
             compression: self.compression,
+            auto_compact: self.auto_compact,
         }
     }
 

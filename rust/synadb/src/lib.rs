@@ -21,9 +21,11 @@ mod tables;
 pub mod value;
 pub mod vector;
 
-pub use config::{Access, DbConfig, Durability, Interrupt, Maintenance, OpenOptions, Settings};
+pub use config::{
+    Access, AutoCompact, DbConfig, Durability, Interrupt, Keep, Maintenance, OpenOptions, Settings,
+};
 pub use db::{
-    BackupReport, Bytes, CompactOptions, CompactionReport, Keep, RecoveryReport, Stats, TableStats,
+    BackupReport, Bytes, CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats,
     TableUsage, Usage, VerifyReport,
 };
 pub use distance::DistanceMetric;

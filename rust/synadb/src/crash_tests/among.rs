@@ -4,7 +4,8 @@ use super::database::Database;
 use super::model::Model;
 use super::trace::{Runner, Said, Vouched, unexpected};
 use super::workload::Op;
-use crate::db::{CompactOptions, Keep};
+use crate::config::Keep;
+use crate::db::CompactOptions;
 use crate::error::Result;
 
 /// A compaction in which these calls are made, each with whether it is synced.

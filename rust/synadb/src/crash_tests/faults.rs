@@ -14,8 +14,7 @@ use super::database::{DIMENSIONS, Database};
 use super::model::Model;
 use super::states::{leftovers, verify};
 use super::workload::{Change, Op};
-use crate::config::{Access, OpenOptions};
-use crate::db::Keep;
+use crate::config::{Access, Keep, OpenOptions};
 use crate::error::Error;
 use crate::value::Value;
 

@@ -5,7 +5,7 @@ use synadb_storage::simulation::Random;
 use super::among::Compaction;
 use super::database::{DIMENSIONS, Database};
 use super::model::{Model, VALUES};
-use crate::db::Keep;
+use crate::config::Keep;
 use crate::error::Result;
 use crate::kv::WriteBatch;
 use crate::value::Value;

@@ -127,7 +127,11 @@ impl Engine {
         if end > 0 && self.checkpoint_due(&commit) {
             self.checkpoint_behind(&mut commit, &generation);
         }
+        let looks = end > 0 && self.ask_for_upkeep(&commit);
         drop(commit);
+        if looks {
+            self.keep_up(Arc::new(|| false));
+        }
         if durability == Durability::Sync && end > 0 {
             self.sync_to(&generation, end)?;
         }
@@ -145,7 +149,8 @@ impl Engine {
         let generation = self.generation.load_full();
         let ours = !self.is_shared() || commit.write.is_held();
         let room = commit.writer.has_room(&generation.log, bytes as u64);
-        if !ours || commit.reserved.is_some() || !room || self.checkpoint_due(&commit) {
+        let is_due = self.checkpoint_due(&commit) || self.upkeep.is_due(&commit);
+        if !ours || commit.reserved.is_some() || !room || is_due {
             return Ok(None);
         }
         if self.is_shared() {

@@ -18,7 +18,7 @@ use super::engine::{Commit, FileLocks};
 use super::open::LOCK_POLL;
 use super::source::Moment;
 use super::{Engine, Rewrite, Source};
-use crate::config::{Durability, Terms};
+use crate::config::{Durability, Keep, Terms};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -37,20 +37,6 @@ pub struct CompactOptions {
     pub skip_damaged: bool,
     /// What stays.
     pub keep: Keep,
-}
-
-/// What a compaction keeps of what was there when it began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Keep {
-    /// The newest value of each live key.
-    #[default]
-    Newest,
-    /// Everything that can still be asked for: the whole history of each live key. Values from
-    /// before a delete, replaced vectors and deletes go, and no answer changes.
-    Histories,
-    /// Every version of every key, deleted ones too.
-    Everything,
 }
 
 /// What a compaction did.

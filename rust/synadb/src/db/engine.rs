@@ -16,6 +16,7 @@ use super::maintenance::Maintainer;
 use super::registry::Place;
 use super::reserve::Owner;
 use super::sync::Syncing;
+use super::upkeep::Upkeep;
 use super::view::{TableView, ViewFactory};
 use super::{Generation, RecoveryReport};
 use crate::config::Maintenance;
@@ -48,6 +49,7 @@ pub(crate) struct Engine {
     pub(super) unreserved: Condvar,
     pub(super) maintenance: Maintenance,
     pub(super) maintainer: Maintainer,
+    pub(super) upkeep: Upkeep,
 }
 
 /// Locks behind an `Arc` that can be swapped.

@@ -1,6 +1,6 @@
-//! The thread of an open file that gives the write lock back while the file is idle.
+//! The thread of an open file that gives the write lock back while the file is idle, and compacts.
 //!
-//! It starts when the lock is first kept, so that a program with one commit never pays for it.
+//! It starts when there is something to do, so that a program with one commit never pays for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -29,18 +29,36 @@ struct Shared {
     /// Whether the write lock is kept, as far as the thread knows.
     watching: AtomicBool,
     stopping: AtomicBool,
+    /// Whether somebody asked for upkeep, and whether it is under way.
+    asked: AtomicBool,
+    busy: AtomicBool,
 }
 
 impl Maintainer {
     /// Sees to it that the write lock, if it is kept, is given back; false where nobody can.
     #[inline]
     pub fn watch(&self, engine: &Engine) -> bool {
-        self.shared.watching.load(Ordering::Acquire) || self.wake_up(engine)
+        self.shared.watching.load(Ordering::Acquire) || self.begin_to_watch(engine)
     }
 
     #[cold]
-    fn wake_up(&self, engine: &Engine) -> bool {
+    fn begin_to_watch(&self, engine: &Engine) -> bool {
+        if self.shared.busy.load(Ordering::Acquire) {
+            return false;
+        }
         self.shared.watching.store(true, Ordering::Release);
+        let is_there = self.wake_up(engine);
+        self.shared.watching.store(is_there, Ordering::Release);
+        is_there
+    }
+
+    /// Has the thread do the upkeep; false where there is none.
+    pub fn ask(&self, engine: &Engine) -> bool {
+        self.shared.asked.store(true, Ordering::Release);
+        self.wake_up(engine)
+    }
+
+    fn wake_up(&self, engine: &Engine) -> bool {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
             thread.thread().unpark();
@@ -51,9 +69,7 @@ impl Maintainer {
             .name("synadb-maintenance".to_owned())
             .spawn(move || shared.run(&engine_of));
         *thread = spawned.ok();
-        let is_there = thread.is_some();
-        self.shared.watching.store(is_there, Ordering::Release);
-        is_there
+        thread.is_some()
     }
 
     /// Ends the thread and waits for it.
@@ -71,9 +87,14 @@ impl Maintainer {
 }
 
 impl Shared {
-    fn run(&self, engine: &Weak<Engine>) {
+    fn run(self: &Arc<Self>, engine: &Weak<Engine>) {
         let mut seen = 0;
         while !self.stopping.load(Ordering::Acquire) {
+            if self.asked.swap(false, Ordering::AcqRel) {
+                let Some(engine) = engine.upgrade() else { return };
+                self.keep_up(&engine);
+                continue;
+            }
             if !self.watching.load(Ordering::Acquire) {
                 std::thread::park();
                 continue;
@@ -86,6 +107,22 @@ impl Shared {
             let Some(engine) = engine.upgrade() else { return };
             self.look(&engine, &mut seen);
         }
+    }
+
+    /// Does the upkeep; meanwhile nobody keeps the write lock, for nobody would give it back.
+    fn keep_up(self: &Arc<Self>, engine: &Engine) {
+        self.busy.store(true, Ordering::Release);
+        self.watching.store(false, Ordering::Release);
+        if let Ok(mut commit) = engine.commit.lock()
+            && commit.reserved.is_none()
+            && let Some(locks) = engine.locks.load_full()
+            && commit.write.release(&*locks.0, engine.applied().log.region()).is_err()
+        {
+            // Who wants the lock gets it behind the next commit.
+        }
+        let shared = Arc::clone(self);
+        engine.keep_up(Arc::new(move || shared.stopping.load(Ordering::Acquire)));
+        self.busy.store(false, Ordering::Release);
     }
 
     /// Gives the lock back to who wants it once the turn is over, or when nothing was committed

@@ -20,6 +20,7 @@ mod rewrite;
 mod share;
 mod source;
 mod sync;
+mod upkeep;
 mod usage;
 mod view;
 
@@ -28,7 +29,7 @@ pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
 pub(crate) use checkpoint::{catalog, fits, path_of};
 pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
-pub use compact::{CompactOptions, CompactionReport, Keep};
+pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
 pub(crate) use generation::{Generation, Table};
 pub(crate) use handle::Handle;

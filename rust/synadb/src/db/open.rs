@@ -21,6 +21,7 @@ use super::identify::{identify, settle};
 use super::maintenance::Maintainer;
 use super::registry::{Place, resolve_database};
 use super::sync::Syncing;
+use super::upkeep::Upkeep;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
 use crate::config::{Access, OpenOptions};
@@ -172,6 +173,7 @@ impl Engine {
         }
         engine.count(options.access);
         engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
+        engine.upkeep.want(options.auto_compact);
         Ok(Some((Attempt::Done(engine), 0)))
     }
 
@@ -214,6 +216,7 @@ impl Engine {
             unreserved: Condvar::new(),
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
+            upkeep: Upkeep::new(options.auto_compact.filter(|_| writes)),
         });
         Ok((Attempt::Done(engine), 0))
     }

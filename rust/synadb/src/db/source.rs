@@ -8,10 +8,11 @@ use synadb_storage::log::Record;
 use synadb_storage::record::RecordKind;
 use synadb_storage::{Result, StorageError};
 
-use super::compact::{CompactOptions, Keep};
+use super::compact::CompactOptions;
 use super::generation::Passed;
 use super::view::ViewFactory;
 use super::{Generation, Rewrite, TableInfo};
+use crate::config::Keep;
 
 /// Bytes or records between two looks whether to go on.
 const LOOK_BYTES: u64 = 256 << 10;

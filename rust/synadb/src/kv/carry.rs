@@ -8,7 +8,8 @@ use synadb_types::TableId;
 use synadb_types::limits::INLINE_VALUE_BYTES_MAX;
 
 use super::KvReader;
-use crate::db::{Carried, Keep, Rewrite, Source};
+use crate::config::Keep;
+use crate::db::{Carried, Rewrite, Source};
 
 /// Carries the values over that were alive before the end of the source, with their histories where
 /// those are kept.
