@@ -21,6 +21,9 @@ use crate::numpy::owned;
 use crate::opening::{self, Opening};
 use crate::reports;
 
+/// An argument as Python gave it.
+type Given<'a, 'py> = &'a Bound<'py, PyAny>;
+
 /// One handle on a database file.
 #[pyclass(frozen, subclass, module = "synadb._native")]
 pub struct Database {
@@ -283,7 +286,7 @@ impl Database {
         &self,
         py: Python<'_>,
         key: Key<'_>,
-        values: &Bound<'_, PyAny>,
+        values: Given<'_, '_>,
     ) -> PyResult<usize> {
         self.append_many(py, key, values)
     }
@@ -291,12 +294,7 @@ impl Database {
     /// Appends the numbers of a 1-D array, as float64, to one history and returns how many.
     ///
     /// Each 262,144 are a commit; what an interrupt leaves is a prefix. All or nothing: `batch`.
-    fn append_many(
-        &self,
-        py: Python<'_>,
-        key: Key<'_>,
-        values: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
+    fn append_many(&self, py: Python<'_>, key: Key<'_>, values: Given<'_, '_>) -> PyResult<usize> {
         bulk::append_many(py, &self.database, key.0, values)
     }
 
