@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from synadb import _native
 from synadb._progress import Report, reporting
@@ -122,6 +122,40 @@ class SynaDB(_native.Database):
         """
         with reporting(progress, "backup") as report:
             return super().backup(path, report)
+
+    def compact(
+        self,
+        skip_damaged: bool = False,
+        *,
+        keep_history: bool | Literal["live"] = False,
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Rewrites the file without what is dead, while readers and writers go on.
+
+        Kept is the newest value of each live key; with `keep_history="live"` the whole history of
+        each live key, so that no answer changes; with `keep_history=True` every version of every
+        key, deleted ones too. What is committed meanwhile, by any process, is kept with every version. Arrays that
+        were handed out before stay valid; other processes go on in the new file by themselves.
+        Takes time and, until it is done, as much space beside the file as the data that is kept;
+        only its last step holds the write lock.
+
+        `progress` is as for `backup`; a cancelled or interrupted compaction changes nothing.
+        Returns a dict: `bytes_before` and `bytes_after` of log, and `skipped`, a list of dicts with
+        `offset` and `reason`. A damaged record raises `CorruptionError` and nothing has changed;
+        with `skip_damaged` it is left out. Raises `DatabaseLockedError` while another compaction
+        of the file runs for longer than `lock_timeout`; `CancelledError`, `ReadOnlyError`,
+        `DiskFullError`.
+
+        >>> import synadb
+        >>> with synadb.SynaDB("log.db") as db:
+        ...     for step in range(100):
+        ...         _ = db.put("loss", 1 / (step + 1))
+        ...     report = db.compact()
+        ...     db.history("loss"), report["bytes_after"] < report["bytes_before"]
+        ([0.01], True)
+        """
+        with reporting(progress, "compact") as report:
+            return super().compact(skip_damaged, keep_history=keep_history, progress=report)
 
     def verify(self, progress: bool | Report | None = None) -> dict[str, Any]:
         """Reads every byte of the file against its checksums and reports what is damaged.

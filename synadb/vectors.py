@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from synadb import _native
 from synadb._native import SearchResult
@@ -151,6 +151,20 @@ class VectorStore(_native.VectorStore):
         """Copies the whole file, with every table in it, to `path`; see `SynaDB.backup`."""
         with reporting(progress, "backup") as report:
             return super().backup(path, report)
+
+    def compact(
+        self,
+        skip_damaged: bool = False,
+        *,
+        keep_history: bool | Literal["live"] = False,
+        progress: bool | Report | None = None,
+    ) -> dict[str, Any]:
+        """Rewrites the whole file, with every table in it, without what is dead.
+
+        See `SynaDB.compact`.
+        """
+        with reporting(progress, "compact") as report:
+            return super().compact(skip_damaged, keep_history=keep_history, progress=report)
 
     def verify(self, progress: bool | Report | None = None) -> dict[str, Any]:
         """Reads every byte of the file against its checksums; see `SynaDB.verify`."""

@@ -48,6 +48,7 @@ class Identity:
     database_id: bytes
     generation: int
     horizon: int
+    history_from: int
     damage: tuple[int, ...] = ()
 
 
@@ -68,8 +69,8 @@ def read_identity(page: bytes) -> Identity:
         raise DamageError(0, "no copy of the identity is good")
     rest = page[:PAGE]
     damage += [n for n, b in enumerate(rest) if b and not (n < 64 or 2048 <= n < 2112)]
-    generation, horizon = struct.unpack_from("<QQ", copies[0], 40)
-    return Identity(copies[0][24:40], generation, horizon, tuple(damage))
+    horizon, history_from, generation = struct.unpack_from("<QQI", copies[0], 40)
+    return Identity(copies[0][24:40], generation, horizon, history_from, tuple(damage))
 
 
 @dataclass(frozen=True)

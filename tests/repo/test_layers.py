@@ -39,7 +39,7 @@ MAY_USE = {
     "kv": LEAVES | ENGINE | ROOMS | {"kv"},
     "vector": LEAVES | ENGINE | ROOMS | {"vector"} | SIBLINGS["vector"],
     "tables": LEAVES | ENGINE | ROOMS | COMPONENTS,
-    "repair": LEAVES | ENGINE | ROOMS | COMPONENTS,
+    "repair": LEAVES | ENGINE | ROOMS | COMPONENTS | {"tables"},
     "original": LEAVES | ENGINE | ROOMS | COMPONENTS,
     "crash_tests": LEAVES | ENGINE | COMPONENTS | {"tables"},
 }

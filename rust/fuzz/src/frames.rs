@@ -59,7 +59,7 @@ pub fn input_of(file: &[u8]) -> Vec<u8> {
 
 /// Makes the checksums of a chain of frames fit what they cover.
 fn reseal(file: &mut [u8]) {
-    let generation: [u8; 8] = std::array::from_fn(|i| file[40 + i]);
+    let generation: [u8; 8] = std::array::from_fn(|i| if i < 4 { file[56 + i] } else { 0 });
     let seed = append(crc32c(&file[24..40]), &generation);
     let (mut at, mut link) = (FRAMES_START, 0);
     while let Some((next, crc)) = reseal_frame(file, seed, at, link) {

@@ -383,16 +383,16 @@ impl Database {
         answered(py.detach(|| self.database.version(key.0)))
     }
 
-    /// Rewrites the file with the newest value of each live key and reports what it freed.
-    ///
-    /// A damaged record ends it with `CorruptionError`, or is left out with `skip_damaged`. After
-    /// an interrupt it ends by itself in the background.
-    #[pyo3(signature = (skip_damaged=false))]
-    fn compact<'py>(&self, py: Python<'py>, skip_damaged: bool) -> PyResult<Bound<'py, PyDict>> {
-        let database = self.database.clone();
-        let options = synadb::CompactOptions { skip_damaged };
-        let report = on_worker(py, move |_| database.compact_with(&options))?;
-        reports::compaction(py, &answered(report)?)
+    /// Rewrites the file without what is dead.
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=None, progress=None))]
+    fn compact<'py>(
+        &self,
+        py: Python<'py>,
+        skip_damaged: bool,
+        keep_history: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        jobs::compact(py, &self.database, (skip_damaged, keep_history), progress)
     }
 
     /// Saves the key map, so that the next opening reads only what is written after it.

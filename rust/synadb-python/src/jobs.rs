@@ -7,10 +7,11 @@ use std::thread;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use synadb::{Error, Progress, SynaDB};
+use pyo3::types::{PyBool, PyDict, PyString};
+use synadb::{CompactOptions, Error, Keep, Progress, SynaDB};
 
 use crate::convert::{absolute_path, answered};
+use crate::errors::invalid_argument;
 use crate::interrupt::SIGNAL_POLL;
 use crate::reports;
 
@@ -140,6 +141,36 @@ pub fn backup<'py>(
     let (database, path) = (database.clone(), absolute_path(path)?);
     let report = run(py, progress, move |told| database.backup_with(path, told))?;
     reports::backup(py, &answered(report)?)
+}
+
+/// What `keep_history` asks for.
+fn keep(keep_history: &Bound<'_, PyAny>) -> PyResult<Keep> {
+    if let Ok(all) = keep_history.cast::<PyBool>() {
+        return Ok(if all.is_true() { Keep::Everything } else { Keep::Newest });
+    }
+    let word = keep_history.cast::<PyString>().ok().map(|word| word.to_string_lossy().into_owned());
+    if word.as_deref() == Some("live") {
+        return Ok(Keep::Histories);
+    }
+    let reason = format!("True, False or 'live' is wanted, got {}", keep_history.repr()?);
+    Err(invalid_argument("keep_history", reason))
+}
+
+/// Rewrites the file of a handle without what is dead.
+///
+/// # Errors
+/// What the engine says; as `run`.
+pub fn compact<'py>(
+    py: Python<'py>,
+    database: &SynaDB,
+    (skip_damaged, keep_history): (bool, Option<&Bound<'py, PyAny>>),
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let keep = keep_history.map(keep).transpose()?.unwrap_or_default();
+    let options = CompactOptions { skip_damaged, keep };
+    let database = database.clone();
+    let report = run(py, progress, move |told| database.compact_with(&options, told))?;
+    reports::compaction(py, &answered(report)?)
 }
 
 /// Checks the whole file of a handle.

@@ -335,6 +335,19 @@ impl VectorStore {
         jobs::verify(py, &self.database, progress)
     }
 
+    /// Rewrites the whole file without what is dead.
+    #[pyo3(signature = (skip_damaged=false, *, keep_history=None, progress=None))]
+    fn compact<'py>(
+        &self,
+        py: Python<'py>,
+        skip_damaged: bool,
+        keep_history: Option<&Bound<'py, PyAny>>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        self.open_check()?;
+        jobs::compact(py, &self.database, (skip_damaged, keep_history), progress)
+    }
+
     /// Copies the whole file, as of its newest commit, into a new file.
     #[pyo3(signature = (path, progress=None))]
     fn backup<'py>(

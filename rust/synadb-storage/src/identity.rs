@@ -14,20 +14,30 @@ pub const FORMAT: u16 = 0;
 /// Offset of the second copy of the identity.
 pub const SECOND_COPY: usize = 2048;
 const MAGIC: [u8; 8] = *b"\x89SYNADB\n";
+/// As many as a store of the medium that is whole or not at all.
 const BYTES: usize = 64;
+const CRC_AT: usize = BYTES - 4;
+/// A generation has a number below this.
+pub const GENERATION_END: u64 = 1 << 32;
 
 /// Identity of a database file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Random name of the database, kept by compaction.
     pub database_id: [u8; 16],
-    /// Number of compactions of the file.
+    /// Number of compactions of the file, less than 2^32.
     pub generation: u64,
-    /// Last sequence number before which history was compacted away.
+    /// Sequence number of the last commit that stands in rewritten frames; the next ones count on.
     pub horizon: u64,
+    /// What was there before the commit of this sequence number may be gone.
+    pub history_from: u64,
 }
 
 impl Identity {
+    /// Of a file that nobody has named yet.
+    pub const UNNAMED: Self =
+        Self { database_id: [0; 16], generation: 0, horizon: 0, history_from: 0 };
+
     /// A new database with a random id.
     ///
     /// # Errors
@@ -36,11 +46,11 @@ impl Identity {
         let mut database_id = [0; 16];
         #[cfg(feature = "simulation")]
         if let Some(database_id) = crate::simulation::seeded::database_id() {
-            return Ok(Self { database_id, generation: 0, horizon: 0 });
+            return Ok(Self { database_id, ..Self::UNNAMED });
         }
         getrandom::fill(&mut database_id)
             .map_err(|error| StorageError::io("draw a database id", error.into()))?;
-        Ok(Self { database_id, generation: 0, horizon: 0 })
+        Ok(Self { database_id, ..Self::UNNAMED })
     }
 
     /// The bytes of page 0.
@@ -59,10 +69,11 @@ impl Identity {
         out[8..10].copy_from_slice(&FORMAT.to_le_bytes());
         out[10..12].copy_from_slice(&FORMAT.to_le_bytes());
         out[24..40].copy_from_slice(&self.database_id);
-        out[40..48].copy_from_slice(&self.generation.to_le_bytes());
-        out[48..56].copy_from_slice(&self.horizon.to_le_bytes());
-        let crc = crc32c(&out[..60]);
-        out[60..].copy_from_slice(&crc.to_le_bytes());
+        out[40..48].copy_from_slice(&self.horizon.to_le_bytes());
+        out[48..56].copy_from_slice(&self.history_from.to_le_bytes());
+        out[56..60].copy_from_slice(&(self.generation as u32).to_le_bytes());
+        let crc = crc32c(&out[..CRC_AT]);
+        out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
@@ -96,8 +107,8 @@ impl Identity {
 fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
     let Some(bytes) = page.get(at..at + BYTES) else { return Ok(None) };
     let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[from + i]));
-    let crc = u32::from_le_bytes(std::array::from_fn(|i| bytes[60 + i]));
-    if bytes[..8] != MAGIC || crc32c(&bytes[..60]) != crc {
+    let crc = u32::from_le_bytes(std::array::from_fn(|i| bytes[CRC_AT + i]));
+    if bytes[..8] != MAGIC || crc32c(&bytes[..CRC_AT]) != crc {
         return Ok(None);
     }
     let oldest = u16::from_le_bytes([bytes[10], bytes[11]]);
@@ -109,8 +120,10 @@ fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
         });
     }
     let database_id = std::array::from_fn(|i| bytes[24 + i]);
-    let identity = Identity { database_id, generation: word(40), horizon: word(48) };
-    Ok(Some(identity).filter(|it| it.generation < COUNTER_END && it.horizon < COUNTER_END))
+    let (horizon, history_from) = (word(40), word(48));
+    let generation = word(56) & (GENERATION_END - 1);
+    let fits = horizon < COUNTER_END && history_from <= horizon;
+    Ok(fits.then_some(Identity { database_id, generation, horizon, history_from }))
 }
 
 /// Names what a file without a good identity is.

@@ -34,6 +34,7 @@ pub enum Error {
     ValueTooLarge { key: String, bytes: usize },
     BatchTooLarge { bytes: u64 },
     Locked { path: PathBuf, pid: u32 },
+    Busy { path: PathBuf, what: &'static str },
     ConfigMismatch { table: String, stored: String, asked: String },
     Dimension { what: &'static str, got: usize, expected: usize },
     InvalidVector { what: String, reason: String },
@@ -79,7 +80,7 @@ impl Error {
             Self::KeyTooLong { .. } => (-8, "KeyTooLongError"),
             Self::ValueTooLarge { .. } => (-9, "ValueTooLargeError"),
             Self::BatchTooLarge { .. } => (-9, "BatchTooLargeError"),
-            Self::Locked { .. } => (-10, "DatabaseLockedError"),
+            Self::Locked { .. } | Self::Busy { .. } => (-10, "DatabaseLockedError"),
             Self::ConfigMismatch { .. } => (-11, "ConfigMismatchError"),
             Self::Dimension { .. } => (-12, "DimensionError"),
             Self::InvalidVector { .. } => (-13, "InvalidVectorError"),
@@ -206,6 +207,7 @@ impl Error {
             Self::Locked { path, pid } => {
                 write!(f, "{}: opened for writing by process {pid}", path.display())
             }
+            Self::Busy { path, what } => write!(f, "{}: being {what} already", path.display()),
             Self::ConfigMismatch { table, stored, asked } => {
                 write!(f, "table {table:?} has {stored}, asked for {asked}")
             }

@@ -23,7 +23,8 @@ pub mod vector;
 
 pub use config::{Access, DbConfig, Durability, Interrupt, Maintenance, OpenOptions, Settings};
 pub use db::{
-    BackupReport, CompactOptions, CompactionReport, RecoveryReport, Stats, TableStats, VerifyReport,
+    BackupReport, CompactOptions, CompactionReport, Keep, RecoveryReport, Stats, TableStats,
+    VerifyReport,
 };
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};

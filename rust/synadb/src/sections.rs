@@ -31,14 +31,14 @@ impl Section {
 }
 
 /// Writes sections one behind the other.
-pub(crate) struct SectionWriter<'a> {
-    region: &'a dyn Region,
+pub(crate) struct SectionWriter {
+    region: Arc<dyn Region>,
     end: u64,
     entries: Vec<u8>,
 }
 
-impl<'a> SectionWriter<'a> {
-    pub fn new(region: &'a dyn Region) -> Self {
+impl SectionWriter {
+    pub fn new(region: Arc<dyn Region>) -> Self {
         Self { region, end: FIRST_SECTION, entries: Vec::new() }
     }
 
@@ -46,7 +46,7 @@ impl<'a> SectionWriter<'a> {
     pub fn put(&mut self, kind: u32, table: u32, bytes: &[u8]) -> Result<()> {
         let end = self.end + extent::sealed_bytes(bytes.len() as u64);
         self.region.allocate(end.next_multiple_of(4096))?;
-        let seal = extent::fill(self.region, self.end, bytes)?;
+        let seal = extent::fill(&*self.region, self.end, bytes)?;
         self.entries.extend_from_slice(&kind.to_le_bytes());
         self.entries.extend_from_slice(&table.to_le_bytes());
         self.entries.extend_from_slice(&seal.encode());
@@ -54,12 +54,17 @@ impl<'a> SectionWriter<'a> {
         Ok(())
     }
 
+    /// Puts the sections so far on the medium.
+    pub fn sync(&self) -> Result<()> {
+        self.region.sync()
+    }
+
     /// Writes directory and header; nothing is valid before.
-    pub fn finish(self, identity: &Identity, at: Start, sequence: u64) -> Result<()> {
+    pub fn finish(&mut self, identity: &Identity, at: Start, sequence: u64) -> Result<()> {
         let directory = self.end;
         let end = directory + extent::sealed_bytes(self.entries.len() as u64);
         self.region.allocate(end.next_multiple_of(4096))?;
-        let seal = extent::fill(self.region, directory, &self.entries)?;
+        let seal = extent::fill(&*self.region, directory, &self.entries)?;
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&MAGIC);
         header[8..10].copy_from_slice(&FORMAT.to_le_bytes());
@@ -109,12 +114,12 @@ fn header(region: &dyn Region) -> Option<&[u8]> {
     fits.then_some(header)
 }
 
-/// Whose checkpoint it is; the horizon is not known from it.
+/// Whose checkpoint it is; horizon and history are not known from it.
 pub(crate) fn identity_of(region: &dyn Region) -> Option<Identity> {
     let header = header(region)?;
     let database_id = std::array::from_fn(|i| header[16 + i]);
     let generation = u64::from_le_bytes(std::array::from_fn(|i| header[32 + i]));
-    Some(Identity { database_id, generation, horizon: 0 })
+    Some(Identity { database_id, generation, ..Identity::UNNAMED })
 }
 
 impl Checkpoint {

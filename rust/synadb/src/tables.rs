@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use synadb_storage::log::Record;
+use synadb_storage::record::RecordKind;
 use synadb_storage::{Result, StorageError};
 
-use crate::collection::{self, RowsView};
-use crate::db::{Rewrite, TableInfo, TableKind, TableView, ViewFactory};
+use crate::collection::{self, RowTable, RowsView};
+use crate::db::{Rewrite, Source, Table, TableInfo, TableKind, TableView, ViewFactory};
 use crate::kv::{self, KvView};
 use crate::sections::TableSections;
 use crate::vector::StoredConfig;
@@ -20,6 +22,11 @@ pub(crate) fn components() -> Arc<dyn ViewFactory> {
 
 fn row_bytes(table: &TableInfo) -> Option<u32> {
     StoredConfig::decode(&table.config).map(StoredConfig::row_bytes)
+}
+
+fn rows_of(table: &TableInfo) -> Result<RowTable> {
+    let row_bytes = row_bytes(table).ok_or_else(unknown)?;
+    Ok(RowTable { id: table.id, row_bytes })
 }
 
 fn unknown() -> StorageError {
@@ -48,18 +55,38 @@ impl ViewFactory for Components {
         })
     }
 
+    fn carry_live(
+        &self,
+        table: &Table,
+        (source, rewrite): (&mut Source<'_>, &mut Rewrite<'_>),
+    ) -> Result<()> {
+        let (info, to) = (&table.info, (source, rewrite));
+        match info.kind {
+            TableKind::KeyValue => kv::carry_live(table.reader().ok_or_else(unknown)?, info.id, to),
+            TableKind::Vectors => {
+                collection::carry_live(table.reader().ok_or_else(unknown)?, rows_of(info)?, to)
+            }
+        }
+    }
+
     fn carry(
         &self,
-        view: &dyn TableView,
         table: &TableInfo,
-        rewrite: &mut Rewrite<'_>,
+        record: &Record<'_>,
+        origin: (u64, u64),
+        (source, rewrite): (&mut Source<'_>, &mut Rewrite<'_>),
     ) -> Result<()> {
-        match table.kind {
-            TableKind::KeyValue => kv::carry(view, table, rewrite),
-            TableKind::Vectors => {
-                let row_bytes = row_bytes(table).ok_or_else(unknown)?;
-                collection::carry(view, table, row_bytes, rewrite)
+        match (record.kind, table.kind) {
+            (RecordKind::Put | RecordKind::Delete, TableKind::KeyValue) => {
+                kv::carry(table.id, record, origin, (source, rewrite))
             }
+            (RecordKind::Row, TableKind::Vectors) => {
+                collection::carry(rows_of(table)?, record, origin, (source, rewrite))
+            }
+            (RecordKind::Delete, TableKind::Vectors) => {
+                rewrite.delete(table.id, record.key, origin).map(|_| ())
+            }
+            _ => Err(StorageError::corrupt(record.position, "a record that its table cannot hold")),
         }
     }
 }
@@ -92,8 +119,18 @@ mod tests {
             Components.import(table, of)
         }
 
-        fn carry(&self, view: &dyn TableView, of: &TableInfo, to: &mut Rewrite<'_>) -> Result<()> {
-            Components.carry(view, of, to)
+        fn carry_live(&self, of: &Table, to: (&mut Source<'_>, &mut Rewrite<'_>)) -> Result<()> {
+            Components.carry_live(of, to)
+        }
+
+        fn carry(
+            &self,
+            of: &TableInfo,
+            record: &Record<'_>,
+            origin: (u64, u64),
+            to: (&mut Source<'_>, &mut Rewrite<'_>),
+        ) -> Result<()> {
+            Components.carry(of, record, origin, to)
         }
     }
 

@@ -16,7 +16,7 @@ fn a_torn_file_whose_commits_make_no_sense_is_left_as_it_is() {
     let path = directory.path().join("a.db");
     std::fs::write(&path, b"").expect("written");
     let opened = DiskDirectory.open(&path, true, false).expect("opens");
-    let identity = Identity { database_id: [7; 16], generation: 0, horizon: 0 };
+    let identity = Identity { database_id: [7; 16], ..Identity::UNNAMED };
     opened.region.allocate(FRAMES_START + 4096).expect("room");
     opened.region.store(0, &identity.page()).expect("stored");
     // Else opening would first make the name of the file durable, and say so in page 1.

@@ -63,7 +63,7 @@ fn again(value: Value, folder: &Path) {
 fn write(path: &Path, input: &[u8]) {
     drop(fs::File::create(path));
     let opened = DiskDirectory.open(path, true, false).expect("opens");
-    let identity = Identity { database_id: *b"a database's id.", generation: 0, horizon: 0 };
+    let identity = Identity { database_id: *b"a database's id.", ..Identity::UNNAMED };
     opened.region.allocate(FRAMES_START + (1 << 20)).expect("room");
     opened.region.store(0, &identity.page()).expect("stored");
     let log = Log::new(Arc::clone(&opened.region), identity);

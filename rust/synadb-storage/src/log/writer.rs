@@ -74,9 +74,9 @@ impl Writer {
         self.encoder_at(log, shape, now.max(self.time + 1), mark, false)
     }
 
-    /// An encoder for a frame of records that compaction carries over.
-    pub fn rewriting_encoder<'a>(&mut self, log: &Log, shape: Shape) -> Encoder<'a> {
-        self.encoder_at(log, shape, self.time + 1, 0, true)
+    /// An encoder for a frame of records that are carried over, none of them younger than `time`.
+    pub fn rewriting_encoder<'a>(&mut self, log: &Log, shape: Shape, time: u64) -> Encoder<'a> {
+        self.encoder_at(log, shape, time.max(self.time + 1), 0, true)
     }
 
     fn encoder_at<'a>(

@@ -11,7 +11,7 @@ use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
 use synadb_types::limits::{EXTENT_ALIGN, POSITION_END, ROWS_MAX};
 
-use crate::db::{Applied, Carried, Rewrite, TableInfo, TableView};
+use crate::db::{Applied, TableView};
 use crate::keys::{AppendVec, AppendWords, KeyMap, KeyMapReader};
 use crate::sections::{SectionWriter, TableSections, implausible};
 
@@ -20,6 +20,9 @@ const ROWS: u32 = 4;
 const EXTENT_BYTES: usize = 24;
 const ROW_WORDS: usize = 3;
 const PAGE: u64 = 4096;
+/// Rows of the first extent for single rows; the next ones double up to this many bytes.
+const FIRST_ROWS: u32 = 16;
+const EXTENT_BYTES_MAX: u64 = 16 << 20;
 
 /// No row.
 pub(crate) const NO_ROW: u32 = u32::MAX;
@@ -99,6 +102,12 @@ pub(crate) fn reservation(row_bytes: u32, first_row: u32, rows: u32) -> Reservat
     }
     let rows = rows.min(u64::from(ROWS_MAX - first_row)) as u32;
     Reservation { bytes: u64::from(rows) * stride, align, first_row, rows }
+}
+
+/// Rows of the next extent for single ones, `first` being there: twice as many, within bounds.
+pub(crate) fn open_rows(row_bytes: u32, first: u32, wanted: u32) -> u32 {
+    let most = (EXTENT_BYTES_MAX / stride(row_bytes)).max(1) as u32;
+    first.max(FIRST_ROWS).max(wanted).min(most)
 }
 
 impl RowsView {
@@ -234,6 +243,14 @@ impl RowsReader {
         self.born.set(index, position);
     }
 
+    /// Positions of the records of all rows that are alive at `visible`, in order of the rows.
+    pub fn live_positions(&self, visible: u64) -> Vec<u64> {
+        let is_live = |row: &u64| self.died.get(*row).is_none_or(|at| at == 0 || at >= visible);
+        let rows = (0..self.born.len()).filter(is_live);
+        let born = rows.filter_map(|row| self.born.get(row));
+        born.filter(|at| *at != 0 && *at < visible).collect()
+    }
+
     /// The extent that holds a row.
     pub fn extent_of(&self, row: u32) -> Option<&RowExtent> {
         let (mut from, mut to) = (0, self.extents.len());
@@ -297,14 +314,7 @@ impl TableView for RowsView {
         self.keys.live()
     }
 
-    fn live_positions(&self, _log: &Log) -> Vec<u64> {
-        let reader = &self.reader;
-        let rows = 0..reader.born.len();
-        let live = rows.filter(|row| reader.died.get(*row) == Some(0));
-        live.filter_map(|row| reader.born.get(row)).filter(|born| *born != 0).collect()
-    }
-
-    fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
+    fn export(&self, log: &Log, out: &mut SectionWriter) -> Result<()> {
         self.keys.export(log, self.table.0, out)?;
         let mut extents = Vec::new();
         for extent in self.reader.extents.iter() {
@@ -328,45 +338,4 @@ impl TableView for RowsView {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
-}
-
-/// Carries the live rows of a table over, renumbered, in few large extents.
-pub(crate) fn carry(
-    view: &dyn TableView,
-    table: &TableInfo,
-    row_bytes: u32,
-    rewrite: &mut Rewrite<'_>,
-) -> Result<()> {
-    let from = rewrite.from;
-    let positions = view.live_positions(&from.log);
-    let stride = stride(row_bytes);
-    let per_extent = ((64 << 20) / stride).max(1) as usize;
-    let mut first_row = 0;
-    for piece in positions.chunks(per_extent) {
-        let reservation = reservation(row_bytes, first_row, piece.len() as u32);
-        let start = rewrite.reserve(table.id, &reservation)?;
-        rewrite.region().allocate(start + reservation.bytes)?;
-        let mut slot = 0;
-        for position in piece {
-            let Some(record) = rewrite.intact(from.log.record(*position), &[])? else { continue };
-            let Some(bytes) = rewrite.intact(record.row_bytes(), record.key)? else { continue };
-            let Some(old) = Row::decode(record.payload()?) else { continue };
-            let offset = start + u64::from(slot) * stride;
-            rewrite.region().store(offset, bytes)?;
-            let row = Row { row: first_row + slot, offset, replaces: NO_ROW, ..old };
-            slot += 1;
-            let origin = rewrite.origin(&record);
-            rewrite.push(Carried {
-                kind: RecordKind::Row,
-                tag: record.tag,
-                flags: 0,
-                table: table.id,
-                key: record.key.to_vec(),
-                payload: row.encode().to_vec(),
-                origin,
-            })?;
-        }
-        first_row += reservation.rows;
-    }
-    Ok(())
 }

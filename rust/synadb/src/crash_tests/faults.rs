@@ -9,11 +9,13 @@ use std::sync::{Arc, Once};
 use synadb_storage::directory::SimulatedDirectory;
 use synadb_storage::simulation::{Failure, Fault, Medium, Operation, Random, Walk};
 
+use super::among::Compaction;
 use super::database::{DIMENSIONS, Database};
 use super::model::Model;
 use super::states::{leftovers, verify};
 use super::workload::{Change, Op};
 use crate::config::{Access, OpenOptions};
+use crate::db::Keep;
 use crate::error::Error;
 use crate::value::Value;
 
@@ -119,7 +121,8 @@ fn calls() -> Vec<Call> {
         Op::RemoveRow(1, "key1".into()),
         Op::Sync,
         Op::Checkpoint,
-        Op::Compact,
+        Op::Compact(Compaction::default()),
+        Op::Compact(Compaction { keep: Keep::Everything, ..Compaction::default() }),
     ];
     ops.into_iter().map(Call::Op).chain([Call::Open, Call::Close]).collect()
 }
@@ -195,7 +198,7 @@ impl Trial<'_> {
     fn must_poison(&self) -> bool {
         let fails = matches!(self.kind.failure, Failure::Io | Failure::DiskFull);
         let of_the_log = match self.call {
-            Call::Op(op) => !matches!(op, Op::Checkpoint | Op::Compact),
+            Call::Op(op) => !matches!(op, Op::Checkpoint | Op::Compact(_)),
             Call::Open | Call::Close => false,
         };
         self.kind.operation == Operation::Sync && fails && of_the_log && self.synced

@@ -4,6 +4,7 @@
 //! commits only, in their order, and nothing of a future that was lost. Kills, failures and jumps
 //! of the clock stand beside them. `SYNADB_CRASH_STATES` says how many states are made.
 
+mod among;
 mod clock;
 mod database;
 mod faults;

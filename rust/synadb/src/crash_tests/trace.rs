@@ -30,6 +30,34 @@ impl Entry {
     }
 }
 
+/// What a call that returned has put on the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vouched {
+    Nothing,
+    Commit,
+    All,
+}
+
+impl Vouched {
+    pub fn by(op: &Op, synced: bool) -> Self {
+        match synced {
+            _ if op.syncs_all() => Self::All,
+            true => Self::Commit,
+            false => Self::Nothing,
+        }
+    }
+}
+
+/// A call that returned: from where to where in the medium's log, and the state behind it.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub model: Model,
+    pub begun: usize,
+    pub returned: usize,
+    pub reached: (u64, u64),
+    pub vouched: Vouched,
+}
+
 /// The commits on a medium, in order, and what was said of them.
 pub(super) struct Trace {
     pub medium: Arc<Medium>,
@@ -48,8 +76,25 @@ impl Trace {
     }
 
     pub fn acknowledge(&mut self) {
-        let position = self.medium.position();
+        self.acknowledge_at(self.medium.position());
+    }
+
+    fn acknowledge_at(&mut self, position: usize) {
         self.acknowledged.push((position, self.last()));
+    }
+
+    /// Takes down what a call did.
+    fn hear(&mut self, said: Said) {
+        let entry = Entry::new(said.model, said.begun, said.reached);
+        let last = &self.entries[self.last()];
+        let changed = entry.digest != last.digest || entry.reached != last.reached;
+        if changed {
+            self.entries.push(entry);
+        }
+        // A call that changed nothing vouches for nothing.
+        if said.vouched == Vouched::All || said.vouched == Vouched::Commit && changed {
+            self.acknowledge_at(said.returned);
+        }
     }
 
     /// The least entry that a power cut at `position` must leave.
@@ -106,7 +151,7 @@ pub(super) struct Runner<'a> {
     pub random: Random,
 }
 
-fn unexpected(what: &str, error: &Error) -> String {
+pub(super) fn unexpected(what: &str, error: &Error) -> String {
     format!("FAILED: {what}: {error}")
 }
 
@@ -202,18 +247,29 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn after(&self, op: &Op) -> Model {
+    /// Makes a call, takes down what others committed within it, and returns the model behind it
+    /// and where in the medium's log its commit began.
+    fn call(
+        &mut self,
+        number: usize,
+        op: &Op,
+        synced: bool,
+    ) -> Result<(crate::error::Result<()>, Model, usize), String> {
+        if let Op::Compact(compaction) = op {
+            let (result, among) = compaction.run_among(self, number)?;
+            among.said.into_iter().for_each(|said| self.trace.hear(said));
+            return Ok((result, among.behind, among.begun));
+        }
+        let begun = self.trace.medium.position();
         let mut model = self.trace.entries[self.trace.last()].model.clone();
         op.apply(&mut model);
-        model
+        Ok((op.run(&self.databases[number], synced), model, begun))
     }
 
     fn perform(&mut self, number: usize, op: &Op, synced: bool) -> Result<(), String> {
-        let begun = self.trace.medium.position();
-        let database = &self.databases[number];
-        op.run(database, synced).map_err(|error| unexpected("call", &error))?;
-        let reached = database.reached().map_err(|error| unexpected("stats", &error))?;
-        self.committed(op, synced, begun, reached);
+        let (result, model, begun) = self.call(number, op, synced)?;
+        result.map_err(|error| unexpected("call", &error))?;
+        self.committed(number, op, synced, (model, begun))?;
         if self.databases.len() > 1 {
             let number = self.random.index(self.databases.len());
             self.compare(number)?;
@@ -222,16 +278,18 @@ impl<'a> Runner<'a> {
     }
 
     /// Takes down that a call returned.
-    fn committed(&mut self, op: &Op, synced: bool, begun: usize, reached: (u64, u64)) {
-        let entry = Entry::new(self.after(op), begun, reached);
-        let last = &self.trace.entries[self.trace.last()];
-        let changed = entry.digest != last.digest || entry.reached != last.reached;
-        if changed {
-            self.trace.entries.push(entry);
-        }
-        if op.syncs_all() || (synced && changed) {
-            self.trace.acknowledge();
-        }
+    fn committed(
+        &mut self,
+        number: usize,
+        op: &Op,
+        synced: bool,
+        (model, begun): (Model, usize),
+    ) -> Result<(), String> {
+        let reached = self.databases[number].reached();
+        let reached = reached.map_err(|error| unexpected("stats", &error))?;
+        let (returned, vouched) = (self.trace.medium.position(), Vouched::by(op, synced));
+        self.trace.hear(Said { model, begun, returned, reached, vouched });
+        Ok(())
     }
 
     /// Kills the process at some operation on its files, if the call comes so far.
@@ -240,18 +298,17 @@ impl<'a> Runner<'a> {
         let nth = 1 + self.random.below(most);
         let fault = Fault { operation: None, nth, failure: Failure::Kill, lasts: false };
         self.databases[number].process().fail(fault);
-        let begun = self.trace.medium.position();
-        let returned = op.run(&self.databases[number], synced).is_ok();
+        // Nobody can tell which of its own calls among the one the process died in.
+        let op = &if self.databases.len() == 1 { op.alone() } else { op.clone() };
+        let (result, model, begun) = self.call(number, op, synced)?;
+        let returned = result.is_ok();
         let lives = self.databases[number].process().is_alive();
         self.databases[number].process().heal();
         if returned && lives {
-            let reached = self.databases[number].reached();
-            let reached = reached.map_err(|error| unexpected("stats", &error))?;
-            self.committed(op, synced, begun, reached);
-            return Ok(());
+            return self.committed(number, op, synced, (model, begun));
         }
         let last = &self.trace.entries[self.trace.last()];
-        let entry = Entry { was_killed: true, ..Entry::new(self.after(op), begun, last.reached) };
+        let entry = Entry { was_killed: true, ..Entry::new(model, begun, last.reached) };
         let (mut least, changed) = (self.trace.last(), entry.digest != last.digest);
         self.trace.entries.push(entry);
         // It died behind the commit, in a checkpoint of which the call does not depend.

@@ -2,8 +2,10 @@
 
 use synadb_storage::simulation::Random;
 
+use super::among::Compaction;
 use super::database::{DIMENSIONS, Database};
 use super::model::{Model, VALUES};
+use crate::db::Keep;
 use crate::error::Result;
 use crate::kv::WriteBatch;
 use crate::value::Value;
@@ -33,13 +35,23 @@ pub(super) enum Op {
     RemoveRow(usize, String),
     Sync,
     Checkpoint,
-    Compact,
+    Compact(Compaction),
 }
 
 impl Op {
     /// Whether everything before is on the medium too when it returns.
     pub fn syncs_all(&self) -> bool {
-        matches!(self, Self::Sync | Self::Checkpoint | Self::Compact)
+        matches!(self, Self::Sync | Self::Checkpoint | Self::Compact(_))
+    }
+
+    /// The same, without calls of others within it.
+    pub fn alone(&self) -> Self {
+        match self {
+            Self::Compact(compaction) => {
+                Self::Compact(Compaction { among: Vec::new(), ..*compaction })
+            }
+            other => other.clone(),
+        }
     }
 
     /// Runs it; `synced` says through which handle.
@@ -85,7 +97,7 @@ impl Op {
             Self::RemoveRow(number, key) => store(*number).delete(key),
             Self::Sync => db.sync(),
             Self::Checkpoint => db.checkpoint(),
-            Self::Compact => db.compact().map(|_| ()),
+            Self::Compact(compaction) => compaction.run(database),
         }
     }
 
@@ -113,7 +125,8 @@ impl Op {
             }
             Self::RemoveRow(number, key) => model.remove(number + 1, key),
             Self::Sync | Self::Checkpoint => {}
-            Self::Compact => model.compact(),
+            Self::Compact(compaction) if compaction.keep == Keep::Newest => model.compact(),
+            Self::Compact(_) => {}
         }
     }
 }
@@ -246,8 +259,21 @@ impl Style {
             Kind::RemoveRow => Op::RemoveRow(random.index(DIMENSIONS.len()), self.key(random)),
             Kind::Sync => Op::Sync,
             Kind::Checkpoint => Op::Checkpoint,
-            Kind::Compact => Op::Compact,
+            Kind::Compact => Op::Compact(self.compaction(random)),
         }
+    }
+
+    fn compaction(&self, random: &mut Random) -> Compaction {
+        const AMONG: [Kind; 6] =
+            [Kind::Put, Kind::Batch, Kind::Floats, Kind::Remove, Kind::Insert, Kind::RemoveRow];
+        let count = if random.chance(50) { random.index(5) } else { 0 };
+        let mut call = || {
+            let kind = AMONG[random.index(AMONG.len())];
+            (self.op(kind, random), random.chance(self.synced))
+        };
+        let among = (0..count).map(|_| call()).collect();
+        let keep = [Keep::Newest, Keep::Newest, Keep::Histories, Keep::Everything];
+        Compaction { keep: keep[random.index(4)], among }
     }
 
     fn key(&self, random: &mut Random) -> String {

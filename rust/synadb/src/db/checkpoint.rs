@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use synadb_storage::directory::Directory;
 use synadb_storage::frame::Head;
 use synadb_storage::identity::FRAMES_START;
 use synadb_storage::log::{Log, Start};
@@ -22,7 +23,7 @@ const CATALOG: u32 = 1;
 /// Section with the sequence numbers and times of frames, under table 0.
 const MILESTONES: u32 = 2;
 /// A tail shorter than this replays faster than a checkpoint is written.
-const WORTH_BYTES: u64 = 1 << 20;
+pub(super) const WORTH_BYTES: u64 = 1 << 20;
 
 /// The checkpoint's file beside the log.
 pub(crate) fn path_of(path: &Path) -> PathBuf {
@@ -95,41 +96,87 @@ impl Engine {
     }
 
     fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {
-        let target = path_of(&self.path);
-        let (temporary, created) = self.directory.create_beside(&self.path)?;
-        let region = created.region;
-        let write = || {
-            let mut out = SectionWriter::new(&*region);
-            let mut catalog = Vec::new();
-            for table in generation.tables() {
-                for part in [table.info.name.as_bytes(), &table.info.encode()] {
-                    catalog.extend_from_slice(&(part.len() as u32).to_le_bytes());
-                    catalog.extend_from_slice(part);
-                }
-            }
-            out.put(CATALOG, 0, &catalog)?;
-            let words = |m: &Milestone| [m.position, m.sequence, m.time].map(u64::to_le_bytes);
-            let milestones: Vec<u8> =
-                generation.milestones().flat_map(|m| words(m).concat()).collect();
-            out.put(MILESTONES, 0, &milestones)?;
-            for view in commit.views.values() {
-                view.export(&generation.log, &mut out)?;
-            }
-            let writer = &commit.writer;
-            let start = Start {
-                position: writer.tail,
-                link: writer.link,
-                last_frame: writer.last_frame,
-                time: writer.time,
-            };
-            out.finish(generation.log.identity(), start, writer.sequence)?;
-            self.directory.replace(&temporary, &target)
+        let saving = Saving::begin(&*self.directory, &self.path, commit, generation)?;
+        saving.finish(generation, commit.writer.sequence)
+    }
+}
+
+/// A checkpoint in the making; dropped before it is finished, it leaves nothing behind.
+pub(super) struct Saving<'a> {
+    directory: &'a dyn Directory,
+    target: PathBuf,
+    temporary: Option<PathBuf>,
+    out: SectionWriter,
+    start: Start,
+}
+
+impl<'a> Saving<'a> {
+    /// Saves the views as they are now.
+    pub fn begin(
+        directory: &'a dyn Directory,
+        path: &Path,
+        commit: &Commit,
+        generation: &Generation,
+    ) -> StorageResult<Self> {
+        let (temporary, created) = directory.create_beside(path)?;
+        let writer = &commit.writer;
+        let start = Start {
+            position: writer.tail,
+            link: writer.link,
+            last_frame: writer.last_frame,
+            time: writer.time,
         };
-        write().inspect_err(|_| {
-            if self.directory.remove(&temporary).is_err() {
-                // The next open for writing removes it.
+        let (target, out) = (path_of(path), SectionWriter::new(created.region));
+        let mut saving = Self { directory, target, temporary: Some(temporary), out, start };
+        saving.views(commit, generation)?;
+        Ok(saving)
+    }
+
+    fn views(&mut self, commit: &Commit, generation: &Generation) -> StorageResult<()> {
+        let mut catalog = Vec::new();
+        for table in generation.tables() {
+            for part in [table.info.name.as_bytes(), &table.info.encode()] {
+                catalog.extend_from_slice(&(part.len() as u32).to_le_bytes());
+                catalog.extend_from_slice(part);
             }
-        })
+        }
+        self.out.put(CATALOG, 0, &catalog)?;
+        commit.views.values().try_for_each(|view| view.export(&generation.log, &mut self.out))
+    }
+
+    /// Position that the views were saved at.
+    pub fn position(&self) -> u64 {
+        self.start.position
+    }
+
+    /// Puts what is saved so far on the medium, so that little is left for the end.
+    pub fn sync(&self) -> StorageResult<()> {
+        self.out.sync()
+    }
+
+    /// Writes the rest and puts the file in place; `sequence` is that of the last commit before
+    /// the position.
+    pub fn finish(mut self, generation: &Generation, sequence: u64) -> StorageResult<()> {
+        let words = |m: &Milestone| [m.position, m.sequence, m.time].map(u64::to_le_bytes);
+        let milestones = generation.milestones().filter(|m| m.position < self.start.position);
+        let milestones: Vec<u8> = milestones.flat_map(|m| words(m).concat()).collect();
+        self.out.put(MILESTONES, 0, &milestones)?;
+        self.out.finish(generation.log.identity(), self.start, sequence)?;
+        if let Some(temporary) = &self.temporary {
+            self.directory.replace(temporary, &self.target)?;
+            self.temporary = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take()
+            && self.directory.remove(&temporary).is_err()
+        {
+            // The next open for writing removes it.
+        }
     }
 }
 

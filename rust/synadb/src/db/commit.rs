@@ -222,7 +222,7 @@ impl<'a> Transaction<'a> {
         let found = self.newest(table, key.as_bytes(), self.hash(key.as_bytes()))?;
         let now = match &found {
             Some(record) => self.commit_of(record)?,
-            None => self.generation.log.identity().horizon,
+            None => self.generation.log.identity().history_from,
         };
         if now > sequence {
             let (key, expected) = (key.to_owned(), Some(sequence));

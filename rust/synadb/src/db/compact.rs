@@ -1,34 +1,56 @@
-//! Rewriting the log without dead records, into a new generation.
+//! Rewriting the log without dead records, into a new generation, while others read and write.
+//!
+//! What was there at a moment is carried over first, then what was committed meanwhile, in rounds
+//! without the write lock; the last round, and giving the new file the name, hold it.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use synadb_storage::control;
 use synadb_storage::directory::Opened;
-use synadb_storage::extent::Reservation;
-use synadb_storage::identity::{FRAMES_START, Identity, PAGE_BYTES};
-use synadb_storage::lock::LockKind;
-use synadb_storage::log::{Log, Record, Shape, Writer};
-use synadb_storage::record::{Draft, RecordKind};
-use synadb_storage::region::Region;
+use synadb_storage::identity::Identity;
+use synadb_storage::lock::{LockKind, Locks};
 use synadb_storage::{Result as StorageResult, StorageError};
-use synadb_types::TableId;
-use synadb_types::limits::{COUNTER_END, SMALL_PAYLOAD_BYTES_MAX};
 
-use super::generation::Passed;
-use super::open::{Role, load};
-use super::{Engine, Generation, TableInfo};
+use super::checkpoint::{Saving, WORTH_BYTES};
+use super::engine::{Commit, FileLocks};
+use super::open::LOCK_POLL;
+use super::source::Moment;
+use super::{Engine, Rewrite, Source};
 use crate::config::{Durability, Terms};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
 
-/// Records of one rewritten frame.
-const FRAME_RECORDS: usize = 1024;
-const FRAME_BYTES: usize = 4 << 20;
+/// So little may be left to be carried over under the write lock.
+const REST_BYTES: u64 = 256 << 10;
+/// Who writes faster than it is carried over is made to wait, for so much at a time, and goes on
+/// for so long in between.
+const PIECE_BYTES: u64 = 1 << 20;
+const OTHERS_TURN: Duration = Duration::from_millis(1);
+const CANCELLED: Error = Error::Cancelled { what: "the compaction" };
 
 /// How to compact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CompactOptions {
     /// Leave damaged records behind and report them, instead of failing at the first.
     pub skip_damaged: bool,
+    /// What stays.
+    pub keep: Keep,
+}
+
+/// What a compaction keeps of what was there when it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Keep {
+    /// The newest value of each live key.
+    #[default]
+    Newest,
+    /// Everything that can still be asked for: the whole history of each live key. Values from
+    /// before a delete, replaced vectors and deletes go, and no answer changes.
+    Histories,
+    /// Every version of every key, deleted ones too.
+    Everything,
 }
 
 /// What a compaction did.
@@ -42,257 +64,328 @@ pub struct CompactionReport {
     pub skipped: Vec<(u64, String)>,
 }
 
-/// A new generation in the making.
-pub(crate) struct Rewrite<'a> {
-    /// The generation that is read.
-    pub from: &'a Generation,
-    to: Log,
-    writer: Writer,
-    skip_damaged: bool,
-    skipped: Vec<(u64, String)>,
-    pending: Vec<Carried>,
-    pending_bytes: usize,
-    /// The frame of the last record that was asked for.
-    last: Option<Passed>,
+/// The right to compact a file: one at a time in all processes.
+struct Turn<'a> {
+    locks: Arc<FileLocks>,
+    _in_this_process: MutexGuard<'a, ()>,
 }
 
-/// A record to be carried over.
-pub(crate) struct Carried {
-    pub kind: RecordKind,
-    pub tag: u8,
-    pub flags: u8,
-    pub table: TableId,
-    pub key: Vec<u8>,
-    pub payload: Vec<u8>,
-    /// Sequence number and time of its commit.
-    pub origin: (u64, u64),
-}
-
-impl Rewrite<'_> {
-    /// What was read; where it is damaged it is left behind, or this fails, as was asked for.
-    ///
-    /// `key` is empty where the damage hides it.
-    pub fn intact<T>(&mut self, read: StorageResult<T>, key: &[u8]) -> StorageResult<Option<T>> {
-        match read {
-            Err(StorageError::Corrupt { offset, reason }) => {
-                let name = String::from_utf8_lossy(key);
-                let reason =
-                    if key.is_empty() { reason } else { format!("key {name:?}: {reason}") };
-                if self.skip_damaged {
-                    self.skipped.push((offset, reason));
-                    return Ok(None);
-                }
-                Err(StorageError::Corrupt { offset, reason })
-            }
-            read => read.map(Some),
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.locks.0.unlock(LockKind::Compaction).is_err() {
+            // It goes with the file.
         }
-    }
-
-    /// Sequence number and time of the commit that a record belongs to.
-    ///
-    /// Where damage hides them, those of the compaction.
-    pub fn origin(&mut self, record: &Record<'_>) -> (u64, u64) {
-        let found = self.from.commit_behind(&mut self.last, record);
-        found.unwrap_or((self.from.sequence(), self.writer.time))
-    }
-
-    /// Adds a record; several make a frame.
-    pub fn push(&mut self, record: Carried) -> StorageResult<()> {
-        let bytes = record.key.len() + record.payload.len() + 64;
-        if self.pending_bytes + bytes > FRAME_BYTES || self.pending.len() == FRAME_RECORDS {
-            self.flush()?;
-        }
-        self.pending_bytes += bytes;
-        self.pending.push(record);
-        Ok(())
-    }
-
-    /// Reserves space in the new generation; returns its start.
-    pub fn reserve(&mut self, table: TableId, reservation: &Reservation) -> StorageResult<u64> {
-        self.flush()?;
-        let payload = reservation.encode();
-        let draft = Draft {
-            kind: RecordKind::Extent,
-            tag: 0,
-            flags: 0,
-            table,
-            key: &[],
-            previous: 0,
-            payload: &payload,
-            origin: None,
-        };
-        let committed = self.write(&[draft], reservation.gap())?;
-        Ok(reservation.start(committed))
-    }
-
-    /// The bytes of the new generation.
-    pub fn region(&self) -> &dyn Region {
-        self.to.region()
-    }
-
-    fn flush(&mut self) -> StorageResult<()> {
-        let pending = std::mem::take(&mut self.pending);
-        self.pending_bytes = 0;
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let drafts: Vec<Draft<'_>> = pending
-            .iter()
-            .map(|record| Draft {
-                kind: record.kind,
-                tag: record.tag,
-                flags: record.flags,
-                table: record.table,
-                key: &record.key,
-                previous: 0,
-                payload: &record.payload,
-                origin: Some(record.origin),
-            })
-            .collect();
-        self.write(&drafts, 0).map(|_| ())
-    }
-
-    /// Writes one rewritten frame; returns where its gap begins.
-    fn write(&mut self, drafts: &[Draft<'_>], gap: u64) -> StorageResult<u64> {
-        let large = drafts.iter().any(|draft| draft.payload.len() > SMALL_PAYLOAD_BYTES_MAX);
-        let shape = Shape { records: drafts.len(), large, gap, ..Shape::default() };
-        let mut encoder = self.writer.rewriting_encoder(&self.to, shape);
-        for draft in drafts {
-            encoder.push(draft);
-        }
-        let image = encoder.finish()?;
-        Ok(self.writer.append(&self.to, image)?.head.gap_start())
-    }
-
-    fn add_table(&mut self, table: &TableInfo) -> StorageResult<()> {
-        self.push(Carried {
-            kind: RecordKind::Table,
-            tag: 0,
-            flags: 0,
-            table: TableId(0),
-            key: table.name.as_bytes().to_vec(),
-            payload: table.encode(),
-            origin: (self.from.sequence(), self.writer.time),
-        })
     }
 }
 
 impl Engine {
-    /// Keeps the newest value of each live key only.
-    pub fn compact(&self, terms: &Terms, options: CompactOptions) -> Result<CompactionReport> {
-        let mut commit = self.lock_to_write(None, terms)?;
-        self.enter(&mut commit, terms)?;
-        let result = self.replace_log(&mut commit, options);
-        self.leave(&mut commit, Durability::Sync)?;
-        result
-    }
-
-    fn replace_log(
+    /// Keeps the newest value of each live key, or all that there is, and gives the rest back.
+    pub fn compact(
         &self,
-        commit: &mut super::engine::Commit,
+        terms: &Terms,
         options: CompactOptions,
+        progress: &mut Progress<'_>,
     ) -> Result<CompactionReport> {
-        let old = self.generation.load_full();
+        let _turn = self.take_turn(terms)?;
         let (temporary, created) =
             self.directory.create_beside(&self.path).map_err(|e| self.failure(e))?;
-        let rewritten = self.rewrite(commit, &old, Arc::clone(&created.region), options);
-        let finished = rewritten.and_then(|rewrite| {
-            self.register_beforehand(&created)?;
-            old.log.region().publish(control::SUPERSEDED, 1)?;
-            self.directory.replace(&temporary, &self.path)?;
-            if created.region.publish(control::DIR_SYNCED, 1).is_err() {
-                // The next open makes the name durable once more.
-            }
-            Ok(rewrite)
+        let inode = created.inode;
+        let done = self.moment().and_then(|moment| {
+            let compaction = Compaction { engine: self, moment, options, terms, inode };
+            compaction.run((&temporary, created), progress)
         });
-        let (skipped, bytes_after) = finished.map_err(|error| {
-            if self.directory.inode(&self.path).is_ok_and(|inode| inode == created.inode) {
+        done.inspect_err(|_| {
+            if self.directory.inode(&self.path).is_ok_and(|found| found == inode) {
                 // The new file has the name, but perhaps not for long: neither may be written to.
                 self.poison();
             } else if self.directory.remove(&temporary).is_err() {
                 // The next open for writing removes it.
             }
-            self.failure(error)
-        })?;
+        })
+    }
+
+    fn take_turn(&self, terms: &Terms) -> Result<Turn<'_>> {
+        let deadline = terms.deadline();
+        loop {
+            self.current()?;
+            let locks = self.locks()?;
+            if let Some(turn) = self.try_turn(locks)? {
+                return Ok(turn);
+            }
+            if terms.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Busy { path: self.path.clone(), what: "compacted" });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+
+    fn try_turn(&self, locks: Arc<FileLocks>) -> Result<Option<Turn<'_>>> {
+        let in_this_process = match self.compacting.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(error)) => PoisonError::into_inner(error),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        let fail = |error| self.failure(error);
+        if !locks.0.try_exclusive(LockKind::Compaction).map_err(fail)? {
+            return Ok(None);
+        }
+        let turn = Turn { locks, _in_this_process: in_this_process };
+        // Whoever had the turn may have left with another file in place.
+        let is_current = self.locks.load_full().is_some_and(|now| Arc::ptr_eq(&now, &turn.locks));
+        let is_current = is_current && !self.was_replaced(&*self.lock_commit()?)?;
+        Ok(is_current.then_some(turn))
+    }
+
+    /// Everything that is committed now, by any process.
+    fn moment(&self) -> Result<Moment> {
+        let mut commit = self.lock_commit()?;
+        let generation = self.generation.load_full();
+        if self.is_shared() {
+            commit.follow(&generation, &*self.factory, true).map_err(|e| self.failure(e))?;
+        }
+        let writer = &commit.writer;
+        Ok(Moment {
+            position: writer.tail,
+            sequence: writer.sequence,
+            time: writer.time,
+            tables: generation.tables().count(),
+            generation,
+        })
+    }
+}
+
+/// One compaction of an open file.
+struct Compaction<'a> {
+    engine: &'a Engine,
+    /// Where the new log begins to tell what happened in the order in which it did.
+    moment: Moment,
+    options: CompactOptions,
+    terms: &'a Terms,
+    /// Device and inode of the new file.
+    inode: (u64, u64),
+}
+
+impl Compaction<'_> {
+    fn run(
+        &self,
+        (temporary, created): (&Path, Opened),
+        progress: &mut Progress<'_>,
+    ) -> Result<CompactionReport> {
+        let engine = self.engine;
+        let fail = |error| match error {
+            StorageError::Interrupted => CANCELLED,
+            error => engine.failure(error),
+        };
+        let end = self.moment.position;
+        let terms = self.terms;
+        let mut goes_on = |done: u64| progress(done, end);
+        let mut source = Source::new(&self.moment, self.options, &mut goes_on);
+        let mut rewrite = self.begin(&created).map_err(fail)?;
+        self.carry_first(&mut source, &mut rewrite).map_err(fail)?;
+        let mut reached = (end, self.moment.sequence);
+        self.carry_on(&mut source, &mut rewrite, &mut reached).map_err(|e| e.or(fail))?;
+        let saving = self.save(&mut rewrite).map_err(fail)?;
+        self.carry_on(&mut source, &mut rewrite, &mut reached).map_err(|e| e.or(fail))?;
+        rewrite.region().sync().map_err(fail)?;
+        source.last_look().map_err(fail)?;
+
+        let mut commit = engine.lock_to_write(None, terms)?;
+        engine.enter(&mut commit, terms)?;
         let bytes_before = commit.writer.tail;
-        self.move_to(commit, created).map_err(|error| {
-            self.poison();
-            self.failure(error)
-        })?;
+        let replaced = self.check_place().and_then(|()| {
+            let factory = &*engine.factory;
+            let tail = commit.writer.tail;
+            source.carry_frames(reached, tail, factory, &mut rewrite)?;
+            self.put_in_place(&mut commit, (rewrite, saving), (temporary, created.locks))
+        });
+        let skipped = std::mem::take(&mut source.skipped);
+        let bytes_after = commit.writer.tail;
+        let left = engine.leave(&mut commit, Durability::Sync);
+        replaced.map_err(fail)?;
+        left?;
         Ok(CompactionReport { bytes_before, bytes_after, skipped })
     }
 
-    /// Nobody who finds the new file may think that it has no writer.
-    fn register_beforehand(&self, created: &Opened) -> StorageResult<()> {
-        let Some(locks) = &created.locks else { return Ok(()) };
-        if self.is_shared() {
-            locks.try_shared(LockKind::Registration)?;
-        } else {
-            locks.try_exclusive(LockKind::Registration)?;
-        }
-        Ok(())
+    fn begin(&self, created: &Opened) -> StorageResult<Rewrite<'_>> {
+        let old = self.moment.generation.log.identity();
+        let history_from = match self.options.keep {
+            Keep::Everything => old.history_from,
+            Keep::Newest | Keep::Histories => self.moment.sequence,
+        };
+        let identity = Identity { generation: old.generation + 1, history_from, ..*old };
+        let region = Arc::clone(&created.region);
+        Rewrite::new(region, identity, self.moment.time, &*self.engine.factory)
     }
 
-    /// Goes on in a file that was put in the place of the old one.
-    fn move_to(&self, commit: &mut super::engine::Commit, opened: Opened) -> StorageResult<()> {
-        let loaded = load(&self.path, &*self.directory, &*self.factory, opened, Role::Beside)?;
-        if let Some(locks) = self.locks.load_full() {
-            commit.write.release(&*locks.0, self.applied().log.region())?;
+    /// Carries what was there at the moment over.
+    fn carry_first(&self, source: &mut Source<'_>, rewrite: &mut Rewrite<'_>) -> StorageResult<()> {
+        let (moment, factory) = (&self.moment, &*self.engine.factory);
+        if self.options.keep == Keep::Everything {
+            return source.carry_all(factory, rewrite);
         }
-        *commit = loaded.commit;
-        self.locks.store(loaded.locks.map(Arc::new));
-        self.generation.store(Arc::new(loaded.generation));
-        Ok(())
-    }
-
-    fn rewrite(
-        &self,
-        commit: &super::engine::Commit,
-        old: &Generation,
-        region: Arc<dyn Region>,
-        options: CompactOptions,
-    ) -> StorageResult<(Vec<(u64, String)>, u64)> {
-        let identity = Identity {
-            generation: old.log.identity().generation + 1,
-            horizon: commit.writer.sequence,
-            ..*old.log.identity()
-        };
-        if identity.generation.max(identity.horizon) >= COUNTER_END {
-            return Err(StorageError::corrupt(0, "no generation is left behind this one"));
-        }
-        region.allocate(FRAMES_START + PAGE_BYTES)?;
-        region.store(0, &identity.page())?;
-        let to = Log::new(region, identity);
-        let writer = Writer::new(FRAMES_START, 0, 0, commit.writer.time, commit.writer.sequence);
-        let mut rewrite = Rewrite {
-            from: old,
-            to,
-            writer,
-            skip_damaged: options.skip_damaged,
-            skipped: Vec::new(),
-            pending: Vec::new(),
-            pending_bytes: 0,
-            last: None,
-        };
         // Every table keeps its number, also one without a live key.
-        for table in old.tables() {
-            rewrite.add_table(&table.info)?;
+        let tables = || moment.generation.tables().take(moment.tables);
+        for table in tables() {
+            rewrite.add_table(&table.info, (moment.sequence, moment.time))?;
         }
         rewrite.flush()?;
-        for table in old.tables() {
-            if let Some(view) = commit.views.get(&table.info.id) {
-                self.factory.carry(&**view, &table.info, &mut rewrite)?;
-                rewrite.flush()?;
-            }
+        for table in tables() {
+            factory.carry_live(table, (source, rewrite))?;
+            rewrite.flush()?;
         }
-        let tail = rewrite.writer.tail;
-        let region = rewrite.to.region();
-        region.publish(
-            control::SYNCED,
-            control::pack_synced(tail, &rewrite.to.identity().database_id),
-        )?;
+        Ok(())
+    }
+
+    /// Carries over what was committed since `reached`, a position with its sequence number, until
+    /// little is left.
+    fn carry_on(
+        &self,
+        source: &mut Source<'_>,
+        rewrite: &mut Rewrite<'_>,
+        reached: &mut (u64, u64),
+    ) -> std::result::Result<(), Failure> {
+        let factory = &*self.engine.factory;
+        let mut before = u64::MAX;
+        loop {
+            let now = self.engine.moment()?;
+            if !Arc::ptr_eq(&now.generation, &self.moment.generation) {
+                return Err(moved().into());
+            }
+            let step = now.position - reached.0;
+            *reached = source.carry_frames(*reached, now.position, factory, rewrite)?;
+            if step <= REST_BYTES {
+                return Ok(());
+            }
+            if step > before / 2 {
+                return self.catch_up(source, rewrite, reached);
+            }
+            before = step;
+        }
+    }
+
+    /// As `carry_on`, where others write as fast: they have to wait, for a moment at a time.
+    fn catch_up(
+        &self,
+        source: &mut Source<'_>,
+        rewrite: &mut Rewrite<'_>,
+        reached: &mut (u64, u64),
+    ) -> std::result::Result<(), Failure> {
+        let engine = self.engine;
+        loop {
+            let mut commit = engine.lock_to_write(None, self.terms)?;
+            engine.enter(&mut commit, self.terms)?;
+            let carried = self.check_place().and_then(|()| {
+                let end = commit.writer.tail.min(reached.0 + PIECE_BYTES);
+                source.carry_frames(*reached, end, &*engine.factory, rewrite)
+            });
+            let left = carried.as_ref().map_or(0, |reached| commit.writer.tail - reached.0);
+            engine.leave(&mut commit, Durability::Sync)?;
+            drop(commit);
+            *reached = carried?;
+            if left <= REST_BYTES {
+                return Ok(());
+            }
+            std::thread::sleep(OTHERS_TURN);
+        }
+    }
+
+    /// Saves the new views, so that other processes need not replay the new file.
+    fn save(&self, rewrite: &mut Rewrite<'_>) -> StorageResult<Option<Saving<'_>>> {
+        let (generation, commit) = rewrite.so_far()?;
+        if commit.writer.tail < WORTH_BYTES {
+            return Ok(None);
+        }
+        let engine = self.engine;
+        let saving = Saving::begin(&*engine.directory, &engine.path, commit, generation)?;
+        saving.sync()?;
+        Ok(Some(saving))
+    }
+
+    fn check_place(&self) -> StorageResult<()> {
+        let current = self.engine.generation.load_full();
+        if !Arc::ptr_eq(&current, &self.moment.generation) {
+            return Err(moved());
+        }
+        Ok(())
+    }
+
+    /// With the write lock held: gives the new file the name and goes on in it.
+    fn put_in_place(
+        &self,
+        commit: &mut Commit,
+        (rewrite, saving): (Rewrite<'_>, Option<Saving<'_>>),
+        (temporary, locks): (&Path, Option<Box<dyn Locks>>),
+    ) -> StorageResult<()> {
+        let engine = self.engine;
+        let (generation, mut fresh) = rewrite.finish(commit.writer.sequence)?;
+        let region = generation.log.shared_region();
         region.publish(control::HOLDER, control::holder_word())?;
         region.sync()?;
-        Ok((rewrite.skipped, tail))
+        let locks = locks.map(|locks| Arc::new(FileLocks(locks)));
+        if let Some(locks) = &locks {
+            // Nobody who finds the new file may think that it has no writer.
+            if engine.is_shared() {
+                locks.0.try_shared(LockKind::Registration)?;
+                fresh.write.try_acquire(&*locks.0, &*region)?;
+            } else {
+                locks.0.try_exclusive(LockKind::Registration)?;
+            }
+        }
+        if let Some(saving) = saving {
+            (fresh.checkpointed, fresh.saved_bytes) = (saving.position(), saving.position());
+            fresh.unsaved_bytes = fresh.writer.tail - saving.position();
+            saving.finish(&generation, generation.sequence())?;
+        }
+        let old = Arc::clone(&self.moment.generation);
+        old.log.region().publish(control::SUPERSEDED, 1)?;
+        engine.directory.replace(temporary, &engine.path)?;
+        if region.publish(control::DIR_SYNCED, 1).is_err() {
+            // The next open makes the name durable once more.
+        }
+        fresh.inode = self.inode;
+        fresh.writer.time = fresh.writer.time.max(commit.writer.time);
+        fresh.writer.marked = fresh.writer.tail;
+        generation.raise_synced(fresh.writer.tail);
+        if let Some(locks) = engine.locks.load_full() {
+            commit.write.release(&*locks.0, old.log.region())?;
+        }
+        *commit = fresh;
+        engine.locks.store(locks);
+        engine.generation.store(Arc::new(generation));
+        Ok(())
+    }
+}
+
+fn moved() -> StorageError {
+    StorageError::Unsupported { what: "a file that is replaced while it is compacted".to_owned() }
+}
+
+/// A failure of this compaction, or of the file that it reads.
+enum Failure {
+    Storage(StorageError),
+    Engine(Error),
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Failure {
+    fn or(self, fail: impl Fn(StorageError) -> Error) -> Error {
+        match self {
+            Self::Storage(error) => fail(error),
+            Self::Engine(error) => error,
+        }
     }
 }

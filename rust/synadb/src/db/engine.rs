@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     /// The locks of the file that the generation lies in, until the last handle closes.
     pub(super) locks: ArcSwapOption<FileLocks>,
     pub(super) commit: Mutex<Commit>,
+    /// Held by the thread that compacts.
+    pub(super) compacting: Mutex<()>,
     pub(super) syncing: Syncing,
     pub(super) poisoned: AtomicBool,
     pub(super) checkpoint_bytes: AtomicU64,

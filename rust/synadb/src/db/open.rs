@@ -26,7 +26,7 @@ use crate::config::{Access, OpenOptions};
 use crate::error::{Error, Result};
 use crate::sections::Checkpoint;
 
-const LOCK_POLL: Duration = Duration::from_millis(2);
+pub(super) const LOCK_POLL: Duration = Duration::from_millis(2);
 /// How long to wait, to have the file alone, for who is opening it.
 const CLOSING_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait for who is opening or closing the file, whatever else was asked for.
@@ -191,6 +191,7 @@ impl Engine {
             generation: ArcSwap::from_pointee(loaded.generation),
             locks: ArcSwapOption::from_pointee(loaded.locks),
             commit: Mutex::new(loaded.commit),
+            compacting: Mutex::new(()),
             syncing: Syncing::default(),
             poisoned: AtomicBool::new(false),
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
@@ -357,10 +358,7 @@ pub(super) fn load(
     // A reader of a file that nobody created yet sees an empty database.
     let identity = identify(path, directory, &*region, writes)?;
     let is_new = identity.is_none();
-    let log = Log::new(
-        region,
-        identity.unwrap_or(Identity { database_id: [0; 16], generation: 0, horizon: 0 }),
-    );
+    let log = Log::new(region, identity.unwrap_or(Identity::UNNAMED));
     let mut opened = Some(opened);
     let checkpoint = open_checkpoint(path, directory, &log).filter(|_| !is_new);
     if let Some(checkpoint) = &checkpoint {

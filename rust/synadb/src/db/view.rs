@@ -6,8 +6,8 @@ use std::sync::Arc;
 use synadb_storage::Result;
 use synadb_storage::log::{Log, Record};
 
-use super::TableInfo;
-use super::compact::Rewrite;
+use super::generation::Table;
+use super::{Rewrite, Source, TableInfo};
 use crate::sections::{SectionWriter, TableSections};
 
 /// A record on its way into a view, valid.
@@ -48,11 +48,8 @@ pub(crate) trait TableView: Send {
     /// Keys that are alive.
     fn live(&self) -> u64;
 
-    /// The newest records of all live keys, in order of their positions; damaged ones too.
-    fn live_positions(&self, log: &Log) -> Vec<u64>;
-
     /// Saves the view.
-    fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()>;
+    fn export(&self, log: &Log, out: &mut SectionWriter) -> Result<()>;
 
     /// This view, the type of which only its component knows.
     fn as_any(&mut self) -> &mut dyn Any;
@@ -67,11 +64,17 @@ pub(crate) trait ViewFactory: Send + Sync {
     fn import(&self, table: &TableInfo, sections: &TableSections<'_>)
     -> Result<Box<dyn TableView>>;
 
-    /// Carries the live records of a table over into a new generation.
+    /// Carries what was alive in a table at the end of the source over, and nothing else.
+    ///
+    /// Others may write to the table meanwhile.
+    fn carry_live(&self, table: &Table, to: (&mut Source<'_>, &mut Rewrite<'_>)) -> Result<()>;
+
+    /// Carries a record of a table over; those of a key come in order.
     fn carry(
         &self,
-        view: &dyn TableView,
         table: &TableInfo,
-        rewrite: &mut Rewrite<'_>,
+        record: &Record<'_>,
+        origin: (u64, u64),
+        to: (&mut Source<'_>, &mut Rewrite<'_>),
     ) -> Result<()>;
 }

@@ -196,10 +196,12 @@ impl KeyMapReader {
         Ok(Arc::clone(&sorted.entries))
     }
 
-    /// Positions of the newest records of all keys that are not deleted, in no order.
-    pub fn live_positions(&self, log: &Log) -> Vec<u64> {
+    /// Positions of the newest records of all keys that are alive at `visible`, in no order.
+    ///
+    /// Where damage hides which record that is, the damaged one.
+    pub fn live_positions(&self, log: &Log, visible: u64) -> Vec<u64> {
         let words = self.newest_of_all(log).into_iter().map(|pair| pair.1);
-        words.filter(|word| word & DEAD == 0).collect()
+        words.filter_map(|word| live_before(log, word, visible)).collect()
     }
 
     /// Hash and word of the newest record of every key, deletes too, in no order.
@@ -223,6 +225,21 @@ impl KeyMapReader {
         let slots = self.image.as_ref().map_or(&[][..], |image| image.bytes());
         (0..slots.len() as u64 / SLOT_BYTES).map(|i| slot(slots, i)).filter(|pair| pair.1 != 0)
     }
+}
+
+/// Position of the newest record before `visible` of the key that `word` is of, if it is alive.
+fn live_before(log: &Log, word: u64, visible: u64) -> Option<u64> {
+    let (mut position, mut is_live) = (word & !DEAD, word & DEAD == 0);
+    while position >= visible {
+        let Ok(record) = log.record(position) else { return Some(position) };
+        position = record.previous;
+        // Who was there before the oldest record that is too new?
+        is_live = position != 0;
+    }
+    if is_live && position != word & !DEAD {
+        is_live = log.record(position).map_or(true, |r| r.kind != RecordKind::Delete);
+    }
+    is_live.then_some(position)
 }
 
 fn merge(
@@ -343,7 +360,7 @@ impl KeyMap {
     }
 
     /// Saves an image of all keys, deleted ones too: a record that follows a delete names it.
-    pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
+    pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter) -> Result<()> {
         let pairs = self.reader.newest_of_all(log);
         let slots = (pairs.len() as u64 * 10 / 7 + 1).next_power_of_two().max(2);
         let mut image = vec![0; (slots * SLOT_BYTES) as usize];

@@ -98,18 +98,27 @@ impl SynaDB {
 
     /// Keeps the newest value of each live key only, and gives the space back.
     ///
-    /// # Errors
-    /// `Corruption` names a damaged record; the file is unchanged then. `ReadOnly`, `DiskFull`.
-    pub fn compact(&self) -> Result<CompactionReport> {
-        self.compact_with(&CompactOptions::default())
-    }
-
-    /// As [`SynaDB::compact`], with options.
+    /// Readers and writers go on, in every process; what is committed meanwhile is kept with every
+    /// version. Takes O(live data) time and as much space beside the file until it is done; the
+    /// write lock is held for the last step only. What was handed out before stays valid.
     ///
     /// # Errors
-    /// As [`SynaDB::compact`].
-    pub fn compact_with(&self, options: &CompactOptions) -> Result<CompactionReport> {
-        self.handle.writable()?.compact(&self.handle.terms, *options)
+    /// `Corruption` names a damaged record; the file is unchanged then. `Busy` while another
+    /// compaction runs for longer than the lock timeout. `ReadOnly`, `DiskFull`.
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.compact_with(&CompactOptions::default(), &mut |_, _| true)
+    }
+
+    /// As [`SynaDB::compact`], with options, telling how far it is.
+    ///
+    /// # Errors
+    /// As [`SynaDB::compact`]; `Cancelled` where `progress` says so: nothing has changed then.
+    pub fn compact_with(
+        &self,
+        options: &CompactOptions,
+        progress: &mut Progress<'_>,
+    ) -> Result<CompactionReport> {
+        self.handle.writable()?.compact(&self.handle.terms, *options, progress)
     }
 
     /// Saves the views, so that the next open replays nothing.

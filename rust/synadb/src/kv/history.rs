@@ -208,7 +208,7 @@ impl Histories {
     }
 
     /// Saves all points that are held by value, and where the runs are.
-    pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter<'_>) -> Result<()> {
+    pub fn export(&self, log: &Log, table: u32, out: &mut SectionWriter) -> Result<()> {
         let (mut entries, mut values) = (Vec::new(), Vec::new());
         let saved = self.saved.as_ref().map_or(&[][..], |section| section.bytes());
         for (_, number) in self.index.pairs() {

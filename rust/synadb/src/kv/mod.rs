@@ -1,6 +1,7 @@
 //! The key-value component: typed values with their history.
 
 mod batch;
+mod carry;
 mod database;
 mod history;
 mod read;
@@ -10,9 +11,10 @@ mod view;
 mod write;
 
 pub use batch::WriteBatch;
+pub(crate) use carry::{carry, carry_live, carry_value};
 pub use database::SynaDB;
 pub use transaction::Transaction;
-pub(crate) use view::{KvReader, KvView, carry};
+pub(crate) use view::{KvReader, KvView};
 
 /// Name of the table that `SynaDB` sees.
 pub(crate) const TABLE: &str = "kv";

@@ -4,13 +4,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use synadb_storage::Result;
-use synadb_storage::extent::{Reservation, fill, sealed_bytes};
 use synadb_storage::log::{Log, Record};
-use synadb_storage::record::{COMPRESSED, IN_EXTENT, RecordKind};
+use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
 
 use super::history::Histories;
-use crate::db::{Applied, Carried, Rewrite, TableInfo, TableView};
+use crate::db::{Applied, TableView};
 use crate::keys::{KeyMap, KeyMapReader};
 use crate::sections::{SectionWriter, TableSections};
 
@@ -79,13 +78,7 @@ impl TableView for KvView {
         self.keys.live()
     }
 
-    fn live_positions(&self, log: &Log) -> Vec<u64> {
-        let mut live = self.reader.keys.live_positions(log);
-        live.sort_unstable();
-        live
-    }
-
-    fn export(&self, log: &Log, out: &mut SectionWriter<'_>) -> Result<()> {
+    fn export(&self, log: &Log, out: &mut SectionWriter) -> Result<()> {
         self.keys.export(log, self.table.0, out)?;
         self.reader.histories.export(log, self.table.0, out)
     }
@@ -93,41 +86,4 @@ impl TableView for KvView {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
-}
-
-/// Carries the newest value of each live key over.
-pub(crate) fn carry(
-    view: &dyn TableView,
-    table: &TableInfo,
-    rewrite: &mut Rewrite<'_>,
-) -> Result<()> {
-    let from = rewrite.from;
-    for position in view.live_positions(&from.log) {
-        let Some(record) = rewrite.intact(from.log.record(position), &[])? else { continue };
-        let Some(value) = rewrite.intact(record.value(), record.key)? else { continue };
-        let (mut tag, mut payload) = (record.tag, value.to_vec());
-        if let Some(last) = crate::value::last_of_run(tag, value) {
-            (tag, payload) = last;
-        }
-        let mut flags = record.flags & COMPRESSED;
-        if record.flags & IN_EXTENT != 0 && payload.len() == value.len() {
-            let bytes = sealed_bytes(value.len() as u64);
-            let reservation = Reservation { bytes, align: 64, first_row: 0, rows: 0 };
-            let start = rewrite.reserve(table.id, &reservation)?;
-            rewrite.region().allocate(start + bytes)?;
-            payload = fill(rewrite.region(), start, value)?.encode().to_vec();
-            flags |= IN_EXTENT;
-        }
-        let origin = rewrite.origin(&record);
-        rewrite.push(Carried {
-            kind: RecordKind::Put,
-            tag,
-            flags,
-            table: table.id,
-            key: record.key.to_vec(),
-            payload,
-            origin,
-        })?;
-    }
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! Saving what is whole of a damaged file into a new one.
 
 mod damaged;
-mod output;
 mod save;
 mod survey;
 mod walk;

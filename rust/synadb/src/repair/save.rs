@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use synadb_storage::extent::{Row, Seal};
 use synadb_storage::identity::{FRAMES_START, Identity};
-use synadb_storage::log::{Log, Record};
+use synadb_storage::log::Record;
 use synadb_storage::record::{IN_EXTENT, RecordKind};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::damaged::Damaged;
-use super::output::Output;
 use super::survey::Table;
 use super::walk::{Event, walk};
 use super::{Lost, RepairReport, TableKept};
-use crate::db::TableKind;
+use crate::collection::{RowTable, carry_row};
+use crate::db::{Rewrite, TableKind};
+use crate::kv;
+use crate::tables::components;
 use crate::value::DTYPE_F32;
 
 impl Damaged {
@@ -29,14 +31,17 @@ impl Damaged {
         goes_on: &mut dyn FnMut(u64) -> bool,
     ) -> StorageResult<RepairReport> {
         let identity = Identity {
-            generation: self.log.identity().generation.saturating_add(1),
+            generation: self.log.identity().generation + 1,
             horizon: self.last.sequence,
             ..*self.log.identity()
         };
-        let to = Log::new(Arc::clone(region), identity);
-        let tables: Vec<Table> = self.tables.values().cloned().collect();
-        let output = Output::new(to, self.last.time, &tables)?;
-        let mut saving = Saving { damaged: self, output, kept: BTreeMap::new(), lost: Vec::new() };
+        let factory = components();
+        let mut rewrite = Rewrite::new(Arc::clone(region), identity, self.last.time, &*factory)?;
+        for table in self.tables.values() {
+            rewrite.add_table(&table.info, table.origin)?;
+        }
+        rewrite.flush()?;
+        let mut saving = Saving { damaged: self, rewrite, kept: BTreeMap::new(), lost: Vec::new() };
         saving.look_at_header();
         let mut clock = self.clock;
         walk(&self.log, self.vouched, &mut clock, goes_on, &mut |event| match event {
@@ -46,15 +51,31 @@ impl Damaged {
                 Ok(())
             }
         })?;
-        saving.output.finish()?;
-        Ok(saving.report())
+        let Saving { rewrite, kept, lost, .. } = saving;
+        let bytes_written = rewrite.complete()?;
+        Ok(self.report(bytes_written, &kept, lost))
+    }
+
+    fn report(
+        &self,
+        bytes_written: u64,
+        records: &BTreeMap<u32, u64>,
+        mut lost: Vec<Lost>,
+    ) -> RepairReport {
+        lost.sort_by_key(|lost| lost.offset);
+        let kept = |(id, table): (&u32, &Table)| TableKept {
+            name: table.info.name.clone(),
+            records: records.get(id).copied().unwrap_or(0),
+        };
+        let (bytes_read, kept) = (self.log.region().len(), self.tables.iter().map(kept).collect());
+        RepairReport { bytes_read, bytes_written, kept, lost }
     }
 }
 
 /// The second walk.
 struct Saving<'a> {
     damaged: &'a Damaged,
-    output: Output,
+    rewrite: Rewrite<'a>,
     /// Records kept, by the number of the table in the damaged file.
     kept: BTreeMap<u32, u64>,
     lost: Vec<Lost>,
@@ -85,12 +106,12 @@ impl Saving<'_> {
         match (record.kind, table.info.kind) {
             _ if record.key.is_empty() => self.lose(record, "a record without a key"),
             (RecordKind::Delete, _) => {
-                self.output.delete(table, record, origin)?;
+                self.rewrite.delete(table.info.id, record.key, origin)?;
                 self.count(record);
             }
             (RecordKind::Put, TableKind::KeyValue) => match record.value() {
                 Ok(value) => {
-                    self.output.put(table, record, value, origin)?;
+                    kv::carry_value(table.info.id, record, value, origin, &mut self.rewrite)?;
                     self.count(record);
                 }
                 Err(error) => self.lose_value(record, error)?,
@@ -115,7 +136,8 @@ impl Saving<'_> {
         };
         match record.row_bytes() {
             Ok(bytes) => {
-                self.output.row(table, record, (row, bytes), origin)?;
+                let rows = RowTable { id: table.info.id, row_bytes: table.row_bytes };
+                carry_row(rows, record, (row, bytes), origin, &mut self.rewrite)?;
                 self.count(record);
                 Ok(())
             }
@@ -174,20 +196,6 @@ impl Saving<'_> {
             key: seems.map(|raw| String::from_utf8_lossy(raw.key).into_owned()),
             is_certain: false,
         });
-    }
-
-    fn report(mut self) -> RepairReport {
-        self.lost.sort_by_key(|lost| lost.offset);
-        let kept = |(id, table): (&u32, &Table)| TableKept {
-            name: table.info.name.clone(),
-            records: self.kept.get(id).copied().unwrap_or(0),
-        };
-        RepairReport {
-            bytes_read: self.damaged.log.region().len(),
-            bytes_written: self.output.end(),
-            kept: self.damaged.tables.iter().map(kept).collect(),
-            lost: self.lost,
-        }
     }
 }
 

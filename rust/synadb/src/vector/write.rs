@@ -10,14 +10,11 @@ use synadb_types::limits::ROWS_MAX;
 
 use super::VectorStore;
 use super::fill::Payloads;
-use crate::collection::{RowsView, Slots, reservation, stride};
+use crate::collection::{RowsView, Slots, open_rows, reservation, stride};
 use crate::db::{Engine, Op, TOUCHED, TableInfo, TableKind, Transaction};
 use crate::error::{Error, Result};
 use crate::keys;
 
-/// Rows of the first extent for single rows; the next ones double up to this many bytes.
-const FIRST_ROWS: u32 = 16;
-const EXTENT_BYTES_MAX: u64 = 16 << 20;
 /// Rows of so many bytes get an extent of their own, filled while others write.
 const APART_BYTES_MIN: u64 = 64 << 10;
 /// Bytes of rows for which space is reserved at once.
@@ -174,8 +171,7 @@ impl VectorStore {
         *taken = 0;
         let first = self.next_extent(transaction, table, wanted)?;
         let row_bytes = self.config.row_bytes();
-        let most = (EXTENT_BYTES_MAX / stride(row_bytes)).max(1) as u32;
-        let count = first.max(FIRST_ROWS).max(wanted as u32).min(most);
+        let count = open_rows(row_bytes, first, wanted as u32);
         let reservation = reservation(row_bytes, first, count);
         let offset = transaction.reserve(table, &reservation, OPEN)?;
         Ok(Slots { first, count: reservation.rows, offset })

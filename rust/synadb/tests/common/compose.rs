@@ -7,7 +7,7 @@ use synadb_storage::checksum::crc32c;
 use synadb_storage::control;
 use synadb_storage::extent::{Reservation, Row, Seal};
 use synadb_storage::frame::Records;
-use synadb_storage::identity::{FRAMES_START, Identity};
+use synadb_storage::identity::{FRAMES_START, GENERATION_END, Identity};
 use synadb_storage::log::{Log, Shape, Writer};
 use synadb_storage::record::{COMPRESSED, Draft, IN_EXTENT, RecordKind};
 use synadb_storage::region::{MemoryRegion, Region};
@@ -60,8 +60,11 @@ impl<'a> Composer<'a> {
             0 => (1 << 63) - random.below(3) as u64,
             _ => 0,
         };
-        let (generation, horizon) = (end(random), end(random));
-        let identity = Identity { database_id: *b"a fixed identity", generation, horizon };
+        let generation = if end(random) == 0 { 0 } else { GENERATION_END - 1 };
+        let horizon = end(random);
+        let history_from = horizon;
+        let database_id = *b"a fixed identity";
+        let identity = Identity { database_id, generation, horizon, history_from };
         let region = MemoryRegion::with_capacity(4 << 20).expect("memory");
         region.allocate(FRAMES_START + 4096).expect("room");
         region.store(0, &identity.page()).expect("stored");

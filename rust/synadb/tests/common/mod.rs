@@ -52,7 +52,7 @@ pub fn load(path: &Path) -> (Vec<u8>, Option<Vec<u8>>) {
 
 /// A new file with a fixed id, so that keys hash alike in every run.
 pub fn create(path: &Path) {
-    let identity = Identity { database_id: *b"a fixed identity", generation: 0, horizon: 0 };
+    let identity = Identity { database_id: *b"a fixed identity", ..Identity::UNNAMED };
     let mut bytes = identity.page();
     bytes.resize(FRAMES_START as usize + 4096, 0);
     store(path, &bytes, None);

@@ -1,0 +1,216 @@
+//! Reading a log to carry its records over: origins, damage, and how far it is.
+
+use std::sync::Arc;
+
+use synadb_storage::frame::{Head, Records};
+use synadb_storage::identity::FRAMES_START;
+use synadb_storage::log::Record;
+use synadb_storage::record::RecordKind;
+use synadb_storage::{Result, StorageError};
+
+use super::compact::{CompactOptions, Keep};
+use super::generation::Passed;
+use super::view::ViewFactory;
+use super::{Generation, Rewrite, TableInfo};
+
+/// Bytes or records between two looks whether to go on.
+const LOOK_BYTES: u64 = 256 << 10;
+const LOOK_RECORDS: u64 = 256;
+
+/// A state of a log: everything before a position.
+pub(super) struct Moment {
+    pub generation: Arc<Generation>,
+    pub position: u64,
+    pub sequence: u64,
+    pub time: u64,
+    /// Number of tables.
+    pub tables: usize,
+}
+
+/// The log that records are carried over from.
+pub(crate) struct Source<'a> {
+    /// The generation that is read.
+    pub from: &'a Generation,
+    /// Everything before this position is carried over first.
+    pub end: u64,
+    options: CompactOptions,
+    /// Offset and reason of each record that was left behind.
+    pub(super) skipped: Vec<(u64, String)>,
+    /// The frame of the last record that was asked for.
+    last: Option<Passed>,
+    /// For records whose commit damage hides.
+    origin: (u64, u64),
+    goes_on: &'a mut dyn FnMut(u64) -> bool,
+    looked_at: u64,
+    /// What `goes_on` was told last.
+    told: u64,
+    carried: u64,
+    live: u64,
+}
+
+impl<'a> Source<'a> {
+    /// `goes_on` is told how many of the bytes before `moment` were carried over.
+    pub(super) fn new(
+        moment: &'a Moment,
+        options: CompactOptions,
+        goes_on: &'a mut dyn FnMut(u64) -> bool,
+    ) -> Self {
+        let tables = moment.generation.tables().take(moment.tables);
+        Self {
+            from: &moment.generation,
+            end: moment.position,
+            options,
+            skipped: Vec::new(),
+            last: None,
+            origin: (moment.sequence, moment.time),
+            goes_on,
+            looked_at: 0,
+            told: 0,
+            carried: 0,
+            live: tables.map(super::generation::Table::live).sum(),
+        }
+    }
+
+    /// What was read; where it is damaged it is left behind, or this fails, as was asked for.
+    ///
+    /// `key` is empty where the damage hides it.
+    ///
+    /// # Errors
+    /// That of the reading.
+    pub fn intact<T>(&mut self, read: Result<T>, key: &[u8]) -> Result<Option<T>> {
+        match read {
+            Err(StorageError::Corrupt { offset, reason }) => {
+                let name = String::from_utf8_lossy(key);
+                let reason =
+                    if key.is_empty() { reason } else { format!("key {name:?}: {reason}") };
+                if self.options.skip_damaged {
+                    self.skipped.push((offset, reason));
+                    return Ok(None);
+                }
+                Err(StorageError::Corrupt { offset, reason })
+            }
+            read => read.map(Some),
+        }
+    }
+
+    /// What is to be kept.
+    pub fn keep(&self) -> Keep {
+        self.options.keep
+    }
+
+    /// Sequence number and time of the commit that a record belongs to.
+    ///
+    /// Where damage hides them, those of the newest commit.
+    pub fn origin(&mut self, record: &Record<'_>) -> (u64, u64) {
+        let found = self.from.commit_behind(&mut self.last, record);
+        found.unwrap_or(self.origin)
+    }
+
+    /// Counts a key that was carried over.
+    ///
+    /// # Errors
+    /// `Interrupted` where the whole is to end.
+    pub fn step(&mut self) -> Result<()> {
+        self.carried += 1;
+        if !self.carried.is_multiple_of(LOOK_RECORDS) {
+            return Ok(());
+        }
+        let share = self.carried as f64 / self.live.max(self.carried) as f64;
+        self.look((share * self.end as f64) as u64)
+    }
+
+    /// Says that everything before a position was carried over, which only grows.
+    ///
+    /// # Errors
+    /// `Interrupted` where the whole is to end.
+    pub fn look_at(&mut self, position: u64) -> Result<()> {
+        if position < self.looked_at + LOOK_BYTES {
+            return Ok(());
+        }
+        self.looked_at = position;
+        self.look(position)
+    }
+
+    /// Asks once more before what cannot be taken back.
+    ///
+    /// # Errors
+    /// `Interrupted` where the whole is to end.
+    pub(super) fn last_look(&mut self) -> Result<()> {
+        self.look(self.end)
+    }
+
+    fn look(&mut self, at: u64) -> Result<()> {
+        self.told = at.min(self.end).max(self.told);
+        if (self.goes_on)(self.told) { Ok(()) } else { Err(StorageError::Interrupted) }
+    }
+
+    /// Carries everything before the end over, every version.
+    ///
+    /// # Errors
+    /// As `carry_frames`.
+    pub(super) fn carry_all(
+        &mut self,
+        factory: &dyn ViewFactory,
+        rewrite: &mut Rewrite<'_>,
+    ) -> Result<()> {
+        let start = (FRAMES_START, self.from.log.identity().horizon);
+        self.carry_frames(start, self.end, factory, rewrite).map(|_| ())
+    }
+
+    /// Carries all records of the frames from `at` to `end` over, in their order.
+    ///
+    /// `sequence` is that of the last commit before `at`; returns the two for what is behind.
+    ///
+    /// # Errors
+    /// `Corrupt`; `Interrupted`; as [`synadb_storage::region::Region::store`].
+    pub(super) fn carry_frames(
+        &mut self,
+        (mut at, mut sequence): (u64, u64),
+        end: u64,
+        factory: &dyn ViewFactory,
+        rewrite: &mut Rewrite<'_>,
+    ) -> Result<(u64, u64)> {
+        while at < end {
+            let head = self.from.log.frame(at)?;
+            let head = head.ok_or_else(|| StorageError::corrupt(at, "a frame vanished"))?;
+            sequence += u64::from(head.counts());
+            self.carry_frame(&head, (sequence, head.time), factory, rewrite)?;
+            at = head.next();
+            self.look_at(at)?;
+        }
+        Ok((at, sequence))
+    }
+
+    fn carry_frame(
+        &mut self,
+        head: &Head,
+        origin: (u64, u64),
+        factory: &dyn ViewFactory,
+        rewrite: &mut Rewrite<'_>,
+    ) -> Result<()> {
+        let (from, region) = (self.from, self.from.log.region());
+        for (position, raw) in Records::of(head, region) {
+            let record = raw.and_then(|raw| Record::new(position, raw, region));
+            let record =
+                record.ok_or_else(|| StorageError::corrupt(position, "a record of no kind"))?;
+            let origin = record.origin.unwrap_or(origin);
+            match record.kind {
+                RecordKind::Extent => {}
+                RecordKind::Table => {
+                    let info = TableInfo::decode(record.key, record.payload()?);
+                    let info =
+                        info.ok_or_else(|| StorageError::corrupt(position, "a table record"))?;
+                    rewrite.add_table(&info, origin)?;
+                    rewrite.flush()?;
+                }
+                _ => {
+                    let table = from.table_by_id(record.table);
+                    let table =
+                        table.ok_or_else(|| StorageError::corrupt(position, "an unknown table"))?;
+                    factory.carry(&table.info, &record, origin, (self, rewrite))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+"""Compaction while readers and writers go on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import synadb
+from synadb import SynaDB, VectorStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def fill(db: SynaDB, keys: int = 2000) -> None:
+    for version in range(3):
+        db.put_many({f"key{n}": n * version for n in range(keys)})
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_history_is_kept_where_that_is_asked_for(db: SynaDB) -> None:
+    db.append_many("loss", np.arange(1000.0))
+    for value in ("a", 1, None):
+        db.put("k", value)
+    db.put("gone", 1)
+    db.delete("gone")
+    db.compact(keep_history=True)
+    assert db.history("k") == ["a", 1, None]
+    assert db.get_history_tensor("loss").tolist() == list(range(1000))
+    assert "gone" not in db
+    db.compact()
+    assert db.history("k") == [None]
+    assert db.get_history_tensor("loss").tolist() == [999.0]
+
+
+def test_versions_and_sequence_go_on(db: SynaDB) -> None:
+    db.put("k", 1)
+    db.put("other", 2)
+    before = (db.sequence, db.version("k"))
+    for keep in (False, True):
+        db.compact(keep_history=keep)
+        assert (db.sequence, db.version("k")) == before
+    with db.batch(expect=before[0]) as batch:
+        batch.put("k", 3)
+    assert db.sequence == before[0] + 1
+
+
+def test_commits_go_on_meanwhile(db: SynaDB) -> None:
+    fill(db)
+    stop = threading.Event()
+    counts = [0, 0]
+
+    def write(number: int) -> None:
+        while not stop.is_set():
+            counts[number] += 1
+            db.put(f"count{number}", counts[number])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        db.compact()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert [db.get(f"count{n}") for n in range(2)] == counts
+    assert len(db) == 2002
+    assert db.get("key7") == 14
+
+
+def test_progress_reaches_the_whole(db: SynaDB) -> None:
+    fill(db)
+    seen: list[tuple[int, int]] = []
+    db.compact(progress=lambda *reached: seen.append(reached))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_progress_may_write(db: SynaDB) -> None:
+    fill(db)
+    db.compact(progress=lambda done, _: db.put("told", done))
+    assert db.history("told")
+
+
+def test_cancelled_compaction_changes_nothing(db: SynaDB, path: Path) -> None:
+    fill(db)
+    before = (path.read_bytes(), names(path.parent))
+    with pytest.raises(synadb.CancelledError):
+        db.compact(progress=lambda *_: False)
+    with pytest.raises(ZeroDivisionError):
+        db.compact(progress=lambda *_: 1 // 0)
+    assert (path.read_bytes(), names(path.parent)) == before
+    assert db.history("key5") == [0, 5, 10]
+
+
+def test_interrupted_compaction_changes_nothing(db: SynaDB, path: Path) -> None:
+    fill(db)
+    before = names(path.parent)
+    with pytest.raises(KeyboardInterrupt):
+        db.compact(progress=lambda *_: signal.raise_signal(signal.SIGINT))
+    assert names(path.parent) == before
+    assert db.history("key5") == [0, 5, 10]
+
+
+def test_arrays_from_before_stay_valid(path: Path) -> None:
+    with VectorStore(path, dimensions=8) as store, SynaDB(path) as db:
+        rows = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+        store.insert_batch([str(n) for n in range(500)], rows)
+        store.insert_batch([str(n) for n in range(100)], rows[:100] + 1)
+        db.append_many("loss", np.arange(5000.0))
+        history = db.get_history_tensor("loss")
+        vector = store.get("7")
+        hits = store.search(rows[200], k=3)
+        before = (history.tolist(), vector.tolist())
+        report = store.compact()
+        assert report["bytes_after"] < report["bytes_before"]
+        assert (history.tolist(), vector.tolist()) == before
+        assert store.search(rows[200], k=3) == hits
+        assert store.get("7").tolist() == (rows[7] + 1).tolist()
+        del store, db
+
+
+WRITER = """
+import sys
+from synadb import SynaDB
+with SynaDB(sys.argv[1], sync_on_write=False) as db:
+    print("open", flush=True)
+    for n in range(1, 20_001):
+        db.put("count", n)
+        assert db.get("count") == n
+"""
+
+
+def test_writer_in_another_process_goes_on_in_the_new_file(db: SynaDB, path: Path) -> None:
+    fill(db)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "open\n"
+        compactions = 0
+        while child.poll() is None:
+            db.compact(keep_history=compactions % 2 == 0)
+            compactions += 1
+    assert child.returncode == 0
+    assert compactions > 1
+    assert db.get("count") == 20_000
+    assert db.verify()["ok"]
+
+
+def test_compaction_waits_for_another_and_says_so(path: Path) -> None:
+    with SynaDB(path) as db, SynaDB(path, lock_timeout=0) as other:
+        fill(db)
+
+        def compact_too(*_: int) -> None:
+            with pytest.raises(synadb.DatabaseLockedError, match="being compacted already"):
+                other.compact()
+
+        db.compact(progress=compact_too)
+
+
+def test_histories_of_live_keys_stay_where_only_those_are_kept(db: SynaDB, path: Path) -> None:
+    db.append_many("loss", np.arange(1000.0))
+    db.put("secret", "never to be seen again")
+    db.delete("secret")
+    db.put("k", "of another life")
+    db.delete("k")
+    db.put("k", 1)
+    db.put("k", 2)
+    report = db.compact(keep_history="live")
+    assert report["bytes_after"] < report["bytes_before"]
+    assert db.history("k") == [1, 2]
+    assert db.get_history_tensor("loss").tolist() == list(range(1000))
+    left = path.read_bytes()
+    assert b"never to be seen" not in left
+    assert b"of another life" not in left
+
+
+def test_options_are_checked(db: SynaDB) -> None:
+    with pytest.raises(TypeError, match="skip_damaged"):
+        db.compact(skip_damaged=1)
+    for wrong in (1, "all", b"live"):
+        with pytest.raises(synadb.InvalidArgumentError, match="keep_history.*'live' is wanted, got"):
+            db.compact(keep_history=wrong)
