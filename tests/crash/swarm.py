@@ -7,18 +7,16 @@ program with a status other than 0.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import shutil
 import signal
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
+from forked import end_with_parent, fork
 from swarm_plan import CHECKPOINT, COMPACT, GROWTH, IDLE, OPENING, Board
 from swarm_roles import Reader, read, write
 
@@ -128,30 +126,6 @@ class Swarm:
         print(
             f"{total} commits; {self.killed.total()} kills, {self.stops} stops; killed in: {kinds}"
         )
-
-
-def fork(act: Callable[[], object]) -> int:
-    """A child that does that and ends."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        end_with_parent()
-        status = 1
-        try:
-            act()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    return pid
-
-
-def end_with_parent() -> None:
-    """Sees to it that no process of a swarm outlives who started it."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 if __name__ == "__main__":

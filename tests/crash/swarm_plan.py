@@ -108,6 +108,10 @@ class Board:
         self._words[2 + 2 * self.writers + commit.writer * self.commits + commit.number] = sequence
         self._words[2 + 2 * commit.writer] = commit.number + 1
 
+    def reach(self, writer: int, number: int) -> None:
+        """So many commits of a writer have returned."""
+        self._words[2 + 2 * writer] = number
+
     def sequence(self, commit: Commit) -> int:
         """The sequence number of a commit that was acknowledged."""
         return self._words[2 + 2 * self.writers + commit.writer * self.commits + commit.number]

@@ -8,43 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from rounds import run_program
 
-SWARM = Path(__file__).with_name("swarm.py")
 WRITERS = 8
 ASKED = os.environ.get("SYNADB_CRASH_ROUNDS")
 ROUNDS, COMMITS = (int(ASKED), 10_000) if ASKED else (3, 500)
 ROUND_S = 300
 """Seconds after which a round counts as hung, on a busy machine too."""
-
-
-def run_swarm(folder: Path, seed: int) -> str:
-    """What a round prints; it and all its processes end here, however it went."""
-    arguments = [folder / "a.db", seed, WRITERS, COMMITS]
-    process = subprocess.Popen(
-        [sys.executable, SWARM, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
-    )
-    try:
-        output, _ = process.communicate(timeout=ROUND_S)
-    except subprocess.TimeoutExpired:
-        output = "the swarm hangs"
-    finally:
-        if process.poll() != 0:
-            os.killpg(process.pid, signal.SIGKILL)
-            output += process.communicate()[0] or ""
-    assert process.returncode == 0, f"seed {seed}: {output}"
-    return output
 
 
 @pytest.mark.timeout(60 + ROUND_S * ROUNDS)
@@ -55,9 +29,8 @@ def test_nothing_acknowledged_by_a_killed_swarm_is_lost(
     for seed in range(ROUNDS):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        for count, what in re.findall(
-            r"(\d+) (commits|kills|stops|looks)", run_swarm(folder, seed)
-        ):
+        output = run_program("swarm.py", [folder / "a.db", seed, WRITERS, COMMITS], ROUND_S)
+        for count, what in re.findall(r"(\d+) (commits|kills|stops|looks)", output):
             counts[what] += int(count)
         for left in folder.iterdir():
             left.unlink()
