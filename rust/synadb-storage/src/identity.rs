@@ -9,7 +9,7 @@ use crate::{Result, StorageError};
 pub const PAGE_BYTES: u64 = 4096;
 /// Offset of the first frame.
 pub const FRAMES_START: u64 = 2 * PAGE_BYTES;
-/// Format number written by this version.
+/// Format number written by this version, into checkpoints too; `make golden` after a change of it.
 pub const FORMAT: u16 = 0;
 /// Offset of the second copy of the identity.
 pub const SECOND_COPY: usize = 2048;
