@@ -57,7 +57,7 @@ def leave_torn(path: Path) -> None:
         file.truncate(tail + 65536)
         file.seek(tail + 8)
         file.write(b"half a frame " * 20)
-    path.with_name(path.name + "-tmp-0123456789abcdef").write_bytes(b"left over")
+    path.with_name(path.name + "-tmp-0123456789abcdef").write_bytes(bytes(5000))
 
 
 def grow(opened: Open) -> None:

@@ -455,11 +455,10 @@ impl Database {
 
     /// What opening the file found.
     ///
-    /// A dict: `tail`, the offset where the log ended; `replayed_from` and `commits_replayed`;
-    /// `torn`, whether something behind the tail was no whole commit, or followed what was none:
-    /// then `bytes_dropped` of it were dropped, from `dropped_from` to `dropped_to`, with
-    /// `commits_dropped` whole commits in them; `needs_recovery`, whether it is still there because
-    /// the handle only reads.
+    /// A dict: `tail`, where the log ended; `replayed_from`, `commits_replayed`; `torn`, whether
+    /// something behind was no whole commit, or followed what was none: `bytes_dropped` of it went,
+    /// from `dropped_from` to `dropped_to`, with `commits_dropped` whole commits in them;
+    /// `needs_recovery`, whether it is still there because the handle only reads.
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::recovery(py, &answered(self.database.recovery())?)
     }
