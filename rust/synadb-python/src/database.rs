@@ -381,7 +381,6 @@ impl Database {
 
     /// A transaction: `with db.transaction() as t:` holds the write lock from here to the end of
     /// the block, so that what is read is still true when its changes are committed together.
-    ///
     /// Other writers, threads and processes, wait for its end as long as their `lock_timeout`.
     fn transaction(&self, py: Python<'_>) -> PyResult<Py<Transaction>> {
         Transaction::begin(py, &self.database)
