@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-.PHONY: help setup build demo test test-rust test-python check crash soak fuzz golden bench-kv bench-floors bench-sharing peers clean
+.PHONY: help setup build demo test test-rust test-python check crash soak fuzz sanitize golden bench-kv bench-floors bench-sharing peers clean
 
 help:
 	@echo "make demo          set up and run the main job on the shipped data"
@@ -20,6 +20,7 @@ help:
 	@echo "make crash         CRASH_STATES power cuts (100000), CRASH_ROUNDS kills (200)"
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make soak          writers, readers, compactions, backups, kills for SOAK_SECONDS (600)"
+	@echo "make sanitize      the Rust tests under the address sanitizer, with a nightly compiler"
 	@echo "make golden        write the golden files of the format anew"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"
@@ -69,6 +70,9 @@ fuzz:
 
 soak: setup
 	SYNADB_SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) -m pytest -q -n0 tests/crash/test_soak.py
+
+sanitize:
+	@python3 tools/sanitize.py
 
 golden:
 	cargo run -p synadb --example golden_files --locked -- tests/format/v1
