@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-.PHONY: help setup build demo test test-rust test-python check crash soak fuzz sanitize golden bench-kv bench-floors bench-sharing peers clean
+.PHONY: help setup build demo test test-rust test-python check crash soak fuzz sanitize loom golden bench-kv bench-floors bench-sharing peers clean
 
 help:
 	@echo "make demo          set up and run the main job on the shipped data"
@@ -20,6 +20,7 @@ help:
 	@echo "make crash         CRASH_STATES power cuts (100000), CRASH_ROUNDS kills (200)"
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make soak          writers, readers, compactions, backups, kills for SOAK_SECONDS (600)"
+	@echo "make loom          the protocol of publishing, in all orders of its loads and stores"
 	@echo "make sanitize      the Rust tests under the address sanitizer, with a nightly compiler"
 	@echo "make golden        write the golden files of the format anew"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
@@ -70,6 +71,11 @@ fuzz:
 
 soak: setup
 	SYNADB_SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) -m pytest -q -n0 tests/crash/test_soak.py
+
+# A target folder of its own: the flag would have everything built anew.
+loom:
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test -p synadb --lib --locked loom_
 
 sanitize:
 	@python3 tools/sanitize.py
