@@ -166,7 +166,10 @@ class LegacyFormatError(SynaError, ValueError):
 
 
 class UnsupportedFormatError(SynaError, ValueError):
-    """The file was written by a newer version of synadb."""
+    """The file was written by a newer version of synadb, or by an unreleased one in format 0.
+
+    This version cannot read it and left it as it is; the message says which of the two it is.
+    """
 
 
 class CorruptionError(SynaError):

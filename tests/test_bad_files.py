@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from log_encoding import crc32c
 
 import synadb
 from synadb import SynaDB, VectorStore
@@ -127,3 +128,29 @@ def test_database_of_the_original_names_the_importer_to_come(path: Path) -> None
         with pytest.raises(synadb.LegacyFormatError, match=r"a\.db.*importer.*to come"):
             SynaDB(path, access=access)
         assert path.read_bytes() == content
+
+
+OTHER_FORMATS = {
+    "unreleased": (8, struct.pack("<HH", 0, 0), ["format 0", "older than format 1", "unreleased"]),
+    "newer": (8, struct.pack("<HH", 3, 2), ["readers of format 2", "reads 1", "newer synadb"]),
+    "feature of readers": (12, struct.pack("<II", 8, 0), ["features 0x8", "newer synadb"]),
+    "feature of writers": (12, struct.pack("<II", 0, 2), ["features 0x2", "newer synadb"]),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FORMATS)
+@pytest.mark.parametrize("access", ["shared", "exclusive", "read_only"])
+def test_file_of_another_format_is_refused_unchanged(path: Path, kind: str, access: str) -> None:
+    at, field, words = OTHER_FORMATS[kind]
+    with SynaDB(path) as db:
+        db.put("k", 1)
+    content = bytearray(path.read_bytes())
+    for copy in (0, 2048):
+        content[copy + at : copy + at + len(field)] = field
+        content[copy + 60 : copy + 64] = struct.pack("<I", crc32c(content[copy : copy + 60]))
+    path.write_bytes(content)
+    with pytest.raises(synadb.UnsupportedFormatError, match="this version cannot read") as caught:
+        SynaDB(path, access=access)
+    assert [word for word in [str(path), *words] if word not in str(caught.value)] == []
+    assert ("newer" in str(caught.value)) == (kind != "unreleased")
+    assert path.read_bytes() == content

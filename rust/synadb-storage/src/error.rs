@@ -38,9 +38,9 @@ pub enum StorageError {
         /// Which of the original's formats.
         format: &'static str,
     },
-    /// The file needs a newer version of synadb.
+    /// Another version of synadb wrote the file, a newer or an unreleased one.
     UnsupportedFormat {
-        /// What this version does not know.
+        /// Which one, and what this version does not know.
         reason: String,
     },
     /// Another process has the file open, or writes and does not let go.

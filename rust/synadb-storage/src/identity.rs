@@ -108,6 +108,10 @@ impl Identity {
     }
 }
 
+fn newer(what: &str) -> StorageError {
+    StorageError::UnsupportedFormat { reason: format!("{what}: a newer synadb reads it") }
+}
+
 fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
     let Some(bytes) = page.get(at..at + BYTES) else { return Ok(None) };
     let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[from + i]));
@@ -118,16 +122,25 @@ fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
     let number = u16::from_le_bytes([bytes[8], bytes[9]]);
     if number < OLDEST {
         return Err(StorageError::UnsupportedFormat {
-            reason: format!("format {number}, from before the format was settled"),
+            reason: format!(
+                "it has format {number}, which is older than format {OLDEST} and which only \
+                 unreleased versions of synadb wrote and read"
+            ),
         });
     }
     let oldest = u16::from_le_bytes([bytes[10], bytes[11]]);
-    let incompatible = u32::from_le_bytes(std::array::from_fn(|i| bytes[12 + i]));
-    let read_only_compatible = u32::from_le_bytes(std::array::from_fn(|i| bytes[16 + i]));
-    if oldest > FORMAT || incompatible != 0 || read_only_compatible != 0 {
-        return Err(StorageError::UnsupportedFormat {
-            reason: format!("readers of format {oldest}, features {incompatible:#x}"),
-        });
+    if oldest > FORMAT {
+        let reason = format!("it needs readers of format {oldest}, this version reads {FORMAT}");
+        return Err(newer(&reason));
+    }
+    let features = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    let unknown: Vec<String> = [(12, "readers"), (16, "writers")]
+        .into_iter()
+        .filter(|(at, _)| features(*at) != 0)
+        .map(|(at, whom)| format!("{:#x}, which {whom} must know", features(at)))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(newer(&format!("it has unknown features {}", unknown.join(", and "))));
     }
     let database_id = std::array::from_fn(|i| bytes[24 + i]);
     let (horizon, history_from) = (word(40), word(48));
@@ -202,9 +215,12 @@ mod tests {
         // A later version wrote it, and nothing that this one would misread.
         assert_eq!(read_with(8, &[7, 0, 1, 0]).expect("readable"), known);
         assert_eq!(read_with(20, &[1, 0, 0, 0]).expect("a feature that nobody must know"), known);
-        assert!(is_refused(8, &[7, 0, 2, 0], "readers of format 2"));
-        assert!(is_refused(8, &[0, 0, 0, 0], "format 0"));
-        assert!(is_refused(12, &[4, 0, 0, 0], "features 0x4"));
-        assert!(is_refused(16, &[1, 0, 0, 0], "features"));
+        assert!(is_refused(8, &[7, 0, 2, 0], "readers of format 2, this version reads 1: a newer"));
+        assert!(is_refused(8, &[0, 0, 0, 0], "format 0, which is older than format 1"));
+        assert!(!is_refused(8, &[0, 0, 0, 0], "newer"));
+        assert!(is_refused(12, &[4, 0, 0, 0], "features 0x4, which readers must know: a newer"));
+        assert!(is_refused(16, &[1, 0, 0, 0], "features 0x1, which writers must know: a newer"));
+        let both = "features 0x4, which readers must know, and 0x20, which writers must know";
+        assert!(is_refused(12, &[4, 0, 0, 0, 32, 0, 0, 0], both));
     }
 }

@@ -165,7 +165,7 @@ impl std::fmt::Display for Error {
                 path.display()
             ),
             Self::UnsupportedFormat { path, reason } => {
-                write!(f, "{}: needs a newer synadb: {reason}", path.display())
+                write!(f, "{}: this version cannot read the file: {reason}", path.display())
             }
             Self::Corruption { path, offset, key, reason } => {
                 write!(f, "{}: corruption at offset {offset}", path.display())?;
