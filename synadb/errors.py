@@ -233,4 +233,8 @@ class CancelledError(SynaError):
 
 
 class ConflictError(SynaError):
-    """A key of the batch was changed since it was read; nothing of the batch was written."""
+    """A key of the batch was changed since it was read; nothing of the batch was written.
+
+    Also raised for a key without a value where a compaction dropped what became of it since then,
+    so that whether it was changed is not known; the message says so. Read again and try again.
+    """

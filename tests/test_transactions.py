@@ -210,6 +210,23 @@ def test_a_batch_conflicts_with_what_was_changed_since(tmp_path: Path) -> None:
         assert db["new"] == 1
 
 
+def test_a_batch_on_an_absent_key_says_that_its_past_was_compacted_away(path: Path) -> None:
+    with synadb.SynaDB(path, sync_on_write=False) as db:
+        db["kept"] = 1
+        seen = db.sequence
+        db["kept"] = 2
+        db.compact()
+        with pytest.raises(synadb.ConflictError) as caught, db.batch(expect=seen) as batch:
+            batch["new"] = 1
+        assert str(caught.value) == (
+            'key "new" has no value, and whether it was changed after commit 1 is not known: what '
+            "became of absent keys up to commit 2 was compacted away"
+        )
+        with db.batch(expect=db.sequence) as batch:
+            batch["new"] = 1
+        assert db["new"] == 1
+
+
 def test_values_and_vectors_commit_together(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with synadb.SynaDB(path, sync_on_write=False) as db:

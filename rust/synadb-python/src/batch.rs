@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use synadb::{SynaDB, Value, WriteBatch};
 
 use crate::bulk::one_dimensional;
-use crate::convert::{Blob, Held, Integer, Key, Text, Unsigned, answered, into_object};
-use crate::errors::{invalid_argument, key_not_found};
+use crate::convert::{Blob, Held, Integer, Key, Text, Unsigned, answered, held_keys, into_object};
+use crate::errors::{closed, invalid_argument, key_not_found};
 use crate::numpy::vector as one_vector;
 use crate::vectors::VectorStore;
 
@@ -26,9 +26,38 @@ enum Pending {
 }
 
 impl Batch {
-    /// A batch on a handle.
-    pub fn new(database: SynaDB, changes: WriteBatch) -> Self {
-        Self { database, pending: Mutex::new(Pending::Batch(changes)) }
+    /// A batch on a handle that commits only if its keys, and `reads`, are as of commit `expect`.
+    ///
+    /// # Errors
+    /// `InvalidArgumentError` for a commit that is to come, and for reads without one;
+    /// `DatabaseClosedError`, `TypeError`.
+    pub fn expecting(
+        py: Python<'_>,
+        database: &SynaDB,
+        expect: Option<Unsigned>,
+        reads: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        if database.is_closed() {
+            return Err(closed());
+        }
+        let mut changes = WriteBatch::new();
+        if let Some(Unsigned(sequence)) = &expect {
+            let last = answered(py.detach(|| database.sequence()))?;
+            if *sequence > last {
+                let reason = format!("no commit is {sequence} yet, the last one is {last}");
+                return Err(invalid_argument("expect", reason));
+            }
+            changes.expect_unchanged_since(*sequence);
+        }
+        let reads = reads.map(|reads| held_keys(reads, "reads")).transpose()?;
+        for key in reads.unwrap_or_default() {
+            if expect.is_none() {
+                let reason = "it needs `expect`, the sequence number of the reading".to_owned();
+                return Err(invalid_argument("reads", reason));
+            }
+            answered(changes.read(&key))?;
+        }
+        Ok(Self { database: database.clone(), pending: Mutex::new(Pending::Batch(changes)) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {

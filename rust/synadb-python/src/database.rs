@@ -12,9 +12,9 @@ use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
     Blob, Glob, Held, Integer, Key, Prefix, Seconds, Share, Text, Unsigned, absolute_path,
-    answered, held_keys, into_object, to_object,
+    answered, into_object, to_object,
 };
-use crate::errors::{closed, invalid_argument, key_not_found, type_mismatch};
+use crate::errors::{closed, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
 use crate::jobs;
 use crate::numpy::owned;
@@ -348,7 +348,9 @@ impl Database {
     /// A batch: `with db.batch() as b:` commits its changes together at the end of the block.
     ///
     /// With `expect`, a sequence number, it commits only if no key of the batch or of `reads` was
-    /// changed after that commit; `ConflictError` otherwise, and nothing is written.
+    /// changed after that commit; `ConflictError` otherwise, and nothing is written. So it is too
+    /// where that is not known: a compaction that dropped histories (any but one with
+    /// `keep_history=True`) forgets what became of keys that have no value by then.
     #[pyo3(signature = (*, expect=None, reads=None))]
     fn batch(
         &self,
@@ -356,27 +358,7 @@ impl Database {
         expect: Option<Unsigned>,
         reads: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Batch> {
-        if self.database.is_closed() {
-            return Err(closed());
-        }
-        let mut changes = synadb::WriteBatch::new();
-        if let Some(Unsigned(sequence)) = &expect {
-            let last = answered(py.detach(|| self.database.sequence()))?;
-            if *sequence > last {
-                let reason = format!("no commit is {sequence} yet, the last one is {last}");
-                return Err(invalid_argument("expect", reason));
-            }
-            changes.expect_unchanged_since(*sequence);
-        }
-        let reads = reads.map(|reads| held_keys(reads, "reads")).transpose()?;
-        for key in reads.unwrap_or_default() {
-            if expect.is_none() {
-                let reason = "it needs `expect`, the sequence number of the reading".to_owned();
-                return Err(invalid_argument("reads", reason));
-            }
-            answered(changes.read(&key))?;
-        }
-        Ok(Batch::new(self.database.clone(), changes))
+        Batch::expecting(py, &self.database, expect, reads)
     }
 
     /// A transaction: `with db.transaction() as t:` holds the write lock from here to the end of

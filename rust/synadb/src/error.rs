@@ -43,7 +43,7 @@ pub enum Error {
     Unsupported { what: String },
     Interrupted,
     Cancelled { what: &'static str },
-    Conflict { key: String, expected: Option<u64>, now: Option<u64> },
+    Conflict { key: String, expected: Option<u64>, now: Option<u64>, forgotten: Option<u64> },
 }
 
 impl Error {
@@ -229,7 +229,13 @@ impl Error {
                 path.display()
             ),
             Self::Unsupported { what } => write!(f, "{what}"),
-            Self::Conflict { key, expected, now } => conflict(f, key, *expected, *now),
+            Self::Conflict { key, forgotten: Some(forgotten), expected, .. } => write!(
+                f,
+                "key {key:?} has no value, and whether it was changed after commit {} is not \
+                 known: what became of absent keys up to commit {forgotten} was compacted away",
+                expected.unwrap_or(0)
+            ),
+            Self::Conflict { key, expected, now, .. } => conflict(f, key, *expected, *now),
             Self::Interrupted => write!(f, "interrupted while waiting for another process"),
             Self::Cancelled { what } => write!(f, "{what} was cancelled; it left nothing behind"),
             // The rest is explained in `fmt`.

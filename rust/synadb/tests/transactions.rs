@@ -33,8 +33,8 @@ fn a_batch_fails_where_a_key_or_a_read_was_changed_since() {
     assert_eq!(db.commit(&batch).expect("unchanged"), Some(seen + 2));
     // Its own commit is a change like any other.
     let conflict = db.commit(&batch).expect_err("changed");
-    let Error::Conflict { key, expected, now } = conflict else { panic!("{conflict}") };
-    assert_eq!((&*key, expected, now), ("a", Some(seen), Some(seen + 2)));
+    let Error::Conflict { key, expected, now, forgotten } = conflict else { panic!("{conflict}") };
+    assert_eq!((&*key, expected, now, forgotten), ("a", Some(seen), Some(seen + 2), None));
 
     let mut reading = WriteBatch::new();
     reading.put("b", Value::Int(2)).expect("a key");
@@ -58,7 +58,12 @@ fn a_delete_is_a_change_also_after_it_was_compacted_away() {
     db.delete("a").expect("deletes");
     assert!(matches!(db.commit(&batch), Err(Error::Conflict { .. })));
     db.compact().expect("compacts");
-    assert!(matches!(db.commit(&batch), Err(Error::Conflict { .. })));
+    let conflict = db.commit(&batch).expect_err("nobody knows");
+    let Error::Conflict { now, forgotten, .. } = &conflict else { panic!("{conflict}") };
+    assert_eq!((*now, *forgotten), (None, Some(seen + 1)));
+    let said = conflict.to_string();
+    assert!(said.contains("up to commit 3 was compacted away"), "{said}");
+    assert!(said.contains("changed after commit 2 is not known"), "{said}");
     assert!(!db.exists("a"));
 }
 

@@ -228,13 +228,19 @@ impl<'a> Transaction<'a> {
     /// Of a key that is not there nobody knows what happened before the last compaction.
     pub fn check_unchanged(&self, table: TableId, key: &str, sequence: u64) -> Result<()> {
         let found = self.newest(table, key.as_bytes(), self.hash(key.as_bytes()))?;
-        let now = match &found {
-            Some(record) => self.commit_of(record)?,
-            None => self.generation.log.identity().history_from,
+        let (last, now, forgotten) = match &found {
+            Some(record) => {
+                let commit = self.commit_of(record)?;
+                (commit, Some(commit), None)
+            }
+            None => {
+                let forgotten = self.generation.log.identity().history_from;
+                (forgotten, None, Some(forgotten))
+            }
         };
-        if now > sequence {
+        if last > sequence {
             let (key, expected) = (key.to_owned(), Some(sequence));
-            return Err(Error::Conflict { key, expected, now: Some(now) });
+            return Err(Error::Conflict { key, expected, now, forgotten });
         }
         Ok(())
     }

@@ -114,7 +114,9 @@ impl WriteBatch {
     /// The commit fails with `Conflict` if a key of the batch, or one of its
     /// [reads](WriteBatch::read), was changed after the commit `sequence`.
     ///
-    /// `sequence` is what [`SynaDB::sequence`](super::SynaDB::sequence) said before the reading.
+    /// `sequence` is what [`SynaDB::sequence`](super::SynaDB::sequence) said before the reading. It
+    /// fails as well, with `forgotten` in the `Conflict`, if such a key has no value and a
+    /// compaction dropped what became of absent keys after `sequence`: that nobody knows any more.
     pub fn expect_unchanged_since(&mut self, sequence: u64) {
         self.unchanged_since = Some(sequence);
     }
@@ -193,12 +195,13 @@ impl WriteBatch {
                 return self.check_contributions(transaction);
             };
             let (key, expected) = (key.clone(), Some(*expected));
-            return Err(Error::Conflict { key, expected, now: None });
+            return Err(Error::Conflict { key, expected, now: None, forgotten: None });
         };
         for (key, sequence) in &self.expected {
             let now = transaction.last_change(table, key)?;
             if now != *sequence {
-                return Err(Error::Conflict { key: key.clone(), expected: *sequence, now });
+                let (key, expected) = (key.clone(), *sequence);
+                return Err(Error::Conflict { key, expected, now, forgotten: None });
             }
         }
         if let Some(sequence) = self.unchanged_since {
