@@ -146,7 +146,10 @@ class StorageError(_FileError):
 
 
 class DiskFullError(_FileError):
-    """No space was left; nothing of the write is visible."""
+    """No space was left; nothing of the write is visible.
+
+    `close()` does not raise it for want of space for a checkpoint, which only saves time.
+    """
 
     _number = _errno.ENOSPC
 

@@ -132,6 +132,30 @@ fn database_is_born_on_a_full_disk_once_there_is_space() {
     check_one(&path, db);
 }
 
+#[test]
+fn closing_and_opening_on_a_full_disk_need_no_space_for_a_checkpoint() {
+    let name = "closing_and_opening_on_a_full_disk_need_no_space_for_a_checkpoint";
+    let Some(directory) = inside(name) else { return };
+    for access in [Access::Shared, Access::Exclusive] {
+        let path = directory.join(format!("{access:?}.db"));
+        let options = OpenOptions::new().access(access);
+        let db = options.open(&path).expect("opens");
+        let values = fill(&db);
+        // What is left goes as well: the checkpoint of so few keys would fit.
+        let ballast = directory.join("ballast");
+        let written = fs::write(&ballast, vec![1; 8 << 20]);
+        assert_eq!(written.map_err(|error| error.kind()), Err(std::io::ErrorKind::StorageFull));
+        db.close().expect("the log has it all");
+        fs::write(&ballast, vec![1; 8 << 20]).expect_err("closing has trimmed the file");
+        let db = options.open(&path).expect("opens without a checkpoint");
+        check(&db, values);
+        db.close().expect("closes");
+        for file in fs::read_dir(&directory).expect("lists").flatten() {
+            fs::remove_file(file.path()).expect("removes");
+        }
+    }
+}
+
 fn check_one(path: &Path, db: SynaDB) {
     db.close().expect("closes");
     let db = OpenOptions::new().open(path).expect("opens");

@@ -123,3 +123,30 @@ fn regression_sync_left_out_what_another_process_had_committed() {
         assert_eq!(open(&left).synced.get("k").expect("reads"), Some(Value::Int(1)));
     }
 }
+
+#[test]
+fn regression_closing_failed_for_want_of_space_for_a_checkpoint() {
+    let value = || Value::Bytes(Random::new(1).bytes(30_000));
+    let operations = [Operation::Create, Operation::Allocate, Operation::Store, Operation::Sync];
+    for (access, operation) in [Access::Exclusive, Access::Shared]
+        .into_iter()
+        .flat_map(|access| operations.map(|operation| (access, operation)))
+    {
+        let medium = Medium::new();
+        let directory = Arc::new(SimulatedDirectory::new(&medium));
+        let options = OpenOptions::new().access(access);
+        let database = Database::open_through(Arc::clone(&directory), &options).expect("opens");
+        for number in 0..60 {
+            database.fast.append(&format!("k{number}"), value()).expect("appends");
+        }
+        database.synced.sync().expect("syncs");
+        let (operation, failure) = (Some(operation), Failure::DiskFull);
+        directory.process().fail(Fault { operation, nth: 1, failure, lasts: false });
+        database.close().unwrap_or_else(|error| panic!("{access:?} {operation:?}: {error}"));
+        assert_eq!(directory.process().heal(), 1, "{access:?} {operation:?}");
+        let database = open(&medium);
+        assert_eq!(database.synced.len(), 60);
+        assert_eq!(database.synced.verify().expect("verifies").damage, []);
+        database.close().expect("closes, with a checkpoint");
+    }
+}

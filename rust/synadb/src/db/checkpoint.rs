@@ -110,6 +110,9 @@ impl Engine {
         match self.write_checkpoint(commit, generation) {
             // What is somebody else's stays; the log has it all.
             Ok(_) | Err(Error::Exists { .. }) => Ok(()),
+            // Without space the next opening takes longer, and that is all: unless it was the log
+            // itself that could not be synced.
+            Err(Error::DiskFull { .. }) if self.check_poison().is_ok() => Ok(()),
             Err(error) => Err(error),
         }
     }
