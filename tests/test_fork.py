@@ -11,13 +11,14 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import synadb
-from synadb import SynaDB, VectorStore
+from synadb import DbConfig, SynaDB, VectorStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,17 +196,78 @@ def test_handles_travel_to_workers(path: Path, method: str) -> None:
         assert sorted(db.history("from/workers")) == list(range(20))
 
 
-def test_pickled_handle_keeps_its_options(path: Path) -> None:
-    with SynaDB(path, lock_timeout=0.5, checkpoint_bytes=1 << 20) as db:
-        db.put("a", 1)
+OPTIONS: list[dict[str, Any]] = [
+    {"sync_on_write": False},
+    {"access": "exclusive"},
+    {"access": "read_only"},
+    {"lock_timeout": 0.5},
+    {"maintenance": "inline"},
+    {"maintenance": "off"},
+]
+DATABASE_OPTIONS: list[dict[str, Any]] = [
+    {"checkpoint_bytes": 1 << 20},
+    {"create": False},
+    {"auto_compact": 0.25},
+    {"auto_compact": 0.75, "auto_compact_history": False},
+    {"config": DbConfig(enable_compression=True, sync_on_write=False)},
+]
+STORE_ONLY = {"backend", "faiss_index_type", "faiss_nprobe"}
+"""Options that Python's half of a store keeps as attributes."""
+
+STORE_OPTIONS: list[dict[str, Any]] = [
+    {"backend": "hnsw"},
+    {"faiss_index_type": "Flat"},
+    {"faiss_nprobe": 3},
+    {"name": "others", "dimensions": 2},
+    {"metric": "euclidean"},
+    {"metric": "dot_product"},
+]
+
+
+def test_options_that_are_tried_are_all_there_are() -> None:
+    """A new option of opening has to be added to those that are kept when a handle travels."""
+    for opened, tried in ((SynaDB, DATABASE_OPTIONS), (VectorStore, STORE_OPTIONS)):
+        names = {name for options in OPTIONS + tried for name in options}
+        # Without a GPU the last one is always the same.
+        assert names == set(signature(opened).parameters) - {"path", "use_gpu"}
+
+
+@pytest.mark.parametrize("options", OPTIONS + DATABASE_OPTIONS, ids=str)
+def test_pickled_handle_keeps_its_options(path: Path, options: dict[str, Any]) -> None:
+    SynaDB(path).close()
+    with SynaDB(path, **options) as db:
         copy = pickle.loads(pickle.dumps(db))
-        assert (copy["a"], copy.path, copy.stats()["handles"]) == (1, db.path, 2)
+        assert (copy.path, copy.stats()["access"]) == (db.path, db.stats()["access"])
+        (of_db, of_copy) = (db.__getnewargs_ex__(), copy.__getnewargs_ex__())
+        assert of_copy == of_db
+        assert options.items() <= of_db[1].items()
         copy.close()
-    with VectorStore(path, 4, metric="euclidean", name="points") as store:
-        store.insert("a", np.zeros(4))
+
+
+@pytest.mark.parametrize("options", OPTIONS + STORE_OPTIONS, ids=str)
+def test_pickled_store_keeps_its_options(path: Path, options: dict[str, Any]) -> None:
+    options = {"dimensions": 4, **options}
+    VectorStore(path, **{k: options[k] for k in ("dimensions", "metric") if k in options}).close()
+    with VectorStore(path, **options) as store:
         copy = pickle.loads(pickle.dumps(store))
-        assert (copy.metric_name, len(copy), copy.dimensions) == ("euclidean", 1, 4)
+        assert (copy.path, copy.stats()["access"]) == (store.path, store.stats()["access"])
+        assert copy.__getnewargs_ex__() == store.__getnewargs_ex__()
+        for name in options.keys() & {"dimensions", "metric", *STORE_ONLY}:
+            assert getattr(copy, name) == options[name]
+        kept = store.__getnewargs_ex__()[1]
+        assert {k: v for k, v in options.items() if k in kept}.items() <= kept.items()
+        assert kept.keys() >= options.keys() - {"dimensions", "metric", *STORE_ONLY}
         copy.close()
+
+
+def test_pickled_handle_reads_what_the_first_wrote(path: Path) -> None:
+    with SynaDB(path) as db, VectorStore(path, 4, name="points") as store:
+        db.put("a", 1)
+        store.insert("a", np.zeros(4))
+        copies = pickle.loads(pickle.dumps((db, store)))
+        assert (copies[0]["a"], len(copies[1]), copies[1].dimensions) == (1, 1, 4)
+        for copy in copies:
+            copy.close()
 
 
 def test_closed_handle_is_not_pickled(path: Path) -> None:

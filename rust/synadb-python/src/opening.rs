@@ -151,7 +151,7 @@ fn durability(sync_on_write: bool) -> Durability {
     if sync_on_write { Durability::Sync } else { Durability::Process }
 }
 
-/// The keyword arguments that open another handle like this one.
+/// The keyword arguments that open another handle like this one, a database or a store.
 ///
 /// # Errors
 /// Python could not allocate them.
@@ -165,6 +165,12 @@ pub fn keywords<'py>(py: Python<'py>, settings: &Settings) -> PyResult<Bound<'py
     };
     dict.set_item("access", access)?;
     dict.set_item("lock_timeout", settings.lock_timeout.map(|wait| wait.as_secs_f64()))?;
+    let maintenance = match settings.maintenance {
+        Maintenance::Inline => "inline",
+        Maintenance::Off => "off",
+        _ => "thread",
+    };
+    dict.set_item("maintenance", maintenance)?;
     Ok(dict)
 }
 
@@ -177,13 +183,8 @@ pub fn database_keywords<'py>(
     settings: &Settings,
 ) -> PyResult<Bound<'py, PyDict>> {
     let dict = keywords(py, settings)?;
-    let maintenance = match settings.maintenance {
-        Maintenance::Inline => "inline",
-        Maintenance::Off => "off",
-        _ => "thread",
-    };
-    dict.set_item("maintenance", maintenance)?;
     dict.set_item("checkpoint_bytes", settings.checkpoint_bytes)?;
+    dict.set_item("create", settings.create)?;
     if let Some(wish) = settings.auto_compact {
         dict.set_item("auto_compact", wish.share)?;
         dict.set_item("auto_compact_history", wish.keep == Keep::Histories)?;

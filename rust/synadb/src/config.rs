@@ -132,6 +132,8 @@ pub struct Settings {
     pub compression: bool,
     /// When to compact without being asked.
     pub auto_compact: Option<AutoCompact>,
+    /// Whether a missing file is created.
+    pub create: bool,
 }
 
 /// Everything that can be said when a database is opened.
@@ -229,6 +231,7 @@ impl OpenOptions {
             checkpoint_bytes: self.checkpoint_bytes,
             compression: self.compression,
             auto_compact: self.auto_compact,
+            create: self.create,
         }
     }
 
