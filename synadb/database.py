@@ -146,9 +146,16 @@ class SynaDB(_native.Database):
         it is whole. It keeps the database's id.
 
         `progress=True` shows a bar; a function is called with the bytes that are done and all that
-        there are, and cancels by returning `False`. Returns a dict with `bytes`. Raises
-        `DatabaseExistsError`, and overwrites nothing, where `path` is taken; `CancelledError`. An
-        interrupt or a cancelled backup leaves nothing behind.
+        there are, and cancels by returning `False`; any other answer, `None` and 0 too, goes on.
+        Returns a dict with `bytes`. Raises `DatabaseExistsError`, and overwrites nothing, where
+        `path` is taken; `CancelledError` where `progress` cancels. Then, and where `progress`
+        raises, there is no copy and nothing is left behind.
+
+        Ctrl-C ends the call as well, once it has tidied up; only where the copy is already being
+        put in place is it too late. So after a `KeyboardInterrupt` the copy was not made, or was
+        just made whole: then a note of the exception (`__notes__`, shown with the traceback) says
+        so and gives the dict. A second Ctrl-C does not wait for that: the call may end either way
+        behind it.
 
         >>> import synadb
         >>> with synadb.SynaDB("live.db") as db:

@@ -107,10 +107,46 @@ def test_cancelled_compaction_changes_nothing(db: SynaDB, path: Path) -> None:
 def test_interrupted_compaction_changes_nothing(db: SynaDB, path: Path) -> None:
     fill(db)
     before = names(path.parent)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         db.compact(progress=lambda *_: signal.raise_signal(signal.SIGINT))
+    assert not hasattr(caught.value, "__notes__")
     assert names(path.parent) == before
     assert db.history("key5") == [0, 5, 10]
+
+
+class Late(KeyboardInterrupt):
+    """What the handler of a signal raises here."""
+
+
+def test_interrupt_that_comes_too_late_says_that_the_call_is_done(db: SynaDB) -> None:
+    """Behind its last look at the signals the compaction waits here for a transaction to end."""
+    fill(db)
+    whole, heard, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with db.transaction():
+            begun.set()
+            assert whole.wait(60)
+            signal.raise_signal(signal.SIGINT)
+            assert heard.wait(60)
+
+    def handle(*_: object) -> None:
+        heard.set()
+        raise Late
+
+    holder = threading.Thread(target=hold)
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        holder.start()
+        assert begun.wait(60)
+        with pytest.raises(Late) as caught, SynaDB(db.path, lock_timeout=60) as patient:
+            patient.compact(progress=lambda done, total: whole.set() if done == total else None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        holder.join()
+    assert db.history("key5") == [10]
+    (note,) = caught.value.__notes__
+    assert note.startswith("synadb: it came too late, the call is done: {'bytes_before': ")
 
 
 def test_arrays_from_before_stay_valid(path: Path) -> None:

@@ -78,16 +78,40 @@ enum Said<T> {
     Answer(T),
 }
 
+/// Work that was done, although a signal may have asked to end it: too late, behind its last look.
+struct Done<T> {
+    answer: T,
+    /// What the signal's handler raised.
+    raised: Option<PyErr>,
+}
+
+impl<T> Done<T> {
+    /// The report of the answer. Where it cannot be returned, because the handler has raised, a
+    /// note of the exception says that the work is done, and the report.
+    fn report<'py>(
+        self,
+        py: Python<'py>,
+        report: impl FnOnce(Python<'py>, &T) -> PyResult<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let report = report(py, &self.answer)?;
+        let Some(raised) = self.raised else { return Ok(report) };
+        raised.add_note(py, format!("synadb: it came too late, the call is done: {report}"))?;
+        Err(raised)
+    }
+}
+
 /// Runs `work` on a thread of its own, tells `progress` how far it is and answers to signals.
 ///
 /// What ends it early is raised once `work`, which is told to stop, has tidied up and returned.
+/// `progress` is called for the last time before what cannot be taken back, so what it raises or
+/// answers always ends the work.
 ///
 /// # Errors
-/// What a signal's handler or `progress` raised, or no thread could be started.
-fn run<T, F>(py: Python<'_>, progress: Option<&Bound<'_, PyAny>>, work: F) -> PyResult<T>
+/// That of `work`; what a signal's handler or `progress` raised; no thread could be started.
+fn run<T, F>(py: Python<'_>, progress: Option<&Bound<'_, PyAny>>, work: F) -> PyResult<Done<T>>
 where
     T: Send + 'static,
-    F: FnOnce(&mut Progress<'_>) -> T + Send + 'static,
+    F: FnOnce(&mut Progress<'_>) -> synadb::Result<T> + Send + 'static,
 {
     let shared = Arc::new(Shared::default());
     let (seen, is_watched) = (Arc::clone(&shared), progress.is_some());
@@ -114,7 +138,12 @@ where
         });
         receiver = waited.0;
         match waited.1 {
-            Ok(Said::Answer(answer)) => return watch.raised.take().map_or(Ok(answer), Err),
+            Ok(Said::Answer(answer)) => {
+                return match (answer, watch.raised) {
+                    (Err(_), Some(raised)) => Err(raised),
+                    (answer, raised) => Ok(Done { answer: answered(answer)?, raised }),
+                };
+            }
             Ok(Said::Whole) => {
                 watch.look(py)?;
                 // The worker waits for this, or has gone and no longer needs it.
@@ -139,8 +168,7 @@ pub fn backup<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (database, path) = (database.clone(), absolute_path(path, "path")?);
-    let report = run(py, progress, move |told| database.backup_with(path, told))?;
-    reports::backup(py, &answered(report)?)
+    run(py, progress, move |told| database.backup_with(path, told))?.report(py, reports::backup)
 }
 
 /// What `keep_history` asks for.
@@ -170,8 +198,8 @@ pub fn compact<'py>(
     let options = CompactOptions { skip_damaged, keep };
     let database = database.clone();
     answered(py.detach(|| database.check_no_own_transaction()))?;
-    let report = run(py, progress, move |told| database.compact_with(&options, told))?;
-    reports::compaction(py, &answered(report)?)
+    let done = run(py, progress, move |told| database.compact_with(&options, told))?;
+    done.report(py, reports::compaction)
 }
 
 /// Checks the whole file of a handle.
@@ -184,7 +212,7 @@ pub fn verify<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let database = database.clone();
-    let report = run(py, progress, move |told| {
+    let done = run(py, progress, move |told| {
         let mut cancelled = false;
         let report = database.verify_with(&mut |done, total| {
             cancelled |= !told(done, total);
@@ -192,7 +220,7 @@ pub fn verify<'py>(
         });
         if cancelled { Err(Error::Cancelled { what: "the check" }) } else { report }
     })?;
-    reports::verification(py, &answered(report)?)
+    done.report(py, reports::verification)
 }
 
 /// Sizes and states of a handle's file, and with `usage` where the bytes of its log have gone.
@@ -204,8 +232,8 @@ pub fn stats<'py>(py: Python<'py>, database: &SynaDB, usage: bool) -> PyResult<B
     let report = reports::stats(py, &stats)?;
     if usage {
         let database = database.clone();
-        let usage = run(py, None, move |told| database.usage_with(told))?;
-        reports::add_usage(&report, &answered(usage)?)?;
+        let done = run(py, None, move |told| database.usage_with(told))?;
+        return done.report(py, |_, usage| reports::add_usage(&report, usage).map(|()| report));
     }
     Ok(report)
 }
@@ -223,6 +251,5 @@ pub fn repair<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (path, to) = (absolute_path(path, "path")?, absolute_path(to, "to")?);
-    let report = run(py, progress, move |told| synadb::repair(path, to, told))?;
-    reports::repair(py, &answered(report)?)
+    run(py, progress, move |told| synadb::repair(path, to, told))?.report(py, reports::repair)
 }
