@@ -106,6 +106,21 @@ def test_cancelled_call_leaves_nothing(path: Path, target: Path, call: str) -> N
         assert names(path.parent) == before
 
 
+@pytest.mark.parametrize("answer", [None, 0, 0.0, "", (), True, np.True_], ids=repr)
+def test_only_false_cancels(db: SynaDB, target: Path, answer: object) -> None:
+    db.put("k", bytes(2 << 20))
+    assert db.backup(target, progress=lambda *_: answer)["bytes"] > 2 << 20
+    assert db.verify(progress=lambda *_: answer)["ok"]
+    assert db.compact(progress=lambda *_: answer)["skipped"] == []
+
+
+def test_false_of_numpy_cancels_too(db: SynaDB, target: Path) -> None:
+    db.put("k", bytes(2 << 20))
+    with pytest.raises(synadb.CancelledError):
+        db.backup(target, progress=lambda done, _: np.int64(done) < 0)
+    assert not target.exists()
+
+
 def test_taken_path_is_refused_by_name(db: SynaDB, path: Path, target: Path) -> None:
     target.write_bytes(b"mine")
     for taken in (target, path):

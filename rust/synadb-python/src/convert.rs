@@ -147,6 +147,14 @@ fn is_bool(obj: Borrowed<'_, '_, PyAny>) -> bool {
     obj.is_instance_of::<PyBool>() || obj.get_type().name().is_ok_and(name)
 }
 
+/// Whether an answer is `False`, Python's or numpy's, and not just one that counts as false.
+///
+/// # Errors
+/// What asking it raises.
+pub fn is_false(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(is_bool(obj.as_borrowed()) && !obj.is_truthy()?)
+}
+
 /// An integer beyond what an argument takes; other errors stay as they are.
 fn beyond(obj: Borrowed<'_, '_, PyAny>, from: i128, to: i128, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyOverflowError>(obj.py()) {

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
 use synadb::{CompactOptions, Error, Keep, Progress, SynaDB};
 
-use crate::convert::{absolute_path, answered};
+use crate::convert::{absolute_path, answered, is_false};
 use crate::errors::invalid_argument;
 use crate::interrupt::SIGNAL_POLL;
 use crate::reports;
@@ -61,8 +61,7 @@ impl Watch<'_, '_> {
             return Ok(true);
         };
         self.shown = reached;
-        let answer = progress.call1(reached)?;
-        Ok(answer.is_none() || answer.is_truthy()?)
+        Ok(!is_false(&progress.call1(reached)?)?)
     }
 
     fn stop(&mut self, raised: Option<PyErr>) {
