@@ -160,6 +160,43 @@ def test_fork_while_the_write_lock_is_held_and_the_parent_dies(path: Path) -> No
             os.close(descriptor)
 
 
+@pytest.mark.parametrize("call", ["backup", "compact", "verify"])
+def test_child_that_a_progress_function_forks_does_not_wait_for_its_parents_thread(
+    path: Path, tmp_path: Path, call: str
+) -> None:
+    program = textwrap.dedent(
+        """
+        import os, sys, synadb
+        db = synadb.SynaDB(sys.argv[1])
+        db.put("k", bytes(8 << 20))
+        parent, children = os.getpid(), []
+        def fork(done, total):
+            if os.getpid() == parent:
+                child = os.fork()
+                if child:
+                    children.append(child)
+        try:
+            report = getattr(db, sys.argv[2])(*sys.argv[3:], progress=fork)
+        except synadb.UnsupportedError as error:
+            assert str(parent) in str(error) and "forked" in str(error), error
+            assert len(db["k"]) == 8 << 20
+            os._exit(os.getpid() == parent)
+        assert os.getpid() == parent and children and report
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert not any(codes), codes
+        """
+    )
+    arguments = [str(path), call, *([str(tmp_path / "copy.db")] if call == "backup" else [])]
+    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
+    # A session of its own, so that a child that hangs ends with it.
+    with subprocess.Popen(command, start_new_session=True) as tree:
+        try:
+            assert tree.wait(timeout=50) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(tree.pid, signal.SIGKILL)
+
+
 def test_handles_of_a_store_live_on_in_a_child(path: Path) -> None:
     rows = np.eye(4, dtype=np.float32)
     with VectorStore(path, 4, sync_on_write=False) as store:

@@ -8,9 +8,39 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use synadb::Error;
+
+use crate::errors::raised;
 
 /// How long Ctrl-C may wait to be heard, and the longest piece of a wait for a lock.
 pub const SIGNAL_POLL: Duration = Duration::from_millis(50);
+
+/// The process that made a call: a child that it forks meanwhile has no thread that does the work.
+pub struct Caller(u32);
+
+impl Caller {
+    /// This process.
+    pub fn this() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Fails in a child.
+    ///
+    /// # Errors
+    /// `UnsupportedError`.
+    pub fn check(&self) -> PyResult<()> {
+        if std::process::id() == self.0 {
+            return Ok(());
+        }
+        let what = format!(
+            "this process was forked in a call of process {}, which goes on there and not here: a \
+             child that is forked by a progress function or by the handler of a signal must not \
+             return from it",
+            self.0
+        );
+        Err(raised(Error::Unsupported { what }))
+    }
+}
 
 /// Runs `work` on a thread of its own and answers to signals meanwhile.
 ///
@@ -19,7 +49,8 @@ pub const SIGNAL_POLL: Duration = Duration::from_millis(50);
 /// engine's commits are atomic, so the file is good whichever way it ends.
 ///
 /// # Errors
-/// What the signal's handler raised (`KeyboardInterrupt`), or no thread could be started.
+/// What the signal's handler raised (`KeyboardInterrupt`), or no thread could be started; in a child
+/// that the handler has forked, `UnsupportedError`.
 pub fn on_worker<T, F>(py: Python<'_>, work: F) -> PyResult<T>
 where
     T: Send + 'static,
@@ -32,6 +63,7 @@ where
         // The receiver is gone after an interrupt; the answer is then dropped here.
         let _ = sender.send(work(&seen));
     })?;
+    let caller = Caller::this();
     loop {
         let waited = py.detach(move || {
             let answer = receiver.recv_timeout(SIGNAL_POLL);
@@ -41,7 +73,13 @@ where
         match waited.1 {
             Ok(answer) => return Ok(answer),
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(interrupt) = py.check_signals() {
+                let heard = py.check_signals();
+                if let Err(left) = caller.check() {
+                    // The worker is the parent's, and may have left its lock taken.
+                    std::mem::forget(receiver);
+                    return Err(heard.err().unwrap_or(left));
+                }
+                if let Err(interrupt) = heard {
                     stop.store(true, Ordering::Relaxed);
                     return Err(interrupt);
                 }

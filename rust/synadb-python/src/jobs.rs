@@ -12,7 +12,7 @@ use synadb::{CompactOptions, Error, Keep, Progress, SynaDB};
 
 use crate::convert::{absolute_path, answered, is_false};
 use crate::errors::invalid_argument;
-use crate::interrupt::SIGNAL_POLL;
+use crate::interrupt::{Caller, SIGNAL_POLL};
 use crate::reports;
 
 /// What the worker and the caller tell each other.
@@ -106,7 +106,8 @@ impl<T> Done<T> {
 /// answers always ends the work.
 ///
 /// # Errors
-/// That of `work`; what a signal's handler or `progress` raised; no thread could be started.
+/// That of `work`; what a signal's handler or `progress` raised; no thread could be started;
+/// `UnsupportedError` in a child that one of the two has forked: the work goes on in its parent.
 fn run<T, F>(py: Python<'_>, progress: Option<&Bound<'_, PyAny>>, work: F) -> PyResult<Done<T>>
 where
     T: Send + 'static,
@@ -130,6 +131,7 @@ where
         let _ = sender.send(Said::Answer(answer));
     })?;
     let mut watch = Watch { progress, shared: &shared, shown: (0, 0), raised: None };
+    let caller = Caller::this();
     loop {
         let waited = py.detach(move || {
             let said = receiver.recv_timeout(SIGNAL_POLL);
@@ -143,12 +145,19 @@ where
                     (answer, raised) => Ok(Done { answer: answered(answer)?, raised }),
                 };
             }
-            Ok(Said::Whole) => {
-                watch.look(py)?;
-                // The worker waits for this, or has gone and no longer needs it.
-                let _ = go.send(());
+            Ok(Said::Whole) | Err(RecvTimeoutError::Timeout) => {
+                let looked = watch.look(py);
+                if let Err(left) = caller.check() {
+                    // The worker is the parent's, and may have left their locks taken.
+                    std::mem::forget((receiver, go));
+                    return Err(looked.err().or(watch.raised).unwrap_or(left));
+                }
+                looked?;
+                if matches!(waited.1, Ok(Said::Whole)) {
+                    // The worker waits for this, or has gone and no longer needs it.
+                    let _ = go.send(());
+                }
             }
-            Err(RecvTimeoutError::Timeout) => watch.look(py)?,
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(PyRuntimeError::new_err("the call's thread ended without an answer"));
             }
