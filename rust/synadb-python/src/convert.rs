@@ -106,33 +106,67 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Unsigned {
     }
 }
 
-/// A time in seconds: an `int` or a `float`, and no `bool`.
+/// The argument `lock_timeout`: an `int` or a `float`, and no `bool`.
 pub struct Seconds(pub f64);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
     type Error = PyErr;
 
     fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        if is_bool(obj) {
-            return Err(PyTypeError::new_err("expected a number of seconds, got 'bool'"));
-        }
-        obj.extract().map(Self)
+        number(obj, "lock_timeout", "a number of seconds").map(Self)
     }
 }
 
-/// A part of a whole: an `int` or a `float`, and no `bool`.
+/// The argument `auto_compact`: an `int` or a `float`, and no `bool`.
 pub struct Share(pub f64);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Share {
     type Error = PyErr;
 
     fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        if is_bool(obj) {
-            return Err(PyTypeError::new_err("expected a share of the log, got 'bool'"));
-        }
-        obj.extract().map(Self)
+        number(obj, "auto_compact", "a share of the log, a number above 0 and below 1").map(Self)
     }
 }
+
+/// A number, and no `bool`, for an argument that an error names.
+fn number(obj: Borrowed<'_, '_, PyAny>, argument: &str, wanted: &str) -> PyResult<f64> {
+    let py = obj.py();
+    let refused = || wrong_type(&obj, argument, wanted);
+    if is_bool(obj) {
+        return Err(refused());
+    }
+    obj.extract().map_err(|error: PyErr| match error {
+        error if error.is_instance_of::<PyTypeError>(py) => refused(),
+        error if error.is_instance_of::<PyOverflowError>(py) => {
+            PyOverflowError::new_err(format!("{argument} must be {wanted}: {}", error.value(py)))
+        }
+        error => error,
+    })
+}
+
+/// An argument of another type than the one that is wanted.
+fn wrong_type(obj: &Bound<'_, PyAny>, argument: &str, wanted: &str) -> PyErr {
+    match obj.get_type().qualname() {
+        Ok(name) => PyTypeError::new_err(format!("{argument} must be {wanted}, got '{name}'")),
+        Err(error) => error,
+    }
+}
+
+/// `bool` arguments, for `from_py_with`; each has the name that a caller reads.
+macro_rules! flag_arguments {
+    ($($name:ident),*) => {$(
+        /// The argument of that name.
+        ///
+        /// # Errors
+        /// `TypeError` for what is no `bool`.
+        pub fn $name(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+            let flag = obj.extract::<bool>();
+            flag.map_err(|_| wrong_type(obj, stringify!($name), "a bool"))
+        }
+    )*};
+}
+
+flag_arguments!(sync_on_write, create, auto_compact_history, skip_damaged, usage);
 
 fn refuse_bool(obj: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
     if is_bool(obj) {

@@ -11,7 +11,7 @@ use synadb::{Pattern, ValueRef};
 use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
-    Blob, Glob, Held, Integer, Key, Prefix, Seconds, Share, Text, Unsigned, absolute_path,
+    self, Blob, Glob, Held, Integer, Key, Prefix, Seconds, Share, Text, Unsigned, absolute_path,
     answered, into_object, to_object,
 };
 use crate::errors::{closed, key_not_found, type_mismatch};
@@ -77,15 +77,15 @@ impl Database {
     fn new(
         py: Python<'_>,
         path: &Bound<'_, PyAny>,
-        sync_on_write: bool,
+        #[pyo3(from_py_with = convert::sync_on_write)] sync_on_write: bool,
         config: Option<&Bound<'_, PyAny>>,
         access: &str,
         lock_timeout: Option<Seconds>,
         checkpoint_bytes: Option<Unsigned>,
-        create: bool,
+        #[pyo3(from_py_with = convert::create)] create: bool,
         maintenance: &str,
         auto_compact: Option<Share>,
-        auto_compact_history: bool,
+        #[pyo3(from_py_with = convert::auto_compact_history)] auto_compact_history: bool,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
@@ -384,7 +384,7 @@ impl Database {
     fn compact<'py>(
         &self,
         py: Python<'py>,
-        skip_damaged: bool,
+        #[pyo3(from_py_with = convert::skip_damaged)] skip_damaged: bool,
         keep_history: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
@@ -409,7 +409,11 @@ impl Database {
 
     /// Sizes and counts of the file.
     #[pyo3(signature = (usage=true))]
-    fn stats<'py>(&self, py: Python<'py>, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+    fn stats<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = convert::usage)] usage: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
         jobs::stats(py, &self.database, usage)
     }
 

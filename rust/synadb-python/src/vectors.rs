@@ -9,7 +9,9 @@ use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
 use crate::bulk::check_keys;
-use crate::convert::{Count, Key, Name, Seconds, absolute_path, answered, count, ordered_keys};
+use crate::convert::{
+    self, Count, Key, Name, Seconds, absolute_path, answered, count, ordered_keys,
+};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
 use crate::jobs;
@@ -123,7 +125,7 @@ impl VectorStore {
         path: &Bound<'_, PyAny>,
         dimensions: Option<Count>,
         metric: Option<&str>,
-        sync_on_write: bool,
+        #[pyo3(from_py_with = convert::sync_on_write)] sync_on_write: bool,
         name: Option<Name<'_>>,
         access: &str,
         lock_timeout: Option<Seconds>,
@@ -333,7 +335,11 @@ impl VectorStore {
 
     /// Sizes and counts of the file.
     #[pyo3(signature = (usage=true))]
-    fn stats<'py>(&self, py: Python<'py>, usage: bool) -> PyResult<Bound<'py, PyDict>> {
+    fn stats<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = convert::usage)] usage: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
         self.open_check()?;
         jobs::stats(py, &self.database, usage)
     }
@@ -354,7 +360,7 @@ impl VectorStore {
     fn compact<'py>(
         &self,
         py: Python<'py>,
-        skip_damaged: bool,
+        #[pyo3(from_py_with = convert::skip_damaged)] skip_damaged: bool,
         keep_history: Option<&Bound<'py, PyAny>>,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
