@@ -274,8 +274,23 @@ def test_log_of_histories_stays_as_it_is_unless_told_otherwise(path: Path) -> No
         assert db.history("k") == [1]
 
 
-def test_nothing_is_compacted_by_itself_with_maintenance_off(path: Path) -> None:
-    with SynaDB(path, sync_on_write=False, maintenance="off", auto_compact=0.1) as db:
+@pytest.mark.parametrize("options", [{"maintenance": "off"}, {"access": "read_only"}], ids=str)
+def test_wish_that_nobody_would_fulfil_is_refused(path: Path, options: dict[str, str]) -> None:
+    (name, value), = options.items()
+    with pytest.raises(
+        synadb.InvalidArgumentError, match=f"auto_compact: {name} is '{value}', so nothing would"
+    ):
+        SynaDB(path, auto_compact=0.1, **options)  # type: ignore[arg-type]
+    assert not path.exists()
+
+
+def test_wish_is_refused_beside_a_first_handle_with_maintenance_off(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, maintenance="off") as db:
+        with pytest.raises(
+            synadb.InvalidArgumentError, match="auto_compact: the first handle on the file has"
+        ):
+            SynaDB(path, auto_compact=0.1)
+        assert db.stats()["handles"] == 1
         churn(db, 30)
         assert db.stats()["generation"] == 0
 

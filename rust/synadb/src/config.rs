@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::error::{Error, Result};
+
 /// The original's configuration; its three fields never grow, everything else is an `OpenOptions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DbConfig {
@@ -136,6 +138,12 @@ pub struct Settings {
     pub create: bool,
 }
 
+/// Refuses `auto_compact` where it would never come about.
+pub(crate) fn no_upkeep(why: &str) -> Error {
+    let reason = format!("{why}, so nothing would ever be compacted without being asked");
+    Error::InvalidArgument { argument: "auto_compact", reason }
+}
+
 /// Everything that can be said when a database is opened.
 #[derive(Clone)]
 pub struct OpenOptions {
@@ -212,12 +220,23 @@ impl OpenOptions {
     /// Compacts without being asked once a share of the log is dead and it has 4 MiB: on the
     /// maintenance thread or, inline, within the commit that makes it so. Not at all unless it is
     /// set. Of several handles that set it the newest decides; a share outside of 0 to 1 never
-    /// comes about.
+    /// comes about. Opening is refused with `InvalidArgument` where nobody could do it: with
+    /// `ReadOnly`, and with `Maintenance::Off`, this handle's or that of the first one on the file.
     #[must_use]
     pub fn auto_compact(mut self, share: f64, keep: Keep) -> Self {
         self.auto_compact =
             Some(AutoCompact { share, keep }).filter(|_| share > 0.0 && share < 1.0);
         self
+    }
+
+    /// Fails where what was said leaves nobody to compact by himself.
+    pub(crate) fn check_upkeep(&self) -> Result<()> {
+        match (self.auto_compact, self.access, self.maintenance) {
+            (None, _, _) => Ok(()),
+            (_, Access::ReadOnly, _) => Err(no_upkeep("access is 'read_only'")),
+            (_, _, Maintenance::Off) => Err(no_upkeep("maintenance is 'off'")),
+            _ => Ok(()),
+        }
     }
 
     /// What was said so far.

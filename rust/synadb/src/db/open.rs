@@ -24,7 +24,7 @@ use super::sync::Syncing;
 use super::upkeep::Upkeep;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
-use crate::config::{Access, OpenOptions};
+use crate::config::{Access, Maintenance, OpenOptions, no_upkeep};
 use crate::error::{Error, Result};
 use crate::sections::Checkpoint;
 
@@ -122,8 +122,14 @@ impl Engine {
         options: &OpenOptions,
         factory: impl FnOnce() -> Arc<dyn ViewFactory>,
     ) -> Result<Handle> {
+        options.check_upkeep()?;
         let engine = Self::join_or_open(path, options, factory)?;
-        Ok(Handle::new(engine, options))
+        let handle = Handle::new(Arc::clone(&engine), options);
+        if options.auto_compact.is_some() && engine.maintenance == Maintenance::Off {
+            handle.close()?;
+            return Err(no_upkeep("the first handle on the file has maintenance 'off'"));
+        }
+        Ok(handle)
     }
 
     /// As [`Engine::open`], of a resolved path; the engine counts the handle to come.
