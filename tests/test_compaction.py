@@ -276,7 +276,7 @@ def test_log_of_histories_stays_as_it_is_unless_told_otherwise(path: Path) -> No
 
 @pytest.mark.parametrize("options", [{"maintenance": "off"}, {"access": "read_only"}], ids=str)
 def test_wish_that_nobody_would_fulfil_is_refused(path: Path, options: dict[str, str]) -> None:
-    (name, value), = options.items()
+    ((name, value),) = options.items()
     with pytest.raises(
         synadb.InvalidArgumentError, match=f"auto_compact: {name} is '{value}', so nothing would"
     ):

@@ -61,6 +61,28 @@ def test_keys_and_types_are_those_of_the_class(path: Path) -> None:
         }
 
 
+def test_handles_are_those_of_the_file_whoever_writes_or_reads(path: Path) -> None:
+    def counts(*handles: SynaDB | VectorStore) -> set[int]:
+        return {handle.stats(usage=False)["handles"] for handle in handles}
+
+    with VectorStore(path, 8) as alone:
+        assert counts(alone) == {1}
+    with (
+        SynaDB(path) as db,
+        SynaDB(path, access="read_only") as reader,
+        VectorStore(path, 8) as store,
+        VectorStore(db, 8, name="other") as other,
+    ):
+        assert counts(db, reader, store, other) == {4}
+        second = SynaDB(path, access="read_only")
+        assert counts(db, reader, store, other, second) == {5}
+        reader.close()
+        db.close()
+        assert counts(store, other, second) == {3}
+        second.close()
+        assert counts(store, other) == {2}
+
+
 def test_overwritten_is_history_and_deleted_is_dead(db: SynaDB) -> None:
     db.put("first", None)
     costs = []

@@ -32,13 +32,16 @@ const QUERIES_PER_LOOK: usize = 64;
 #[pyclass(frozen, subclass, module = "synadb._native")]
 pub struct VectorStore {
     store: vector::VectorStore,
+    /// The file, through the handle of the store.
     database: synadb::SynaDB,
-    /// Whether `database` was opened for this store alone.
-    owns: bool,
     path: OsString,
 }
 
 impl VectorStore {
+    fn over(store: vector::VectorStore, path: OsString) -> Self {
+        Self { database: store.database(), store, path }
+    }
+
     /// The engine's store.
     pub fn engine(&self) -> &vector::VectorStore {
         &self.store
@@ -151,16 +154,14 @@ impl VectorStore {
             let open = || vector::VectorStore::attach(&database, &name, config);
             let store = answered(py.detach(open))?;
             let path = database.path().as_os_str().to_owned();
-            return Self { store, database, owns: false, path }.of_metric(&name, asked);
+            return Self::over(store, path).of_metric(&name, asked);
         }
         let file = absolute_path(path, "path")?;
         let (path, table) = (file.clone().into_os_string(), name.clone());
-        let (database, store) = opening::open(py, opening, move |options| {
-            let database = vector::VectorStore::open_database(&file, &table, &config, options)?;
-            let store = vector::VectorStore::attach(&database, &table, config.clone())?;
-            Ok((database, store))
+        let store = opening::open(py, opening, move |options| {
+            vector::VectorStore::open_named(&file, &table, config, options)
         })?;
-        Self { store, database, owns: true, path }.of_metric(&name, asked)
+        Self::over(store, path).of_metric(&name, asked)
     }
 
     /// The absolute path of the file.
@@ -382,11 +383,7 @@ impl VectorStore {
 
     /// Closes the handle; repeatable. Other handles on the file go on.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        answered(py.detach(|| {
-            let closed = self.store.close_handle();
-            let released = if self.owns { self.database.close_handle() } else { Ok(()) };
-            closed.and(released)
-        }))
+        answered(py.detach(|| self.store.close_handle()))
     }
 
     /// A handle travels to another process as its path, configuration and options.

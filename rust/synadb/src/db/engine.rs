@@ -42,6 +42,7 @@ pub(crate) struct Engine {
     pub(super) poisoned: AtomicBool,
     pub(super) checkpoint_bytes: AtomicU64,
     pub(super) recovery: Mutex<RecoveryReport>,
+    /// Handles on this engine; the file has others where somebody only reads.
     pub(super) handles: AtomicUsize,
     /// Those of them that were opened to keep other processes from writing.
     pub(super) exclusive_handles: AtomicUsize,

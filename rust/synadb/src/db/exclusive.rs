@@ -18,6 +18,7 @@ const CLOSING_WAIT: Duration = Duration::from_secs(1);
 impl Engine {
     /// Counts a handle; call it with the place locked.
     pub(super) fn count(&self, access: Access) {
+        self.place.count();
         self.handles.fetch_add(1, Ordering::AcqRel);
         if self.writes && access == Access::Exclusive {
             self.exclusive_handles.fetch_add(1, Ordering::AcqRel);
@@ -27,6 +28,7 @@ impl Engine {
     /// One handle less; true where it was the last. Shares the file again once nobody of this
     /// process wants it for himself.
     pub(super) fn count_down(&self, access: Access) -> Result<bool> {
+        self.place.count_down();
         if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             return Ok(true);
         }

@@ -201,6 +201,7 @@ impl Engine {
             Attempt::Busy => return Ok((Attempt::Busy, pid)),
             Attempt::Refused => return Ok((Attempt::Refused, pid)),
         };
+        place.count();
         let engine = Arc::new_cyclic(|weak| Self {
             weak: Weak::clone(weak),
             path: path.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -17,7 +18,14 @@ use crate::error::{Error, Result};
 ///
 /// While it is locked the file is neither opened nor closed in this process; other files are.
 #[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Weak<Engine>>>);
+pub(super) struct Place(Arc<OfFile>);
+
+#[derive(Default)]
+struct OfFile {
+    writer: Mutex<Weak<Engine>>,
+    /// Handles of all engines, those of readers too.
+    handles: AtomicUsize,
+}
 
 /// Places by resolved path.
 type Places = HashMap<PathBuf, Place>;
@@ -59,7 +67,22 @@ impl Place {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Weak<Engine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Open handles of this process on the file.
+    pub fn handles(&self) -> usize {
+        self.0.handles.load(Ordering::Acquire)
+    }
+
+    /// One handle more.
+    pub fn count(&self) {
+        self.0.handles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One handle less.
+    pub fn count_down(&self) {
+        self.0.handles.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -72,7 +72,7 @@ pub struct Stats {
     pub access: &'static str,
     /// "disk" or "memory".
     pub region: &'static str,
-    /// Handles of this process.
+    /// Open handles of this process on the file: those that write, read and search.
     pub handles: usize,
     /// Tables by name.
     pub tables: Vec<TableStats>,
@@ -124,7 +124,7 @@ impl Engine {
                 (true, true) => "shared",
             },
             region: generation.log.region().kind(),
-            handles: self.handles.load(std::sync::atomic::Ordering::Acquire),
+            handles: self.place.handles(),
             tables: tables.collect(),
             recovery: self.recovery_report(),
         })

@@ -71,23 +71,38 @@ impl VectorStore {
     ///
     /// # Errors
     /// As [`VectorStore::new`].
-    #[expect(clippy::needless_pass_by_value, reason = "as `new`, which the original has")]
     pub fn open_with<P: AsRef<Path>>(
         path: P,
         config: VectorConfig,
         options: OpenOptions,
     ) -> Result<Self> {
         let table = config.table();
-        let database = Self::open_database(path, &table, &config, options)?;
-        Self::over(Arc::clone(database.handle()), &table, &config)
+        Self::open_named(path, &table, config, options)
     }
 
-    /// Opens the file that a store is to be [attached](Self::attach) to, and creates none where the
-    /// store could not be in it.
+    /// As [`VectorStore::open_with`], under a table name of its own.
     ///
     /// # Errors
     /// As [`VectorStore::new`].
-    pub fn open_database<P: AsRef<Path>>(
+    #[expect(clippy::needless_pass_by_value, reason = "as `new`, which the original has")]
+    pub fn open_named<P: AsRef<Path>>(
+        path: P,
+        name: &str,
+        config: VectorConfig,
+        options: OpenOptions,
+    ) -> Result<Self> {
+        let database = Self::open_database(path, name, &config, options)?;
+        Self::over(Arc::clone(database.handle()), name, &config)
+    }
+
+    /// The whole file, through the handle of this store: closing either closes both.
+    #[must_use]
+    pub fn database(&self) -> SynaDB {
+        SynaDB::from_handle(Arc::clone(&self.handle))
+    }
+
+    /// Opens the file that a store is to be in, and creates none where it could not be.
+    fn open_database<P: AsRef<Path>>(
         path: P,
         name: &str,
         config: &VectorConfig,
