@@ -124,7 +124,10 @@ class MissingDirectoryError(_FileError, FileNotFoundError):
 
 
 class DatabaseMissingError(_FileError, FileNotFoundError):
-    """There is no such file, and it was not to be created."""
+    """There is no such file, and it was not to be created.
+
+    Raised in a forked child, too, where the file of its parent's handle is no longer at its path.
+    """
 
     _number = _errno.ENOENT
 

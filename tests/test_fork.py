@@ -210,6 +210,27 @@ def test_handles_of_a_store_live_on_in_a_child(path: Path) -> None:
         assert store.search(rows[1], k=1)[0].key == "b"
 
 
+@pytest.mark.parametrize("left", ["nothing", "folder", "another database"])
+def test_child_says_that_its_parents_file_is_gone_and_makes_none(tmp_path: Path, left: str) -> None:
+    folder, moved = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    with SynaDB(tmp_path / "b.db") as other:
+        other.put("k", "of another database")
+    with SynaDB(folder / "a.db") as db:
+        db.put("k", 1)
+        folder.rename(moved)
+        if left != "nothing":
+            folder.mkdir()
+        if left == "another database":
+            (tmp_path / "b.db").rename(folder / "a.db")
+        before = sorted(tmp_path.rglob("*"))
+        for act in (lambda: db["k"], lambda: db.put("k", 2)):
+            refused = in_child(act)
+            assert refused.startswith(f"DatabaseMissingError: {folder / 'a.db'}: a forked child")
+        assert sorted(tmp_path.rglob("*")) == before
+        assert db.history("k") == [1]
+
+
 def test_closing_in_a_child_leaves_the_parents_handle(path: Path) -> None:
     with SynaDB(path) as db:
         db.put("a", 1)

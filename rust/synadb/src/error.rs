@@ -18,6 +18,7 @@ pub enum Error {
     InvalidPath { path: PathBuf, reason: String },
     MissingDirectory { path: PathBuf },
     MissingDatabase { path: PathBuf },
+    MissingAfterFork { path: PathBuf },
     PathIsDirectory { path: PathBuf },
     Exists { path: PathBuf },
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
@@ -64,7 +65,9 @@ impl Error {
             Self::Closed => (-1, "DatabaseClosedError"),
             Self::InvalidPath { .. } => (-2, "InvalidPathError"),
             Self::MissingDirectory { .. } => (-2, "MissingDirectoryError"),
-            Self::MissingDatabase { .. } => (-1, "DatabaseMissingError"),
+            Self::MissingDatabase { .. } | Self::MissingAfterFork { .. } => {
+                (-1, "DatabaseMissingError")
+            }
             Self::PathIsDirectory { .. } => (-2, "PathIsDirectoryError"),
             Self::Exists { .. } => (-2, "DatabaseExistsError"),
             Self::Io { .. } => (-3, "StorageError"),
@@ -142,6 +145,12 @@ impl std::fmt::Display for Error {
             Self::MissingDatabase { path } => {
                 write!(f, "Failed to open database: {}: there is no such file", path.display())
             }
+            Self::MissingAfterFork { path } => write!(
+                f,
+                "{}: a forked child opens the file of its parent's handle anew by its path, and it \
+                 is not there any more: it was moved, removed or replaced",
+                path.display()
+            ),
             Self::PathIsDirectory { path } => {
                 write!(f, "Failed to open database: {}: it is a directory", path.display())
             }

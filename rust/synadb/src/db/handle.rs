@@ -1,5 +1,6 @@
 //! A user's handle: an engine, what belongs to the handle alone, and whether it was closed.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -20,13 +21,16 @@ struct Link {
     access: Access,
     /// Of the process that made the engine.
     epoch: u64,
+    /// Of the file; zeros where a reader came before it had one.
+    database_id: [u8; 16],
     next: OnceLock<Box<Link>>,
 }
 
 impl Link {
     /// A link of this process that the engine already counts.
     fn new(engine: Arc<Engine>, access: Access) -> Self {
-        Self { engine, access, epoch: fork::epoch(), next: OnceLock::new() }
+        let database_id = engine.applied().log.identity().database_id;
+        Self { engine, access, epoch: fork::epoch(), database_id, next: OnceLock::new() }
     }
 
     fn let_go(&self) -> Result<()> {
@@ -142,23 +146,40 @@ impl Handle {
         if let Some(link) = self.links().filter(|link| link.epoch == epoch).last() {
             return Ok(link);
         }
-        let path = self.path();
         let at_once = self.options.clone().lock_timeout(Duration::ZERO);
-        let (opened, access) = match Engine::join_or_open(path, &at_once, || self.factory()) {
+        let opened = match self.open_anew(at_once) {
             Err(Error::Locked { .. }) => {
-                let options = self.options.clone().access(Access::ReadOnly);
-                (Engine::join_or_open(path, &options, || self.factory())?, Access::ReadOnly)
+                self.open_anew(self.options.clone().access(Access::ReadOnly))
             }
-            other => (other?, self.options.access),
+            other => other,
         };
-        self.go_on_with(Link::new(opened, access))
+        self.go_on_with(opened?)
     }
 
     /// In a child that may only read: writes if its parent has closed the file or is gone.
     #[cold]
     fn after_the_parent(&self) -> Result<&Link> {
-        let opened = Engine::join_or_open(self.path(), &self.options, || self.factory())?;
-        self.go_on_with(Link::new(opened, self.options.access))
+        self.go_on_with(self.open_anew(self.options.clone())?)
+    }
+
+    /// Opens the file of the first process by its path: that file and no other, nor a new one.
+    fn open_anew(&self, options: OpenOptions) -> Result<Link> {
+        let path = self.path();
+        let gone = || Error::MissingAfterFork { path: path.to_owned() };
+        let options = options.create(false);
+        let opened = Engine::join_or_open(path, &options, || self.factory());
+        let opened = opened.map_err(|error| match error {
+            Error::MissingDatabase { .. } | Error::MissingDirectory { .. } => gone(),
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => gone(),
+            other => other,
+        })?;
+        let link = Link::new(opened, options.access);
+        let expected = self.first.database_id;
+        if expected != [0; 16] && link.database_id != expected {
+            link.let_go()?;
+            return Err(gone());
+        }
+        Ok(link)
     }
 
     fn factory(&self) -> Arc<dyn ViewFactory> {
