@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from synadb import VectorStore
+from synadb import SynaDB, VectorStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,6 +103,25 @@ def test_no_process_overwrites_anothers_vectors(path: Path, method: str) -> None
 
 
 @pytest.mark.timeout(120)
+def test_stores_on_a_reader_move_with_it(path: Path) -> None:
+    with SynaDB(path) as db, VectorStore(db, 2, name="v") as written:
+        db.put("k", 1)
+        written.insert("a", [1.0, 0.0])
+        with (
+            SynaDB(path, access="read_only") as reader,
+            VectorStore(reader, 2, name="v") as store,
+            VectorStore(path, 2, name="v", access="read_only") as alone,
+        ):
+            db.put("k", 2)
+            written.insert("b", [0.0, 1.0])
+            assert (reader["k"], store.keys(), alone.keys()) == (1, ["a"], ["a"])
+            assert store.refresh()
+            assert (reader["k"], store.keys(), alone.keys()) == (2, ["a", "b"], ["a"])
+            written.delete("a")
+            assert reader.refresh()
+            assert (store.keys(), alone.keys()) == (["b"], ["a"])
+
+
 def test_reader_sees_vectors_of_several_writers_by_refresh(path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, failures = context.Barrier(PROCESSES), context.Queue()
