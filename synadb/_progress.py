@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, TypeVar
 T = TypeVar("T")
 
 Report: TypeAlias = Callable[[int, int], object]
-"""A function of bytes done and bytes in all; it ends the call by returning `False`, and nothing else
-that counts as false does."""
+"""A function of bytes done and bytes in all; it ends the call by returning `False` itself, and not
+by what merely counts as false."""
 
 QUIET_S = 1.0
 """Seconds a loop may run before it shows anything."""

@@ -44,12 +44,22 @@ class SynaDB(_native.Database):
     thread: each write gives the lock back, and writes the checkpoint when one is due) or `"off"`
     (the same, and no checkpoint but at close and by `checkpoint()`); the first handle on a file
     decides.
-    `checkpoint_bytes` is how much log is written before the next checkpoint. `auto_compact`, a
-    share above 0 and below 1, compacts a log of 4 MiB or more whenever so much of it is dead, on
-    the background thread, inline within the write that makes it so, with `maintenance="off"`
-    never; histories of live keys stay, unless `auto_compact_history=False` keeps the newest values
-    only. Of several handles that set it the newest decides. `create=False`
-    raises `DatabaseMissingError` for a missing file.
+    `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False` raises
+    `DatabaseMissingError` for a missing file.
+
+    `auto_compact` has the file compacted without being asked; not at all without it. It is a share
+    of the log, above 0 and below 1. Once the log has 4 MiB it is looked at behind a write of this
+    process: where its dead bytes are that share of all its bytes, as `stats()` counts both in
+    `dead_bytes` and `log_bytes`, it is compacted. Where they are not, the next look comes when
+    the log has grown by 4 MiB or, if that is later, so far that they could be. What is done is
+    `compact(keep_history="live")`, which keeps the whole history of each live key; with
+    `auto_compact_history=False` it is `compact()`, which keeps only the newest value, and older
+    ones count as dead too. Look and compaction are the work of the background thread, with
+    `maintenance="inline"` of the write behind which they come. One that fails, say on a full disk,
+    leaves the file as it is, and the next look comes when the log is twice as long. Of several
+    handles that set it the newest decides. It is refused with `InvalidArgumentError` where nobody
+    would do it: with `access="read_only"`, and with `maintenance="off"`, be it that of the first
+    handle on the file.
 
     Raises `DatabaseLockedError`, `MissingDirectoryError`, `PathIsDirectoryError`,
     `NotADatabaseError`, `LegacyFormatError`, `CorruptionError`, and on every call after
@@ -178,19 +188,28 @@ class SynaDB(_native.Database):
     ) -> dict[str, Any]:
         """Rewrites the file without what is dead, while readers and writers go on.
 
-        Kept is the newest value of each live key; with `keep_history="live"` the whole history of
-        each live key, so that no answer changes; with `keep_history=True` every version of every
-        key, deleted ones too. What is committed meanwhile, by any process, is kept with every
-        version. Arrays that were handed out before stay valid; other processes go on in the new
-        file by themselves. Takes time and, until it is done, as much space beside the file as the
-        data that is kept; only its last step holds the write lock.
+        `keep_history` says what is kept of what was there at the beginning. `False`, or `None`: the
+        newest value of each live key, so that `history` then gives that one. `"live"`: the whole
+        history of each live key, so that `get`, `history`, `keys` and `version` answer as before;
+        gone are deleted keys and what a key held before it was last deleted. `True`: every version
+        of every key, deleted ones too. Of vectors the first two keep the one that a key has, and
+        searches answer as before. Whatever is kept keeps its sequence number, and what any process
+        commits meanwhile is kept with every version. Unless `True`, it is forgotten what became of
+        keys that have no value: see `batch` for what that means to `expect`.
 
-        `progress` is as for `backup`; a cancelled or interrupted compaction changes nothing.
-        Returns a dict: `bytes_before` and `bytes_after` of log, and `skipped`, a list of dicts with
-        `offset` and `reason`. A damaged record raises `CorruptionError` and nothing has changed;
-        with `skip_damaged` it is left out. Raises `DatabaseLockedError` while another compaction
-        of the file runs for longer than `lock_timeout`; `CancelledError`, `ReadOnlyError`,
-        `DiskFullError`.
+        Arrays that were handed out before stay valid; other processes go on in the new file by
+        themselves. Takes time and, until it is done, as much space beside the file as the data that
+        is kept; only its last step holds the write lock.
+
+        `progress` and Ctrl-C are as for `backup`: a compaction that is cancelled, or interrupted
+        before its last step, removes its new file and leaves the database byte for byte as the
+        other writers have it. Returns a dict: `bytes_before` and `bytes_after` of log, and
+        `skipped`, a list of dicts with `offset` and `reason`. A damaged record raises
+        `CorruptionError`, and the database stays as it is. With `skip_damaged` that record is not
+        carried over and so lost for good: its key shows the version before it where histories are
+        kept and that one can be found, and else has no value (`repair` saves more). Raises
+        `DatabaseLockedError` where another compaction of the file, or a writer in the last step,
+        takes longer than `lock_timeout`; `CancelledError`, `ReadOnlyError`, `DiskFullError`.
 
         >>> import synadb
         >>> with synadb.SynaDB("log.db") as db:

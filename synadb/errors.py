@@ -207,7 +207,18 @@ class BatchTooLargeError(SynaError, ValueError):
 
 
 class DatabaseLockedError(SynaError):
-    """Another process has the file open for writing; the message names it."""
+    """Somebody else has what the call needs, and had it for longer than `lock_timeout`.
+
+    The message says which of these it is, with the process id where it is known:
+
+    - opening: another process has the file for itself (`access="exclusive"`), or, where this
+      handle wants it for itself, has it open for writing; or one that is opening or closing the
+      file does not get done with it;
+    - a write: another process keeps the write lock, or a transaction of this process does;
+    - `compact()`: the same in its last step, or another compaction of the file is under way;
+    - `checkpoint()`: another process is writing one;
+    - in a child of a process that has the file for itself: any write.
+    """
 
 
 class ConfigMismatchError(SynaError, ValueError):
@@ -235,7 +246,10 @@ class UnsupportedError(SynaError):
 
 
 class CancelledError(SynaError):
-    """A long call that its `progress` function ended; it left nothing behind."""
+    """A long call that its `progress` function ended by returning `False`; it was not done.
+
+    The database is as it was, and what the call had written of a new file is removed.
+    """
 
 
 class ConflictError(SynaError):

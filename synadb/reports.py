@@ -85,7 +85,7 @@ class Stats(_Usage):
     region: str
     """What the log lies in: "disk", a file that is mapped, or "memory"."""
     handles: int
-    """Open handles of this process on the file: each `SynaDB` and each `VectorStore`, readers too."""
+    """Open handles of this process on the file, each `SynaDB` and `VectorStore`, readers too."""
     tables: dict[str, int]
     """Live keys of each table."""
     needs_recovery: bool

@@ -32,7 +32,11 @@ class VectorStore(_native.VectorStore):
     results ascend.
 
     `access`, `lock_timeout` and `maintenance` are those of `SynaDB`; on an open `SynaDB` they are
-    its own and cannot be given.
+    its own and cannot be given. What else `SynaDB` can be told, `auto_compact` for one, a store has
+    by being opened on a `SynaDB` that was told: `VectorStore(SynaDB(path, auto_compact=0.5), 384)`.
+    A store on a `SynaDB` is closed on its own, and with `access="read_only"` moves with it, at a
+    `refresh()` of either. It pickles as a store on the path, with `access`, `lock_timeout`,
+    `maintenance` and `sync_on_write` of the `SynaDB` and without what only that can be told.
 
     Vectors and queries are float32 of shape `(dimensions,)`, or real numbers that numpy converts;
     a single row of shape `(1, dimensions)` counts as a vector, a single vector as a batch of one.
@@ -160,7 +164,7 @@ class VectorStore(_native.VectorStore):
         path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
         progress: bool | Report | None = None,
     ) -> dict[str, Any]:
-        """Copies the whole file, with every table in it, to `path`; see `SynaDB.backup`."""
+        """Copies the whole file, with every table in it, to a new one; see `SynaDB.backup`."""
         with reporting(progress, "backup") as report:
             return super().backup(path, report)
 

@@ -261,6 +261,17 @@ def test_dead_log_is_compacted_by_itself(path: Path, maintenance: str) -> None:
         assert db.keys() == ["round"]
 
 
+def test_store_on_a_database_is_compacted_as_the_database_was_told(path: Path) -> None:
+    rows = np.ones((200, 1024), dtype=np.float32)
+    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.5}
+    with VectorStore(SynaDB(path, **options), 1024) as store:  # type: ignore[arg-type]
+        for _ in range(40):
+            for n, row in enumerate(rows):
+                store.insert(str(n), row)
+        assert store.stats()["generation"] > 0
+        assert len(store) == 200
+
+
 def test_log_of_histories_stays_as_it_is_unless_told_otherwise(path: Path) -> None:
     options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.5}
     with SynaDB(path, **options) as db:  # type: ignore[arg-type]

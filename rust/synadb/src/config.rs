@@ -67,7 +67,10 @@ pub enum Keep {
     #[default]
     Newest,
     /// Everything that can still be asked for: the whole history of each live key. Values from
-    /// before a delete, replaced vectors and deletes go, and no answer changes.
+    /// before a delete, replaced vectors and deletes go, of which no reading call tells; only what
+    /// became of absent keys is forgotten, see [`WriteBatch::expect_unchanged_since`].
+    ///
+    /// [`WriteBatch::expect_unchanged_since`]: crate::WriteBatch::expect_unchanged_since
     Histories,
     /// Every version of every key, deleted ones too.
     Everything,
