@@ -11,7 +11,7 @@ use synadb_storage::fork;
 
 use super::Engine;
 use super::view::ViewFactory;
-use crate::config::{Access, OpenOptions, Settings, Terms};
+use crate::config::{Access, AutoCompact, OpenOptions, Settings, Terms};
 use crate::error::{Error, Result};
 
 /// An engine for each process that the handle has lived in: a forked child needs one of its own.
@@ -23,17 +23,23 @@ struct Link {
     epoch: u64,
     /// Of the file; zeros where a reader came before it had one.
     database_id: [u8; 16],
+    /// Number of its wish for upkeep.
+    wish: Option<u64>,
     next: OnceLock<Box<Link>>,
 }
 
 impl Link {
     /// A link of this process that the engine already counts.
-    fn new(engine: Arc<Engine>, access: Access) -> Self {
+    fn new(engine: Arc<Engine>, access: Access, wish: Option<AutoCompact>) -> Self {
+        let wish = wish.filter(|_| engine.writes).map(|wish| engine.upkeep.want(wish));
         let database_id = engine.applied().log.identity().database_id;
-        Self { engine, access, epoch: fork::epoch(), database_id, next: OnceLock::new() }
+        Self { engine, access, epoch: fork::epoch(), database_id, wish, next: OnceLock::new() }
     }
 
     fn let_go(&self) -> Result<()> {
+        if let Some(wish) = self.wish {
+            self.engine.upkeep.forget(wish);
+        }
         self.engine.let_go(self.access)
     }
 }
@@ -51,7 +57,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// A handle that the engine already counts.
     pub(super) fn new(engine: Arc<Engine>, options: &OpenOptions) -> Self {
-        let first = Link::new(engine, options.access);
+        let first = Link::new(engine, options.access, options.auto_compact);
         let read_only = options.access == Access::ReadOnly;
         let (terms, closed) = (options.terms(), AtomicBool::new(false));
         Self { first, options: options.clone(), terms, read_only, closed }
@@ -173,7 +179,7 @@ impl Handle {
             Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => gone(),
             other => other,
         })?;
-        let link = Link::new(opened, options.access);
+        let link = Link::new(opened, options.access, options.auto_compact);
         let expected = self.first.database_id;
         if expected != [0; 16] && link.database_id != expected {
             link.let_go()?;
