@@ -50,13 +50,14 @@ class SynaDB(_native.Database):
     `auto_compact` has the file compacted without being asked; not at all without it. It is a share
     of the log, above 0 and below 1. Once the log has 4 MiB it is looked at behind a write of this
     process: where its dead bytes are that share of all its bytes, as `stats()` counts both in
-    `dead_bytes` and `log_bytes`, it is compacted. Where they are not, the next look comes when
-    the log has grown by 4 MiB or, if that is later, so far that they could be. What is done is
-    `compact(keep_history="live")`, which keeps the whole history of each live key; with
+    `dead_bytes` and `log_bytes`, it is compacted. Where they are not, the next look comes as soon
+    as they could be, and 4 MiB at least could have died: because the log has grown so far, or so
+    many keys were deleted, or so many commits have come that values may have been replaced. What is
+    done is `compact(keep_history="live")`, which keeps the whole history of each live key; with
     `auto_compact_history=False` it is `compact()`, which keeps only the newest value, and older
     ones count as dead too. Look and compaction are the work of the background thread, with
     `maintenance="inline"` of the write behind which they come. One that fails, say on a full disk,
-    leaves the file as it is, and the next look comes when the log is twice as long. Of several
+    leaves the file as it is, and the next look comes when the log is twice as long. Of several open
     handles that set it the newest decides. It is refused with `InvalidArgumentError` where nobody
     would do it: with `access="read_only"`, and with `maintenance="off"`, be it that of the first
     handle on the file.
@@ -206,10 +207,11 @@ class SynaDB(_native.Database):
         other writers have it. Returns a dict: `bytes_before` and `bytes_after` of log, and
         `skipped`, a list of dicts with `offset` and `reason`. A damaged record raises
         `CorruptionError`, and the database stays as it is. With `skip_damaged` that record is not
-        carried over and so lost for good: its key shows the version before it where histories are
-        kept and that one can be found, and else has no value (`repair` saves more). Raises
-        `DatabaseLockedError` where another compaction of the file, or a writer in the last step,
-        takes longer than `lock_timeout`; `CancelledError`, `ReadOnlyError`, `DiskFullError`.
+        carried over and so lost for good: its key has the newest version that is whole, and without
+        one no value. Raises `DatabaseLockedError` where another compaction of the file, or a writer
+        in the last step, takes longer than `lock_timeout`; `UnsupportedError` where the file has
+        hard links or another one was put in its place; `CancelledError`, `ReadOnlyError`,
+        `DiskFullError`.
 
         >>> import synadb
         >>> with synadb.SynaDB("log.db") as db:
