@@ -33,7 +33,7 @@ class VectorStore(_native.VectorStore):
 
     `access`, `lock_timeout` and `maintenance` are those of `SynaDB`; on an open `SynaDB` they are
     its own and cannot be given. What else `SynaDB` can be told, `auto_compact` for one, a store has
-    by being opened on a `SynaDB` that was told: `VectorStore(SynaDB(path, auto_compact=0.5), 384)`.
+    by being opened on one that was told so: `VectorStore(SynaDB(path, auto_compact=0.25), 384)`.
     A store on a `SynaDB` is closed on its own, and with `access="read_only"` moves with it, at a
     `refresh()` of either. It pickles as a store on the path, with `access`, `lock_timeout`,
     `maintenance` and `sync_on_write` of the `SynaDB` and without what only that can be told.

@@ -264,7 +264,7 @@ def test_dead_log_is_compacted_by_itself(path: Path, maintenance: str) -> None:
 
 def test_store_on_a_database_is_compacted_as_the_database_was_told(path: Path) -> None:
     rows = np.ones((200, 1024), dtype=np.float32)
-    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.5}
+    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.25}
     with VectorStore(SynaDB(path, **options), 1024) as store:  # type: ignore[arg-type]
         for _ in range(40):
             for n, row in enumerate(rows):
