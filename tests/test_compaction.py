@@ -262,9 +262,12 @@ def test_dead_log_is_compacted_by_itself(path: Path, maintenance: str) -> None:
         assert db.keys() == ["round"]
 
 
-def test_store_on_a_database_is_compacted_as_the_database_was_told(path: Path) -> None:
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_store_on_a_database_is_compacted_as_the_database_was_told(
+    path: Path, share: float
+) -> None:
     rows = np.ones((200, 1024), dtype=np.float32)
-    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.25}
+    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": share}
     with VectorStore(SynaDB(path, **options), 1024) as store:  # type: ignore[arg-type]
         for _ in range(40):
             for n, row in enumerate(rows):

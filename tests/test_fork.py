@@ -45,6 +45,17 @@ def in_child(act: Callable[[], Any]) -> Any:
     return pickle.loads(data)
 
 
+def succeed_as_a_tree(program: str, *arguments: str) -> None:
+    """Runs a program that forks, in a session of its own: a child that hangs ends with it."""
+    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
+    with subprocess.Popen(command, start_new_session=True) as tree:
+        try:
+            assert tree.wait(timeout=50) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(tree.pid, signal.SIGKILL)
+
+
 def test_forked_child_reads_and_writes_beside_its_parent(path: Path) -> None:
     with SynaDB(path, sync_on_write=False) as db:
         db.put("parent", 1)
@@ -187,14 +198,7 @@ def test_child_that_a_progress_function_forks_does_not_wait_for_its_parents_thre
         """
     )
     arguments = [str(path), call, *([str(tmp_path / "copy.db")] if call == "backup" else [])]
-    command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
-    # A session of its own, so that a child that hangs ends with it.
-    with subprocess.Popen(command, start_new_session=True) as tree:
-        try:
-            assert tree.wait(timeout=50) == 0
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(tree.pid, signal.SIGKILL)
+    succeed_as_a_tree(program, *arguments)
 
 
 def test_handles_of_a_store_live_on_in_a_child(path: Path) -> None:
@@ -348,14 +352,7 @@ def test_regression_children_of_children_have_no_limit(path: Path) -> None:
         db.close()
         """
     )
-    command = [sys.executable, "-W", "ignore", "-c", program, str(path)]
-    # A session of its own, so that a child that hangs ends with it.
-    with subprocess.Popen(command, start_new_session=True) as tree:
-        try:
-            assert tree.wait(timeout=50) == 0
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(tree.pid, signal.SIGKILL)
+    succeed_as_a_tree(program, str(path))
     with SynaDB(path) as db:
         assert db.history("k") == [*range(71)]
         assert db.verify()["ok"]

@@ -10,7 +10,7 @@ use common::model::{Change, Model, Op};
 use common::reads::{Judge, read_all};
 use common::scribe::Scribe;
 use common::{Note, Open, fast, folder, load, reading, store};
-use synadb::{CompactOptions, Error, Value};
+use synadb::{CompactOptions, Error, Keep, Value};
 
 const ABSENT: [&str; 3] = ["gone", "never", "dead"];
 
@@ -212,6 +212,41 @@ fn compaction_names_what_is_damaged_and_carries_the_rest_over() {
     model.compact();
     read_all(&open, &model, &ABSENT, &mut Judge::strict());
     assert_eq!(open.db.verify().expect("verifies").damage, []);
+}
+
+#[test]
+fn compaction_that_skips_damage_may_be_cancelled_at_every_look() {
+    let folder = folder();
+    let path = folder.path().join("log.db");
+    let mut scribe = Scribe::create(&path);
+    let text = |n| (format!("k{n}"), Value::Text(format!("<{n}>").repeat(80)));
+    (0..4).for_each(|b| scribe.act(&Op::PutMany((500 * b..500 * (b + 1)).map(text).collect())));
+    scribe.close();
+    let (mut log, _) = load(&path);
+    let at = log.windows(4).position(|bytes| bytes == b"<77>").expect("a text");
+    log[at + 1] ^= 1;
+    for keep in [Keep::Newest, Keep::Histories, Keep::Everything] {
+        store(&path, &log, None);
+        let open = Open::new(&path, &fast()).expect("opens");
+        let frames = || std::fs::read(&path).expect("read").split_off(8192);
+        let (before, mut cancelled) = (frames(), 0);
+        let skipping = CompactOptions { skip_damaged: true, keep };
+        loop {
+            let mut looks = 0;
+            let compacted = open.db.compact_with(&skipping, &mut |_, _| {
+                looks += 1;
+                looks <= cancelled
+            });
+            match compacted {
+                Err(Error::Cancelled { .. }) => cancelled += 1,
+                other => break assert_eq!(other.expect("compacts").skipped.len(), 1),
+            }
+            assert!(frames() == before, "{keep:?}: a cancelled compaction has changed the log");
+        }
+        // Walking and carrying each look more than once.
+        assert!(cancelled >= if keep == Keep::Everything { 2 } else { 8 }, "{keep:?}: {cancelled}");
+        assert_eq!(open.db.len(), 1999);
+    }
 }
 
 /// Of a value in an extent some bytes of each chunk; of its checksums and the frames more of them.

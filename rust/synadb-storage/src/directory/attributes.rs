@@ -26,18 +26,14 @@ pub(super) fn take_over(file: &File, of: &Path) -> Result<()> {
     // What the directory gives to its new files is not what the other file has.
     let is_bare =
         matches!(fremovexattr(file, ACCESS_LIST), Ok(()) | Err(Errno::NODATA | Errno::NOTSUP));
-    if !take_over_group(file, &metadata) || !is_bare {
-        // The group's rights would be those of somebody else.
+    let is_known = take_over_group(file, &metadata) && is_bare;
+    // Before the mode: without its list, the bits of the group would let in whom the list keeps out.
+    if !take_over_attributes(file, of) || !is_known {
+        // The rights of the group, or of whoever the list names, would be those of somebody else.
         mode &= !0o070;
     }
-    let set = |mode| file.set_permissions(Permissions::from_mode(mode));
-    let fail = |error| StorageError::io("keep the file's mode", error);
-    set(mode).map_err(fail)?;
-    if !take_over_attributes(file, of) {
-        // With an access control list these bits are the most that anybody named in it may do.
-        set(mode & !0o070).map_err(fail)?;
-    }
-    Ok(())
+    let set = file.set_permissions(Permissions::from_mode(mode));
+    set.map_err(|error| StorageError::io("keep the file's mode", error))
 }
 
 /// Owner and group, or the group alone; only the superuser may give a file away.
@@ -52,7 +48,10 @@ fn take_over_group(file: &File, metadata: &Metadata) -> bool {
 /// Copies all attributes that can be; false where there is an access control list and it cannot.
 fn take_over_attributes(file: &File, of: &Path) -> bool {
     let mut names = vec![0; ATTRIBUTES_BYTES_MAX];
-    let Ok(len) = listxattr(of, &mut names[..]) else { return true };
+    let len = match listxattr(of, &mut names[..]) {
+        Ok(len) => len,
+        Err(error) => return error == Errno::NOTSUP,
+    };
     let mut value = vec![0; ATTRIBUTES_BYTES_MAX];
     let mut copied = true;
     for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {

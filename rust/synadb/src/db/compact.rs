@@ -256,10 +256,8 @@ impl Compaction<'_> {
     /// Carries what was there at the moment over.
     fn carry_first(&self, source: &mut Source<'_>, rewrite: &mut Rewrite<'_>) -> StorageResult<()> {
         let (moment, factory) = (&self.moment, &*self.engine.factory);
-        if self.options.skip_damaged {
-            return source.carry_intact(moment, factory, rewrite);
-        }
-        if self.options.keep == Keep::Everything {
+        let skips = self.options.skip_damaged;
+        if self.options.keep == Keep::Everything && !skips {
             return source.carry_all(factory, rewrite);
         }
         // Every table keeps its number, also one without a live key.
@@ -268,6 +266,9 @@ impl Compaction<'_> {
             rewrite.add_table(&table.info, (moment.sequence, moment.time))?;
         }
         rewrite.flush()?;
+        if skips {
+            return source.carry_intact(moment, factory, rewrite);
+        }
         for table in tables() {
             factory.carry_live(table, (source, rewrite))?;
             rewrite.flush()?;

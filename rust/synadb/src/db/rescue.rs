@@ -14,7 +14,7 @@ use synadb_types::TableId;
 use super::source::Moment;
 use super::view::ViewFactory;
 use super::walk::{Clock, Event, walk};
-use super::{Generation, Rewrite, Source};
+use super::{Rewrite, Source};
 use crate::config::Keep;
 
 /// A record with the sequence number and time of its commit.
@@ -52,7 +52,7 @@ impl<'a> Source<'a> {
     /// As `carry_live` and `carry_all`, and leaves behind what is damaged: the newest record of a
     /// key that is intact counts.
     ///
-    /// Takes memory for every key that is kept.
+    /// The new log has the tables already. Takes memory for every key that is kept.
     ///
     /// # Errors
     /// `Interrupted`; as [`synadb_storage::region::Region::store`].
@@ -62,15 +62,10 @@ impl<'a> Source<'a> {
         factory: &dyn ViewFactory,
         rewrite: &mut Rewrite<'_>,
     ) -> Result<()> {
-        let now = (moment.sequence, moment.time);
-        for table in self.from.tables().take(moment.tables) {
-            rewrite.add_table(&table.info, now)?;
-        }
-        rewrite.flush()?;
         let from = self.from;
         let mut chosen = Chosen::default();
         self.walk_over(moment, &mut |source, (record, origin)| {
-            let Some(table) = of_table(from, &record) else {
+            let Some(table) = from.table_by_id(record.table) else {
                 source.leave_behind(record.position, "a record of an unknown table", record.key);
                 return Ok(());
             };
@@ -85,7 +80,8 @@ impl<'a> Source<'a> {
             Ok(())
         })?;
         for (record, origin) in chosen.in_order() {
-            let Some(table) = of_table(from, &record) else { continue };
+            self.step()?;
+            let Some(table) = from.table_by_id(record.table) else { continue };
             let to = (&mut *self, &mut *rewrite);
             match to.0.keep() {
                 Keep::Newest => factory.carry_newest(&table.info, &record, origin, to)?,
@@ -109,8 +105,15 @@ impl<'a> Source<'a> {
         walk(log, limits, &mut clock, &mut goes_on, &mut |event| {
             let this = &mut **this.borrow_mut();
             match event {
-                Event::Record(record, _) if record.key.is_empty() => Ok(()),
-                Event::Record(record, _) if record.kind == RecordKind::Table => Ok(()),
+                Event::Record(record, _)
+                    if matches!(record.kind, RecordKind::Table | RecordKind::Extent) =>
+                {
+                    Ok(())
+                }
+                Event::Record(record, _) if record.key.is_empty() => {
+                    this.leave_behind(record.position, "a record without a key", &[]);
+                    Ok(())
+                }
                 Event::Record(record, origin) => {
                     // Where heads are gone the count is a guess, which may be too high.
                     let origin = (origin.0.min(moment.sequence), origin.1.min(moment.time));
@@ -124,8 +127,4 @@ impl<'a> Source<'a> {
             }
         })
     }
-}
-
-fn of_table<'a>(from: &'a Generation, record: &Record<'_>) -> Option<&'a super::Table> {
-    from.table_by_id(record.table)
 }

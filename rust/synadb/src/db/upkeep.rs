@@ -12,8 +12,8 @@ use crate::error::Result;
 /// Smaller logs are left alone, and no log is looked at again before it has grown by this or has
 /// lost its share of keys.
 const LOG_BYTES_MIN: u64 = 4 << 20;
-/// A look takes as long as some commits; so many bytes of log are worth one.
-const LOG_BYTES_PER_COMMIT: u64 = 1 << 10;
+/// A look at so many records takes about as long as one commit.
+const RECORDS_PER_COMMIT: u64 = 8;
 
 /// When to look how much of the log is dead, and what to do then.
 pub(super) struct Upkeep {
@@ -37,6 +37,14 @@ struct Wishes {
 struct Look {
     bytes: u64,
     keys: u64,
+    sequence: u64,
+}
+
+/// What a look came upon.
+struct Seen {
+    /// Those that are alive.
+    keys: u64,
+    records: u64,
     sequence: u64,
 }
 
@@ -126,14 +134,15 @@ fn dead(usage: &Usage, keep: Keep) -> u64 {
 impl Look {
     /// When the dead share could be what is wished for, at the earliest where all values are of a
     /// size: by growth, by deletes, by values that replace others.
-    fn next(wish: &AutoCompact, (bytes, dead): (u64, u64), keys: u64, sequence: u64) -> Self {
+    fn next(wish: &AutoCompact, (bytes, dead): (u64, u64), seen: &Seen) -> Self {
+        let Seen { keys, records, sequence } = *seen;
         let missing = (wish.share * bytes as f64 - dead as f64).max(LOG_BYTES_MIN as f64);
         let alive = bytes.saturating_sub(dead).max(1) as f64;
         let lost = (keys as f64 * (missing / alive).min(1.0)).ceil() as u64;
         Self {
             bytes: bytes + (missing / (1.0 - wish.share)) as u64,
             keys: (keys + 1).saturating_sub(lost),
-            sequence: sequence + lost.max(bytes / LOG_BYTES_PER_COMMIT),
+            sequence: sequence + lost.max(records / RECORDS_PER_COMMIT),
         }
     }
 
@@ -177,21 +186,21 @@ impl Engine {
 
     fn look_and_compact(&self, wish: &AutoCompact, terms: &Terms) -> Result<Look> {
         let mut goes_on = |_: u64, _: u64| !terms.is_interrupted();
-        let usage = self.usage(&mut goes_on)?;
-        let (keys, sequence) = {
+        let (usage, records) = self.count_usage(&mut goes_on)?;
+        let seen = {
             let commit = self.lock_commit()?;
-            (live_keys(&commit), commit.writer.sequence)
+            Seen { keys: live_keys(&commit), records, sequence: commit.writer.sequence }
         };
         let dead = dead(&usage, wish.keep);
         let is_enough = dead as f64 >= wish.share * usage.bytes as f64;
         if usage.bytes < LOG_BYTES_MIN || !is_enough {
-            return Ok(Look::next(wish, (usage.bytes, dead), keys, sequence));
+            return Ok(Look::next(wish, (usage.bytes, dead), &seen));
         }
         let options = CompactOptions { keep: wish.keep, skip_damaged: false };
         let Some(turn) = self.try_turn(self.locks()?)? else {
-            return Ok(Look::next(wish, (usage.bytes, 0), keys, sequence));
+            return Ok(Look::next(wish, (usage.bytes, 0), &seen));
         };
         let report = self.compact_in_turn(&turn, terms, options, &mut goes_on)?;
-        Ok(Look::next(wish, (report.bytes_after, 0), keys, sequence))
+        Ok(Look::next(wish, (report.bytes_after, 0), &seen))
     }
 }

@@ -125,6 +125,7 @@ struct Walk {
     /// What is reserved in each table, and the bytes of its records by type.
     tables: Vec<(u64, [Bytes; TYPES])>,
     keys: HashMap<u64, Key>,
+    records: u64,
 }
 
 impl Walk {
@@ -144,6 +145,7 @@ impl Walk {
             let Some(record) = raw.and_then(|raw| Record::new(position, raw, region)) else {
                 break;
             };
+            self.records += 1;
             let Some(table) = (record.table.0 as usize).checked_sub(1) else { continue };
             if table >= self.tables.len() {
                 continue;
@@ -222,12 +224,17 @@ impl TableUsage {
 impl Engine {
     /// Where the bytes of the log have gone; O(records), and some words for each live key.
     pub fn usage(&self, progress: &mut Progress<'_>) -> Result<Usage> {
+        self.count_usage(progress).map(|(usage, _)| usage)
+    }
+
+    /// As `usage`, with the number of records that it took to find out.
+    pub(super) fn count_usage(&self, progress: &mut Progress<'_>) -> Result<(Usage, u64)> {
         let generation = Guard::into_inner(self.current()?);
         let visible = generation.visible();
         let start = FRAMES_START.min(visible);
         let count = generation.tables().count();
         let tables = vec![(0, [Bytes::default(); TYPES]); count];
-        let mut walk = Walk { overhead: start, tables, keys: HashMap::new() };
+        let mut walk = Walk { overhead: start, tables, keys: HashMap::new(), records: 0 };
         let (mut at, mut frames) = (start, 0);
         while at < visible {
             let unread = || StorageError::corrupt(at, "a frame within the log");
@@ -242,6 +249,6 @@ impl Engine {
         }
         let named = generation.tables().zip(&walk.tables);
         let tables = named.map(|(table, found)| TableUsage::new(&table.info.name, found)).collect();
-        Ok(Usage { bytes: visible, overhead: walk.overhead, tables })
+        Ok((Usage { bytes: visible, overhead: walk.overhead, tables }, walk.records))
     }
 }
