@@ -34,18 +34,18 @@ impl Commit {
             return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
         }
         let mut group: Vec<Applied<'_>> = Vec::with_capacity(TOUCHED);
+        let mut hashes = Vec::with_capacity(TOUCHED);
         loop {
             group.clear();
             for applied in records.by_ref().take(TOUCHED) {
                 group.push(applied?);
             }
-            if group.is_empty() {
-                return Ok(());
-            }
-            for applied in &group {
-                if let Some(view) = self.views.get(&applied.record.table) {
-                    view.touch(applied.hash);
-                }
+            let Some(first) = group.first() else { return Ok(()) };
+            // Most often all are of one table.
+            if let Some(view) = self.views.get(&first.record.table) {
+                hashes.clear();
+                hashes.extend(group.iter().map(|applied| applied.hash));
+                view.touch(&hashes);
             }
             for applied in &group {
                 self.apply_one(generation, factory, applied)?;

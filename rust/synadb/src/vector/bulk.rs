@@ -1,8 +1,8 @@
 //! Large batches: space is reserved at once, filled without the write lock, committed in pieces.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::ScopedJoinHandle;
 
 use synadb_storage::region::Region;
 
@@ -14,10 +14,13 @@ use crate::config::Durability;
 use crate::db::{Engine, Generation};
 use crate::error::Result;
 
-/// Bytes of records of one commit: the write lock is held for as long as they take.
+/// Bytes of records that are one commit: the write lock is held for as long as they take.
 const COMMIT_BYTES: usize = 1 << 20;
-/// From so many bytes on a second thread stores the rows, while this one checks and sums them and
-/// commits what is stored: a store is a copy into the page cache, which takes about as long.
+/// Of larger batches, so much at a time: the slots of the key index that it needs stay in the cache
+/// from the lookup to the entry.
+const PIECE_BYTES: usize = 1 << 18;
+/// From so many bytes on a second thread checks and sums half of the rows, and then stores all,
+/// while this one commits what is stored: a copy into the page cache takes about as long as that.
 const SHARED_BYTES_MIN: usize = 4 << 20;
 /// Bytes of one store there: fewer and larger ones are faster.
 const STORED_BYTES: usize = 1 << 20;
@@ -58,20 +61,43 @@ impl VectorStore {
                 Err(error) => self.give_back(engine, &bulk.generation, slots).and(Err(error)),
             };
         }
-        let refused = AtomicBool::new(false);
+        if let Err(error) = self.describe_halves(keys, rows, slots, &mut bulk.payloads) {
+            return self.give_back(engine, &bulk.generation, slots).and(Err(error));
+        }
         let (stored, progress) = channel();
         std::thread::scope(|scope| {
-            let storing = scope.spawn(|| self.store_all(&*region, rows, slots, &refused, stored));
-            let described = self.describe(keys, rows, slots, &mut bulk.payloads);
-            refused.store(described.is_err(), Ordering::Relaxed);
-            let committed = described
-                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows)));
-            let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            if refused.load(Ordering::Relaxed) {
-                self.give_back(engine, &bulk.generation, slots)?;
-            }
-            stored.and(committed)
+            let storing = scope.spawn(|| self.store_all(&*region, rows, slots, stored));
+            let committed = self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows));
+            // Who no longer waits for it needs no more of it.
+            drop(progress);
+            join(storing).and(committed)
         })
+    }
+
+    /// As `describe`, half of it in a thread of its own.
+    fn describe_halves(
+        &self,
+        keys: &[&str],
+        rows: &[f32],
+        slots: Slots,
+        payloads: &mut Payloads,
+    ) -> Result<()> {
+        let half = keys.len() / 2;
+        let (keys, other_keys) = keys.split_at(half);
+        let (rows, other_rows) = rows.split_at(half * usize::from(self.config.dimensions));
+        let mut others = std::thread::scope(|scope| {
+            let describing = scope.spawn(|| {
+                let mut others = Payloads::with_capacity(other_keys.len());
+                let slots = self.part_of(slots, half);
+                self.describe(other_keys, other_rows, slots, &mut others).map(|()| others)
+            });
+            let described = self.describe(keys, rows, slots, payloads);
+            // The first that is refused is named.
+            let others = join(describing);
+            described.and(others)
+        })?;
+        payloads.append(&mut others);
+        Ok(())
     }
 
     /// Stores all rows, telling after each block how many are there.
@@ -80,16 +106,12 @@ impl VectorStore {
         region: &dyn Region,
         rows: &[f32],
         slots: Slots,
-        refused: &AtomicBool,
         stored: Sender<usize>,
     ) -> Result<()> {
         let dimensions = usize::from(self.config.dimensions);
         let count = (STORED_BYTES / stride(self.config.row_bytes()) as usize).max(1);
         let (mut done, mut padded) = (0, Vec::new());
         for block in rows.chunks(count * dimensions) {
-            if refused.load(Ordering::Relaxed) {
-                break;
-            }
             self.store(region, block, self.part_of(slots, done), &mut padded)?;
             done += block.len() / dimensions;
             if stored.send(done).is_err() {
@@ -108,9 +130,11 @@ impl VectorStore {
         stored: impl Fn(usize) -> bool,
     ) -> Result<usize> {
         let terms = &self.handle.terms;
+        let is_one = rows_of_a_commit(bulk.keys, COMMIT_BYTES) == bulk.keys.len();
+        let bytes_max = if is_one { COMMIT_BYTES } else { PIECE_BYTES };
         let (mut done, mut new) = (0, 0);
         while done < bulk.keys.len() {
-            let count = rows_of_a_commit(&bulk.keys[done..]);
+            let count = rows_of_a_commit(&bulk.keys[done..], bytes_max);
             if !stored(done + count) {
                 break;
             }
@@ -155,6 +179,10 @@ impl VectorStore {
     }
 }
 
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 fn reaches(progress: &Receiver<usize>, rows: usize) -> bool {
     while let Ok(stored) = progress.recv() {
         if stored >= rows {
@@ -165,11 +193,11 @@ fn reaches(progress: &Receiver<usize>, rows: usize) -> bool {
 }
 
 /// How many of the first keys commit together.
-fn rows_of_a_commit(keys: &[&str]) -> usize {
+fn rows_of_a_commit(keys: &[&str], bytes_max: usize) -> usize {
     let mut bytes = 0;
     let fits = |key: &&&str| {
         bytes += bytes_of(std::slice::from_ref(*key));
-        bytes <= COMMIT_BYTES
+        bytes <= bytes_max
     };
     keys.iter().take_while(fits).count().max(1)
 }
