@@ -1,6 +1,7 @@
 //! Large batches: space is reserved at once, filled without the write lock, committed in pieces.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::ScopedJoinHandle;
 
@@ -19,9 +20,11 @@ const COMMIT_BYTES: usize = 1 << 20;
 /// Of larger batches, so much at a time: the slots of the key index that it needs stay in the cache
 /// from the lookup to the entry.
 const PIECE_BYTES: usize = 1 << 18;
-/// From so many bytes on a second thread checks and sums half of the rows, and then stores all,
-/// while this one commits what is stored: a copy into the page cache takes about as long as that.
+/// From so many bytes on a second thread stores the rows, while this one checks and sums them and
+/// commits what is stored: a store is a copy into the page cache, which takes a little less.
 const SHARED_BYTES_MIN: usize = 4 << 20;
+/// One of so many rows is checked and summed by the thread that stores them.
+const DESCRIBED_OF: usize = 4;
 /// Bytes of one store there: fewer and larger ones are faster.
 const STORED_BYTES: usize = 1 << 20;
 
@@ -61,43 +64,55 @@ impl VectorStore {
                 Err(error) => self.give_back(engine, &bulk.generation, slots).and(Err(error)),
             };
         }
-        if let Err(error) = self.describe_halves(keys, rows, slots, &mut bulk.payloads) {
-            return self.give_back(engine, &bulk.generation, slots).and(Err(error));
-        }
-        let (stored, progress) = channel();
-        std::thread::scope(|scope| {
-            let storing = scope.spawn(|| self.store_all(&*region, rows, slots, stored));
-            let committed = self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows));
-            // Who no longer waits for it needs no more of it.
-            drop(progress);
-            join(storing).and(committed)
-        })
+        self.share(engine, &*region, slots, bulk)
     }
 
-    /// As `describe`, half of it in a thread of its own.
-    fn describe_halves(
+    /// Stores rows in a second thread, which describes the last of them first; both are busy until
+    /// the end then.
+    fn share(
         &self,
-        keys: &[&str],
-        rows: &[f32],
+        engine: &Engine,
+        region: &dyn Region,
         slots: Slots,
-        payloads: &mut Payloads,
-    ) -> Result<()> {
-        let half = keys.len() / 2;
-        let (keys, other_keys) = keys.split_at(half);
-        let (rows, other_rows) = rows.split_at(half * usize::from(self.config.dimensions));
-        let mut others = std::thread::scope(|scope| {
-            let describing = scope.spawn(|| {
-                let mut others = Payloads::with_capacity(other_keys.len());
-                let slots = self.part_of(slots, half);
-                self.describe(other_keys, other_rows, slots, &mut others).map(|()| others)
+        mut bulk: Bulk<'_>,
+    ) -> Result<usize> {
+        let own = bulk.keys.len() / DESCRIBED_OF * (DESCRIBED_OF - 1);
+        let (keys, rows) = (bulk.keys, bulk.rows);
+        let (own_rows, last_rows) = rows.split_at(own * usize::from(self.config.dimensions));
+        let refused = AtomicBool::new(false);
+        let (send_described, last_described) = channel();
+        let (stored, progress) = channel();
+        std::thread::scope(|scope| {
+            let storing = scope.spawn(|| {
+                let mut last = Payloads::with_capacity(keys.len() - own);
+                let slots_of_last = self.part_of(slots, own);
+                let described = self.describe(&keys[own..], last_rows, slots_of_last, &mut last);
+                let is_refused = described.is_err();
+                // Nobody waits for it where an earlier row was refused.
+                let _ = send_described.send(described.map(|()| last));
+                if is_refused {
+                    Ok(())
+                } else {
+                    self.store_all(region, rows, slots, &refused, stored)
+                }
             });
-            let described = self.describe(keys, rows, slots, payloads);
-            // The first that is refused is named.
-            let others = join(describing);
-            described.and(others)
-        })?;
-        payloads.append(&mut others);
-        Ok(())
+            // Of several bad rows the first is named.
+            let described =
+                self.describe(&keys[..own], own_rows, slots, &mut bulk.payloads).and_then(|()| {
+                    let last = last_described.recv().unwrap_or_else(|_| Ok(Payloads::new()));
+                    last.map(|mut last| bulk.payloads.append(&mut last))
+                });
+            refused.store(described.is_err(), Ordering::Relaxed);
+            let committed = described
+                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows)));
+            // Who no longer waits for it needs no more of it.
+            drop(progress);
+            let stored = join(storing);
+            if refused.load(Ordering::Relaxed) {
+                self.give_back(engine, &bulk.generation, slots)?;
+            }
+            stored.and(committed)
+        })
     }
 
     /// Stores all rows, telling after each block how many are there.
@@ -106,12 +121,16 @@ impl VectorStore {
         region: &dyn Region,
         rows: &[f32],
         slots: Slots,
+        refused: &AtomicBool,
         stored: Sender<usize>,
     ) -> Result<()> {
         let dimensions = usize::from(self.config.dimensions);
         let count = (STORED_BYTES / stride(self.config.row_bytes()) as usize).max(1);
         let (mut done, mut padded) = (0, Vec::new());
         for block in rows.chunks(count * dimensions) {
+            if refused.load(Ordering::Relaxed) {
+                break;
+            }
             self.store(region, block, self.part_of(slots, done), &mut padded)?;
             done += block.len() / dimensions;
             if stored.send(done).is_err() {
