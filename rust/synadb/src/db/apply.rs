@@ -22,11 +22,23 @@ impl Commit {
         factory: &dyn ViewFactory,
         head: &Head,
     ) -> StorageResult<()> {
+        self.apply_hashed(generation, factory, head, &[])
+    }
+
+    /// As `apply`, of a frame whose first keys have these hashes: they were looked up just now.
+    pub fn apply_hashed(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        head: &Head,
+        hashes: &[u64],
+    ) -> StorageResult<()> {
         let (log, visible) = (&generation.log, generation.visible());
+        let mut known = hashes.iter();
         let mut records = Records::of(head, log.region()).map(|(position, raw)| {
             let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
             let record = record.ok_or_else(|| cannot_follow(position))?;
-            let hash = generation.hash(record.key);
+            let hash = known.next().copied().unwrap_or_else(|| generation.hash(record.key));
             let (gap_start, gap) = (head.gap_start(), head.gap);
             Ok(Applied { log, record, hash, gap_start, gap, visible })
         });

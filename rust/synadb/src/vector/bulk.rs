@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 1 << 18;
 /// commits what is stored: a store is a copy into the page cache, which takes a little less.
 const SHARED_BYTES_MIN: usize = 4 << 20;
 /// One of so many rows is checked and summed by the thread that stores them.
-const DESCRIBED_OF: usize = 4;
+const DESCRIBED_OF: usize = 2;
 /// Bytes of one store there: fewer and larger ones are faster.
 const STORED_BYTES: usize = 1 << 20;
 
