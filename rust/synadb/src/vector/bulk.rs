@@ -103,8 +103,9 @@ impl VectorStore {
                     last.map(|mut last| bulk.payloads.append(&mut last))
                 });
             refused.store(described.is_err(), Ordering::Relaxed);
+            let mut progress = Progress { told: progress, stored: 0 };
             let committed = described
-                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows)));
+                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| progress.reaches(rows)));
             // Who no longer waits for it needs no more of it.
             drop(progress);
             let stored = join(storing);
@@ -146,7 +147,7 @@ impl VectorStore {
         &self,
         engine: &Engine,
         bulk: &Bulk<'_>,
-        stored: impl Fn(usize) -> bool,
+        mut stored: impl FnMut(usize) -> bool,
     ) -> Result<usize> {
         let terms = &self.handle.terms;
         let is_one = rows_of_a_commit(bulk.keys, COMMIT_BYTES) == bulk.keys.len();
@@ -202,13 +203,23 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn reaches(progress: &Receiver<usize>, rows: usize) -> bool {
-    while let Ok(stored) = progress.recv() {
-        if stored >= rows {
-            return true;
+/// How far the other thread has come.
+struct Progress {
+    told: Receiver<usize>,
+    stored: usize,
+}
+
+impl Progress {
+    /// Waits until so many rows are stored; false if they will never be.
+    fn reaches(&mut self, rows: usize) -> bool {
+        while self.stored < rows {
+            match self.told.recv() {
+                Ok(stored) => self.stored = stored,
+                Err(_) => return false,
+            }
         }
+        true
     }
-    false
 }
 
 /// How many of the first keys commit together.
