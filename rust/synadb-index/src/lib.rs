@@ -14,7 +14,7 @@ mod scratch;
 mod source;
 mod topk;
 
-pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
+pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead};
 pub use error::IndexError;
 pub use flat::{FlatIndex, search_batch, search_tail};
 pub use part::{Filter, Part};

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyIterator, PyMapping,
-    PyMemoryView, PySet, PyString,
+    PyMemoryView, PySet, PyString, PyTuple,
 };
 use synadb::{Value, ValueRef};
 
@@ -284,11 +284,16 @@ fn unstorable(obj: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 /// # Errors
 /// `TypeError` for another type, `InvalidArgumentError` for lone surrogates.
 pub fn held_str(obj: &Bound<'_, PyAny>, argument: &'static str) -> PyResult<PyBackedStr> {
-    if !obj.is_instance_of::<PyString>() {
-        let name = obj.get_type().qualname()?;
-        return Err(PyTypeError::new_err(format!("a {argument} must be a str, got '{name}'")));
-    }
+    check_str(obj, argument)?;
     obj.extract().map_err(|error| not_unicode(obj.py(), argument, error))
+}
+
+fn check_str(obj: &Bound<'_, PyAny>, argument: &'static str) -> PyResult<()> {
+    if obj.is_instance_of::<PyString>() {
+        return Ok(());
+    }
+    let name = obj.get_type().qualname()?;
+    Err(PyTypeError::new_err(format!("a {argument} must be a str, got '{name}'")))
 }
 
 /// Every item of an iterable of `str`.
@@ -310,6 +315,31 @@ pub fn held_keys(keys: &Bound<'_, PyAny>, argument: &str) -> PyResult<Vec<PyBack
 pub fn ordered_keys(keys: &Bound<'_, PyAny>, argument: &str) -> PyResult<Vec<PyBackedStr>> {
     refuse_unordered(keys, argument, "str")?;
     held_keys(keys, argument)
+}
+
+/// As `ordered_keys`, all held by one tuple, which is faster for very many.
+///
+/// # Errors
+/// As `ordered_keys`, but for what `names_of` refuses.
+pub fn tuple_of_keys<'py>(
+    keys: &Bound<'py, PyAny>,
+    argument: &str,
+) -> PyResult<Bound<'py, PyTuple>> {
+    refuse_unordered(keys, argument, "str")?;
+    let items = items_of(keys, argument, "str")?;
+    Ok(keys.py().get_type::<PyTuple>().call1((items,))?.cast_into()?)
+}
+
+/// The texts in a tuple, which keeps them alive while the GIL is released.
+///
+/// # Errors
+/// As `held_str`.
+pub fn names_of<'a, 'py>(keys: &'a Bound<'py, PyTuple>) -> PyResult<Vec<&'a str>> {
+    let name_of = |key: Borrowed<'a, 'py, PyAny>| {
+        check_str(&key, "key")?;
+        <&'a str>::extract(key).map_err(|error| not_unicode(key.py(), "key", error))
+    };
+    keys.iter_borrowed().map(name_of).collect()
 }
 
 /// Refuses a mapping and a set, where the order of the items says what belongs together.

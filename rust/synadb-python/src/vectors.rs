@@ -10,7 +10,7 @@ use synadb::{Pattern, vector};
 
 use crate::bulk::check_keys;
 use crate::convert::{
-    self, Count, Key, Name, Seconds, absolute_path, answered, count, ordered_keys,
+    self, Count, Key, Name, Seconds, absolute_path, answered, count, names_of, tuple_of_keys,
 };
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
@@ -86,18 +86,18 @@ impl VectorStore {
         vectors: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         self.open_check()?;
-        let held = ordered_keys(keys, "keys")?;
+        let held = tuple_of_keys(keys, "keys")?;
+        let keys = names_of(&held)?;
         let width = self.width();
         let (array, rows) = matrix(vectors, width, "Vectors")?;
-        if held.len() != rows {
+        if keys.len() != rows {
             return Err(invalid_argument(
                 "keys",
-                format!("{} keys were given for {rows} vectors", held.len()),
+                format!("{} keys were given for {rows} vectors", keys.len()),
             ));
         }
         let values = array.as_slice()?;
         let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
-        let keys: Vec<&str> = held.iter().map(|key| &**key).collect();
         if rows > rows_per_commit {
             check_keys(keys.iter().copied())?;
             py.detach(|| check_finite(values, width))?;

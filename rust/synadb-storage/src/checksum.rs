@@ -1,20 +1,15 @@
-//! CRC-32C (Castagnoli), the checksum of everything on disk, through `crc-fast`.
-
-use crc_fast::{CrcAlgorithm, Digest};
+//! CRC-32C (Castagnoli), the checksum of everything on disk, through the crate `crc32c`.
 
 /// CRC-32C of `bytes`.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
+    crc32c::crc32c(bytes)
 }
 
 /// CRC-32C of what `crc` covers followed by `bytes`.
 #[must_use]
 pub fn append(crc: u32, bytes: &[u8]) -> u32 {
-    let mut digest =
-        Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, u64::from(crc ^ u32::MAX));
-    digest.update(bytes);
-    low32(digest.finalize())
+    crc32c::crc32c_append(crc, bytes)
 }
 
 /// The low half of a word.

@@ -136,6 +136,13 @@ pub(super) fn prefetch_vector(vector: &[f32]) {
     }
 }
 
+/// Prefetches all lines of some floats.
+pub(super) fn prefetch_all(floats: &[f32]) {
+    for line in floats.chunks(LINE_FLOATS) {
+        prefetch_line(line.as_ptr());
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn step<const SQUARED: bool>(sum: __m256, x: __m256, y: __m256) -> __m256 {

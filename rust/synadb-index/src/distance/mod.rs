@@ -31,6 +31,17 @@ pub(crate) fn prefetch(vector: &[f32]) {
     let _ = vector;
 }
 
+/// Asks the processor for what lies as far behind the start of `rows` as the rows kernels look
+/// ahead, as much of it as one row takes; for passes over large matrices, row by row.
+pub fn prefetch_ahead(rows: &[f32], dimensions: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(ahead) = rows.get(AHEAD_FLOATS..) {
+        avx2::prefetch_all(&ahead[..ahead.len().min(dimensions)]);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (rows, dimensions);
+}
+
 /// Name of the environment variable that forces a level.
 const LEVEL_VARIABLE: &str = "SYNADB_SIMD";
 

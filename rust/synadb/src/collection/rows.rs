@@ -272,8 +272,8 @@ impl TableView for RowsView {
         self.keys.newest(log, key, hash)
     }
 
-    fn touch(&self, hash: u64) {
-        self.keys.touch(hash);
+    fn touch(&self, hashes: &[u64]) {
+        self.keys.touch(hashes);
     }
 
     fn apply(&mut self, applied: &Applied<'_>) -> bool {

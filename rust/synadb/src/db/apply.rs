@@ -22,11 +22,23 @@ impl Commit {
         factory: &dyn ViewFactory,
         head: &Head,
     ) -> StorageResult<()> {
+        self.apply_hashed(generation, factory, head, &[])
+    }
+
+    /// As `apply`, of a frame whose first keys have these hashes: they were looked up just now.
+    pub fn apply_hashed(
+        &mut self,
+        generation: &Generation,
+        factory: &dyn ViewFactory,
+        head: &Head,
+        hashes: &[u64],
+    ) -> StorageResult<()> {
         let (log, visible) = (&generation.log, generation.visible());
+        let mut known = hashes.iter();
         let mut records = Records::of(head, log.region()).map(|(position, raw)| {
             let record = raw.and_then(|raw| Record::new(position, raw, log.region()));
             let record = record.ok_or_else(|| cannot_follow(position))?;
-            let hash = generation.hash(record.key);
+            let hash = known.next().copied().unwrap_or_else(|| generation.hash(record.key));
             let (gap_start, gap) = (head.gap_start(), head.gap);
             Ok(Applied { log, record, hash, gap_start, gap, visible })
         });
@@ -34,18 +46,18 @@ impl Commit {
             return records.try_for_each(|applied| self.apply_one(generation, factory, &applied?));
         }
         let mut group: Vec<Applied<'_>> = Vec::with_capacity(TOUCHED);
+        let mut hashes = Vec::with_capacity(TOUCHED);
         loop {
             group.clear();
             for applied in records.by_ref().take(TOUCHED) {
                 group.push(applied?);
             }
-            if group.is_empty() {
-                return Ok(());
-            }
-            for applied in &group {
-                if let Some(view) = self.views.get(&applied.record.table) {
-                    view.touch(applied.hash);
-                }
+            let Some(first) = group.first() else { return Ok(()) };
+            // Most often all are of one table.
+            if let Some(view) = self.views.get(&first.record.table) {
+                hashes.clear();
+                hashes.extend(group.iter().map(|applied| applied.hash));
+                view.touch(&hashes);
             }
             for applied in &group {
                 self.apply_one(generation, factory, applied)?;

@@ -198,7 +198,7 @@ impl<'a> Transaction<'a> {
     /// Says which keys will be looked up next; a few at a time, so that they stay near.
     pub fn touch(&self, table: TableId, hashes: &[u64]) {
         if let Some(view) = self.commit.views.get(&table) {
-            hashes.iter().for_each(|hash| view.touch(*hash));
+            view.touch(hashes);
         }
     }
 
@@ -364,7 +364,15 @@ impl<'a> Transaction<'a> {
         {
             view.expect(ops.len());
         }
-        let applied = commit.apply(&self.generation, &*self.engine.factory, &committed.head);
+        let (generation, factory) = (&self.generation, &*self.engine.factory);
+        let applied = if records > 1 {
+            // Nobody looks for the key of a table under its hash.
+            let hashes = std::iter::repeat_n(0, new_tables.len()).chain(ops.map(|op| op.hash));
+            let hashes: Vec<u64> = hashes.collect();
+            commit.apply_hashed(generation, factory, &committed.head, &hashes)
+        } else {
+            commit.apply(generation, factory, &committed.head)
+        };
         applied.map_err(|error| {
             self.engine.poison();
             self.engine.failure(error)

@@ -33,8 +33,8 @@ pub(crate) trait TableView: Send {
     /// The newest record of a key, whatever it is.
     fn newest<'a>(&self, log: &'a Log, key: &[u8], hash: u64) -> Result<Option<Record<'a>>>;
 
-    /// Says that a key with this hash will be looked up soon.
-    fn touch(&self, hash: u64);
+    /// Says that keys with these hashes will be looked up soon.
+    fn touch(&self, hashes: &[u64]);
 
     /// Validates a record and takes it in; false, and nothing changed, is corruption.
     ///

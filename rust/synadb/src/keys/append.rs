@@ -40,8 +40,15 @@ impl AppendWords {
     }
 
     /// Extends with zeros up to `len` words; for the one writer.
+    #[inline]
     pub fn extend_to(&self, len: u64) {
-        let mut index = self.len.load(Ordering::Relaxed);
+        let index = self.len.load(Ordering::Relaxed);
+        if index < len {
+            self.extend_from(index, len);
+        }
+    }
+
+    fn extend_from(&self, mut index: u64, len: u64) {
         while index < len {
             let (bucket, _) = locate(index);
             self.slot(index);

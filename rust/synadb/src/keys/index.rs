@@ -70,12 +70,12 @@ impl HashIndex {
         }
     }
 
-    /// Brings the slot of a hash near; of many such calls in a row, the waits overlap.
-    #[inline]
-    pub fn touch(&self, hash: u64) {
+    /// Brings the slots of some hashes near; nothing depends on a load, so that the waits overlap.
+    pub fn touch(&self, hashes: &[u64]) {
         let table = self.table();
-        let slot = &table[hash as usize & (table.len() - 1)];
-        std::hint::black_box(slot.word.load(Ordering::Relaxed));
+        let mask = table.len() - 1;
+        let load = |hash: &u64| table[*hash as usize & mask].word.load(Ordering::Relaxed);
+        std::hint::black_box(hashes.iter().map(load).fold(0, |all, word| all | word));
     }
 
     /// Puts `word` in the place of `old` (under the same hash), or in a free slot; for the writer.

@@ -305,16 +305,15 @@ impl KeyMap {
         position.map(|position| log.record(position)).transpose()
     }
 
-    /// Brings near what looking a key up needs; of many such calls in a row, the waits overlap.
-    #[inline]
-    pub fn touch(&self, hash: u64) {
-        self.reader.delta.touch(hash);
-        if let Some(image) = &self.reader.image {
-            let slots = image.bytes();
-            let count = slots.len() as u64 / SLOT_BYTES;
-            if count > 0 {
-                std::hint::black_box(slot(slots, hash & (count - 1)));
-            }
+    /// Brings near what looking some keys up needs; the waits overlap.
+    pub fn touch(&self, hashes: &[u64]) {
+        self.reader.delta.touch(hashes);
+        let Some(image) = &self.reader.image else { return };
+        let slots = image.bytes();
+        let count = slots.len() as u64 / SLOT_BYTES;
+        if count > 0 {
+            let load = |hash: &u64| slot(slots, hash & (count - 1)).1;
+            std::hint::black_box(hashes.iter().map(load).fold(0, |all, word| all | word));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::ScopedJoinHandle;
 
 use synadb_storage::region::Region;
 
@@ -14,11 +15,16 @@ use crate::config::Durability;
 use crate::db::{Engine, Generation};
 use crate::error::Result;
 
-/// Bytes of records of one commit: the write lock is held for as long as they take.
+/// Bytes of records that are one commit: the write lock is held for as long as they take.
 const COMMIT_BYTES: usize = 1 << 20;
+/// Of larger batches, so much at a time: the slots of the key index that it needs stay in the cache
+/// from the lookup to the entry.
+const PIECE_BYTES: usize = 1 << 18;
 /// From so many bytes on a second thread stores the rows, while this one checks and sums them and
-/// commits what is stored: a store is a copy into the page cache, which takes about as long.
+/// commits what is stored: a store is a copy into the page cache, which takes a little less.
 const SHARED_BYTES_MIN: usize = 4 << 20;
+/// One of so many rows is checked and summed by the thread that stores them.
+const DESCRIBED_OF: usize = 2;
 /// Bytes of one store there: fewer and larger ones are faster.
 const STORED_BYTES: usize = 1 << 20;
 
@@ -58,15 +64,51 @@ impl VectorStore {
                 Err(error) => self.give_back(engine, &bulk.generation, slots).and(Err(error)),
             };
         }
+        self.share(engine, &*region, slots, bulk)
+    }
+
+    /// Stores rows in a second thread, which describes the last of them first; both are busy until
+    /// the end then.
+    fn share(
+        &self,
+        engine: &Engine,
+        region: &dyn Region,
+        slots: Slots,
+        mut bulk: Bulk<'_>,
+    ) -> Result<usize> {
+        let own = bulk.keys.len() / DESCRIBED_OF * (DESCRIBED_OF - 1);
+        let (keys, rows) = (bulk.keys, bulk.rows);
+        let (own_rows, last_rows) = rows.split_at(own * usize::from(self.config.dimensions));
         let refused = AtomicBool::new(false);
+        let (send_described, last_described) = channel();
         let (stored, progress) = channel();
         std::thread::scope(|scope| {
-            let storing = scope.spawn(|| self.store_all(&*region, rows, slots, &refused, stored));
-            let described = self.describe(keys, rows, slots, &mut bulk.payloads);
+            let storing = scope.spawn(|| {
+                let mut last = Payloads::with_capacity(keys.len() - own);
+                let slots_of_last = self.part_of(slots, own);
+                let described = self.describe(&keys[own..], last_rows, slots_of_last, &mut last);
+                let is_refused = described.is_err();
+                // Nobody waits for it where an earlier row was refused.
+                let _ = send_described.send(described.map(|()| last));
+                if is_refused {
+                    Ok(())
+                } else {
+                    self.store_all(region, rows, slots, &refused, stored)
+                }
+            });
+            // Of several bad rows the first is named.
+            let described =
+                self.describe(&keys[..own], own_rows, slots, &mut bulk.payloads).and_then(|()| {
+                    let last = last_described.recv().unwrap_or_else(|_| Ok(Payloads::new()));
+                    last.map(|mut last| bulk.payloads.append(&mut last))
+                });
             refused.store(described.is_err(), Ordering::Relaxed);
+            let mut progress = Progress { told: progress, stored: 0 };
             let committed = described
-                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| reaches(&progress, rows)));
-            let stored = storing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| progress.reaches(rows)));
+            // Who no longer waits for it needs no more of it.
+            drop(progress);
+            let stored = join(storing);
             if refused.load(Ordering::Relaxed) {
                 self.give_back(engine, &bulk.generation, slots)?;
             }
@@ -105,12 +147,14 @@ impl VectorStore {
         &self,
         engine: &Engine,
         bulk: &Bulk<'_>,
-        stored: impl Fn(usize) -> bool,
+        mut stored: impl FnMut(usize) -> bool,
     ) -> Result<usize> {
         let terms = &self.handle.terms;
+        let is_one = rows_of_a_commit(bulk.keys, COMMIT_BYTES) == bulk.keys.len();
+        let bytes_max = if is_one { COMMIT_BYTES } else { PIECE_BYTES };
         let (mut done, mut new) = (0, 0);
         while done < bulk.keys.len() {
-            let count = rows_of_a_commit(&bulk.keys[done..]);
+            let count = rows_of_a_commit(&bulk.keys[done..], bytes_max);
             if !stored(done + count) {
                 break;
             }
@@ -155,21 +199,35 @@ impl VectorStore {
     }
 }
 
-fn reaches(progress: &Receiver<usize>, rows: usize) -> bool {
-    while let Ok(stored) = progress.recv() {
-        if stored >= rows {
-            return true;
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// How far the other thread has come.
+struct Progress {
+    told: Receiver<usize>,
+    stored: usize,
+}
+
+impl Progress {
+    /// Waits until so many rows are stored; false if they will never be.
+    fn reaches(&mut self, rows: usize) -> bool {
+        while self.stored < rows {
+            match self.told.recv() {
+                Ok(stored) => self.stored = stored,
+                Err(_) => return false,
+            }
         }
+        true
     }
-    false
 }
 
 /// How many of the first keys commit together.
-fn rows_of_a_commit(keys: &[&str]) -> usize {
+fn rows_of_a_commit(keys: &[&str], bytes_max: usize) -> usize {
     let mut bytes = 0;
     let fits = |key: &&&str| {
         bytes += bytes_of(std::slice::from_ref(*key));
-        bytes <= COMMIT_BYTES
+        bytes <= bytes_max
     };
     keys.iter().take_while(fits).count().max(1)
 }

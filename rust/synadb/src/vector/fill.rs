@@ -1,6 +1,6 @@
 //! Putting rows into their slots, and describing them for their records.
 
-use synadb_index::inverse_norm;
+use synadb_index::{inverse_norm, prefetch_ahead};
 use synadb_storage::checksum::crc32c;
 use synadb_storage::extent::{ROW_BYTES, Row};
 use synadb_storage::region::Region;
@@ -63,8 +63,9 @@ impl VectorStore {
         payloads: &mut Payloads,
     ) -> Result<()> {
         let row_bytes = self.config.row_bytes();
-        let vectors = rows.chunks_exact(usize::from(self.config.dimensions));
-        for (index, vector) in vectors.enumerate() {
+        let dimensions = usize::from(self.config.dimensions);
+        for (index, vector) in rows.chunks_exact(dimensions).enumerate() {
+            prefetch_ahead(&rows[index * dimensions..], dimensions);
             let inverse_norm = inverse_norm(vector);
             // A NaN or an infinity makes the norm one: only then is it worth a look.
             if inverse_norm.is_nan() {
