@@ -28,6 +28,13 @@ pub enum IndexError {
         /// Position of the first such component.
         position: usize,
     },
+    /// The build was told to stop.
+    Cancelled,
+    /// A saved section does not hold what its index needs.
+    Damaged {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
 }
 
 impl fmt::Display for IndexError {
@@ -45,6 +52,8 @@ impl fmt::Display for IndexError {
             Self::NonFinite { position } => {
                 write!(formatter, "query component {position} is not a finite number")
             }
+            Self::Cancelled => write!(formatter, "the build was cancelled"),
+            Self::Damaged { reason } => write!(formatter, "saved index is damaged: {reason}"),
         }
     }
 }

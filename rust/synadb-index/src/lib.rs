@@ -8,6 +8,8 @@
 mod distance;
 mod error;
 mod flat;
+mod job;
+mod kmeans;
 mod part;
 mod query;
 mod scratch;
@@ -17,6 +19,8 @@ mod topk;
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
 pub use error::IndexError;
 pub use flat::{FlatIndex, search_batch, search_tail};
+pub use job::Job;
+pub use kmeans::KMeans;
 pub use part::{Filter, Part};
 pub use query::{Query, first_non_finite, inverse_norm};
 pub use scratch::Scratch;
