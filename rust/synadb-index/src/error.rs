@@ -30,10 +30,12 @@ pub enum IndexError {
     },
     /// The build was told to stop.
     Cancelled,
-    /// A saved section does not hold what its index needs.
-    Damaged {
+    /// A saved section is not what an index of this version writes.
+    Section {
+        /// Name of the section.
+        name: &'static str,
         /// What is wrong with it.
-        reason: &'static str,
+        problem: &'static str,
     },
 }
 
@@ -52,8 +54,10 @@ impl fmt::Display for IndexError {
             Self::NonFinite { position } => {
                 write!(formatter, "query component {position} is not a finite number")
             }
-            Self::Cancelled => write!(formatter, "the build was cancelled"),
-            Self::Damaged { reason } => write!(formatter, "saved index is damaged: {reason}"),
+            Self::Cancelled => write!(formatter, "the build of the index was cancelled"),
+            Self::Section { name, problem } => {
+                write!(formatter, "section '{name}' of the index {problem}")
+            }
         }
     }
 }

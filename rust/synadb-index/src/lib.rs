@@ -8,6 +8,7 @@
 mod distance;
 mod error;
 mod flat;
+mod ivf;
 mod job;
 mod kmeans;
 mod part;
@@ -19,6 +20,7 @@ mod topk;
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
 pub use error::IndexError;
 pub use flat::{FlatIndex, search_batch, search_tail};
+pub use ivf::{IvfConfig, IvfIndex, IvfSearch, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;
 pub use part::{Filter, Part};

@@ -11,6 +11,8 @@ pub struct Scratch {
     pub(crate) inverse_norms: Vec<f32>,
     /// Runs of rows that were prefetched together.
     pub(crate) runs: Vec<Range<u32>>,
+    /// Memory of the inverted file.
+    pub(crate) ivf: crate::ivf::IvfScratch,
 }
 
 impl Scratch {

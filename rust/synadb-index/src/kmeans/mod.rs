@@ -125,6 +125,25 @@ pub(crate) struct Centroids {
 }
 
 impl Centroids {
+    pub(crate) fn count(&self) -> usize {
+        self.points.len() / self.dimensions.max(1)
+    }
+
+    pub(crate) fn point(&self, cell: u32) -> &[f32] {
+        &self.points[cell as usize * self.dimensions..][..self.dimensions]
+    }
+
+    /// Replaces the points by vectors in the coordinates of the rows.
+    #[allow(dead_code)]
+    pub(crate) fn enter(frame: Frame, vectors: &[f32], dimensions: usize) -> Self {
+        let mut points = vec![0.0; vectors.len()];
+        let width = dimensions.max(1);
+        for (point, vector) in points.chunks_mut(width).zip(vectors.chunks(width)) {
+            frame.enter_scaled(vector, 1.0, point);
+        }
+        Self { frame, points, dimensions }
+    }
+
     /// The centroids in the coordinates of the vectors.
     pub(crate) fn leave(&self) -> Vec<f32> {
         let mut vectors = vec![0.0; self.points.len()];
@@ -162,7 +181,7 @@ impl<'a> Lloyd<'a> {
     }
 
     /// Assigns a share of the rows and moves the centroids to the means of theirs.
-    fn round(
+    pub(crate) fn round(
         &mut self,
         share: f64,
         spherical: Option<&Frame>,

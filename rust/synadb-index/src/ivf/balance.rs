@@ -1,0 +1,135 @@
+//! Splits cells that hold too many rows and drops those that hold too few.
+
+use synadb_types::RowId;
+
+use super::assign::{Cells, NO_CELL, assign};
+use crate::distance::Kernels;
+use crate::job::Crew;
+use crate::kmeans::{Centroids, Lloyd};
+use crate::{IndexError, VectorSource};
+
+/// A cell with so many times the mean is split.
+const OVERFULL: usize = 4;
+/// A cell that the mean exceeds so many times is dropped.
+const UNDERFULL: usize = 12;
+/// Cells below this size are never split.
+const SPLIT_MIN: usize = 128;
+/// Parts of a split at most; a larger cell is split again in the next pass.
+const PARTS_MAX: usize = 64;
+/// Rounds of k-means in a split.
+const ROUNDS: usize = 5;
+/// Splits can leave parts that are overfull or underfull again.
+const PASSES: usize = 4;
+
+/// Brings the sizes of the cells nearer to each other, as after a drift of the data: rows of
+/// split and dropped cells are assigned anew (as LIRE does: Xu et al. 2023, without its look at
+/// the neighbours).
+pub(super) fn rebalance(
+    centroids: &mut Centroids,
+    rows: &[RowId],
+    cells: &mut [Cells],
+    second: bool,
+    source: &dyn VectorSource,
+    kernels: &'static Kernels,
+    crew: &Crew<'_>,
+) -> Result<(), IndexError> {
+    for _ in 0..PASSES {
+        let Some(change) = Change::find(centroids, rows, cells, source, kernels, crew)? else {
+            return Ok(());
+        };
+        centroids.points = change.points;
+        let gone = |cells: &Cells| {
+            cells.iter().any(|&cell| cell != NO_CELL && change.renamed[cell as usize] == NO_CELL)
+        };
+        let moved: Vec<usize> = (0..rows.len()).filter(|&at| gone(&cells[at])).collect();
+        let moved_rows: Vec<RowId> = moved.iter().map(|&at| rows[at]).collect();
+        let anew = assign(centroids, &moved_rows, source, second, kernels, crew, |_| ())?;
+        for cell in cells.as_flattened_mut() {
+            if *cell != NO_CELL {
+                *cell = change.renamed[*cell as usize];
+            }
+        }
+        for (at, new) in moved.into_iter().zip(anew) {
+            cells[at] = new;
+        }
+    }
+    Ok(())
+}
+
+/// New centroids, and the new number of each old cell or [`NO_CELL`].
+struct Change {
+    points: Vec<f32>,
+    renamed: Vec<u32>,
+}
+
+impl Change {
+    fn find(
+        centroids: &Centroids,
+        rows: &[RowId],
+        cells: &[Cells],
+        source: &dyn VectorSource,
+        kernels: &'static Kernels,
+        crew: &Crew<'_>,
+    ) -> Result<Option<Self>, IndexError> {
+        let mut members = vec![0_usize; centroids.count()];
+        for &cell in cells.as_flattened().iter().filter(|&&cell| cell != NO_CELL) {
+            members[cell as usize] += 1;
+        }
+        let mean = members.iter().sum::<usize>() / members.len().max(1);
+        let limit = (OVERFULL * mean).max(SPLIT_MIN);
+        let overfull: Vec<usize> = (0..members.len()).filter(|&c| members[c] > limit).collect();
+        let mut parts = Vec::new();
+        for cell in overfull {
+            let inside = |at: &usize| cells[*at].contains(&(cell as u32));
+            let inside: Vec<RowId> = (0..rows.len()).filter(inside).map(|at| rows[at]).collect();
+            let count = (inside.len() / mean.max(1)).clamp(2, PARTS_MAX);
+            if let Some(points) = split(centroids, &inside, count, source, kernels, crew)? {
+                parts.push((cell, points));
+            }
+        }
+        let mut kept = vec![true; members.len()];
+        for (cell, kept) in kept.iter_mut().enumerate() {
+            let split = parts.iter().any(|&(split, _)| split == cell);
+            *kept = !split && (members[cell] > 0 && members[cell] * UNDERFULL >= mean);
+        }
+        if kept.iter().all(|&kept| kept) {
+            return Ok(None);
+        }
+        let mut change = Self { points: Vec::new(), renamed: vec![NO_CELL; kept.len()] };
+        for cell in (0..kept.len()).filter(|&cell| kept[cell]) {
+            change.renamed[cell] = (change.points.len() / centroids.dimensions) as u32;
+            change.points.extend_from_slice(centroids.point(cell as u32));
+        }
+        change.points.extend(parts.into_iter().flat_map(|(_, points)| points));
+        Ok((!change.points.is_empty()).then_some(change))
+    }
+}
+
+/// Centroids of the parts of a cell; none when its rows are all alike.
+fn split(
+    centroids: &Centroids,
+    rows: &[RowId],
+    parts: usize,
+    source: &dyn VectorSource,
+    kernels: &'static Kernels,
+    crew: &Crew<'_>,
+) -> Result<Option<Vec<f32>>, IndexError> {
+    // Enough to find the parts; their rows are assigned afterwards.
+    let step = (rows.len() / (parts * 256)).max(1);
+    let sample: Vec<RowId> = rows.iter().copied().step_by(step).collect();
+    let codes = centroids.frame.encode(&sample, source, kernels, crew)?;
+    let mut lloyd = Lloyd::new(&codes, parts, centroids.dimensions, kernels);
+    for _ in 0..ROUNDS {
+        lloyd.round(1.0, None, crew)?;
+    }
+    let mut used: Vec<u32> =
+        lloyd.assign(sample.len(), crew)?.iter().map(|[near]| near.cell).collect();
+    used.sort_unstable();
+    used.dedup();
+    if used.len() < 2 {
+        return Ok(None);
+    }
+    let width = centroids.dimensions;
+    let point = |&cell: &u32| lloyd.points[cell as usize * width..][..width].to_vec();
+    Ok(Some(used.iter().flat_map(point).collect()))
+}

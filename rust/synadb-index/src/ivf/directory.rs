@@ -1,0 +1,124 @@
+//! The centroids as a search sees them.
+
+use crate::distance::{Kernels, Metric};
+use crate::kmeans::assign::Near;
+use crate::{Query, VectorSource};
+
+use super::lists::Lists;
+use synadb_types::RowId;
+
+/// Relative error that the bound of a cell allows for rounding in `f32`.
+const BOUND_SLACK: f32 = 2e-5;
+/// Squared lengths that `f32` can tell apart.
+const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
+
+/// Centroids side by side with their squared norms, and the radius of each cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Directory {
+    pub(super) dimensions: usize,
+    pub(super) points: Vec<f32>,
+    squared_norms: Vec<f32>,
+    largest: f32,
+    /// Largest distance of a cell's row from its centroid.
+    pub(super) radii: Vec<f32>,
+}
+
+impl Directory {
+    pub(super) fn new(
+        points: Vec<f32>,
+        dimensions: usize,
+        radii: Vec<f32>,
+        kernels: &Kernels,
+    ) -> Self {
+        let vectors = points.chunks_exact(dimensions.max(1));
+        let squared_norms: Vec<f32> = vectors.map(|point| (kernels.dot)(point, point)).collect();
+        let largest = squared_norms.iter().copied().fold(0.0, f32::max);
+        Self { dimensions, points, squared_norms, largest, radii }
+    }
+
+    pub(super) fn point(&self, cell: usize) -> &[f32] {
+        &self.points[cell * self.dimensions..][..self.dimensions]
+    }
+
+    /// Measures the radius of every cell.
+    pub(super) fn measure(
+        &mut self,
+        metric: Metric,
+        lists: &Lists,
+        source: &dyn VectorSource,
+        kernels: &Kernels,
+    ) {
+        let mut unit = vec![0.0; self.dimensions];
+        self.radii = (0..lists.cells())
+            .map(|cell| {
+                let mut radius = 0.0_f32;
+                for &row in &lists.rows[lists.entries(cell)] {
+                    let squared = match source.vector(RowId(row)) {
+                        Some(vector) if metric == Metric::Cosine => {
+                            let mut inverse = [0.0];
+                            source.inverse_norms(RowId(row), &mut inverse);
+                            for (unit, value) in unit.iter_mut().zip(vector) {
+                                *unit = value * inverse[0];
+                            }
+                            (kernels.squared_euclidean)(&unit, self.point(cell))
+                        }
+                        Some(vector) => (kernels.squared_euclidean)(vector, self.point(cell)),
+                        None => 0.0,
+                    };
+                    // A distance that is not a number makes the cell reach everywhere.
+                    radius = if squared.is_nan() { f32::INFINITY } else { radius.max(squared) };
+                }
+                radius.sqrt() * (1.0 + BOUND_SLACK)
+            })
+            .collect();
+    }
+
+    /// False when the query's scale is beyond what the keys of the cells can tell apart.
+    pub(super) fn can_rank(&self, query_squared_norm: f32) -> bool {
+        SQUARED_RANGE.contains(&(query_squared_norm + self.largest))
+    }
+
+    /// Keys of all cells: squared distances less that of the query for a distance, negative
+    /// inner products for the dot product.
+    pub(super) fn rank(
+        &self,
+        metric: Metric,
+        vector: &[f32],
+        kernels: &Kernels,
+        near: &mut Vec<Near>,
+        keys: &mut Vec<f32>,
+    ) {
+        let count = self.squared_norms.len();
+        keys.clear();
+        keys.resize(count, 0.0);
+        (kernels.dot_rows)(vector, &self.points, self.dimensions, count, keys);
+        near.clear();
+        let cells = keys.iter().zip(&self.squared_norms).zip(0..);
+        near.extend(cells.map(|((&dot, &norm), cell)| {
+            let key = if metric == Metric::DotProduct { -dot } else { norm - 2.0 * dot };
+            Near { key, cell }
+        }));
+    }
+
+    /// No row of the cell has a smaller key for the query than this; NaN when that is unknown.
+    pub(super) fn lower_bound(&self, metric: Metric, near: &Near, query_squared_norm: f32) -> f64 {
+        let cell = near.cell as usize;
+        let radius = self.radii[cell];
+        let norms = query_squared_norm + self.squared_norms[cell];
+        if metric == Metric::DotProduct {
+            return f64::from(near.key - radius - BOUND_SLACK * norms.max(1.0));
+        }
+        let squared = near.key + query_squared_norm - BOUND_SLACK * norms;
+        let gap = (squared.max(0.0).sqrt() - radius).max(0.0);
+        let bound = f64::from(gap).powi(2);
+        if metric == Metric::Cosine { bound / 2.0 } else { bound }
+    }
+}
+
+/// The query as the centroids are compared with it, and its squared norm.
+pub(super) fn direction(query: &Query) -> &[f32] {
+    match query.metric() {
+        Metric::Euclidean => query.values(),
+        Metric::Cosine | Metric::DotProduct => query.unit(),
+    }
+}

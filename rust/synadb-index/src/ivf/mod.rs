@@ -1,0 +1,151 @@
+//! The inverted file, by its public name the gravity well: rows in cells of near centroids.
+
+mod assign;
+mod balance;
+mod build;
+mod directory;
+mod lists;
+mod plain;
+mod search;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod tune;
+
+pub use tune::Tuned;
+
+use synadb_types::RowSet;
+
+use crate::distance::Metric;
+use crate::flat::FlatIndex;
+use crate::kmeans::Centroids;
+use directory::Directory;
+use lists::Lists;
+use plain::PlainCells;
+pub(crate) use search::IvfScratch;
+
+/// Cells for each square root of the number of rows.
+const CELLS_PER_ROOT: f64 = 3.2;
+
+/// How to build an inverted file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IvfConfig {
+    /// Number of cells; none for 3.2 times the square root of the number of rows, in multiples
+    /// of 16. Cells that turn out far too large are split and far too small ones dropped.
+    pub cells: Option<usize>,
+    /// Rounds of k-means.
+    pub iterations: usize,
+    /// Rows of the training sample for each cell.
+    pub sample_per_cell: usize,
+    /// Lists each row in a second cell, chosen as in SOAR (Sun, Guo, Kumar 2023). Doubles the
+    /// entries; pays where many cells have to be searched.
+    pub second: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// What a search does when it is not told otherwise.
+    pub search: IvfSearch,
+}
+
+impl Default for IvfConfig {
+    fn default() -> Self {
+        Self {
+            cells: None,
+            iterations: 6,
+            sample_per_cell: 64,
+            second: false,
+            seed: 0,
+            search: IvfSearch::default(),
+        }
+    }
+}
+
+impl IvfConfig {
+    /// Number of cells for so many rows.
+    #[must_use]
+    pub fn cells_for(&self, rows: usize) -> usize {
+        let wanted = self.cells.unwrap_or_else(|| {
+            let cells = (rows as f64).sqrt() * CELLS_PER_ROOT;
+            (cells as usize).next_multiple_of(16)
+        });
+        wanted.clamp(1, rows.max(1))
+    }
+}
+
+/// How much of an inverted file a search looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IvfSearch {
+    /// Cells that are searched, the nearest first; at least one. More are searched as long as
+    /// fewer than `k` rows were found, so that a search returns `k` rows whenever there are.
+    pub nprobe: usize,
+}
+
+impl Default for IvfSearch {
+    fn default() -> Self {
+        Self { nprobe: 32 }
+    }
+}
+
+/// An inverted file: an immutable [`Part`](crate::Part).
+///
+/// Memory: four bytes an entry, the centroids twice, and the vectors of the entries once more.
+/// A search costs the distances from all centroids and from the entries of `nprobe` cells. Rows
+/// that died since the build are left out by their live bit; [`IvfIndex::extend`] takes new rows
+/// in and dead ones out.
+#[derive(Debug, Clone)]
+pub struct IvfIndex {
+    metric: Metric,
+    config: IvfConfig,
+    /// Holds the rows, and scans those that a selective filter leaves.
+    flat: FlatIndex,
+    centroids: Centroids,
+    directory: Directory,
+    lists: Lists,
+    plain: PlainCells,
+}
+
+impl IvfIndex {
+    /// Number of cells.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.lists.cells()
+    }
+
+    /// Entries of a cell: its rows, those included that have their first cell elsewhere. None
+    /// when there is no such cell.
+    #[must_use]
+    pub fn cell_len(&self, cell: usize) -> Option<usize> {
+        self.lists.counts.get(cell).map(|&count| count as usize)
+    }
+
+    /// Metric of the index.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// What a search does when it is not told otherwise.
+    #[must_use]
+    pub fn default_search(&self) -> IvfSearch {
+        self.config.search
+    }
+
+    /// The same index with another default.
+    #[must_use]
+    pub fn with_search(mut self, search: IvfSearch) -> Self {
+        self.config.search = search;
+        self
+    }
+
+    /// Bytes that the index holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let centroids = 2 * self.directory.points.len() * size_of::<f32>();
+        centroids + self.lists.rows.len() * size_of::<u32>() + self.plain.memory_bytes()
+    }
+
+    /// Rows of the index, those that died since included.
+    #[must_use]
+    pub fn row_set(&self) -> &RowSet {
+        crate::Part::rows(&self.flat)
+    }
+}

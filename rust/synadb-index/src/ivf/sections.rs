@@ -1,0 +1,1 @@
+//! Saving an inverted file as byte sections, and opening it again.
