@@ -1,6 +1,6 @@
 //! Builds an inverted file of real vectors and prints recall@10 and queries a second.
 //!
-//! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells] [second]`
+//! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells] [second] [full]`
 //!
 //! The folder holds `NAME.base.f32`, `NAME.query.f32` (little-endian, rows side by side) and
 //! `NAME.truth.u32` (the 100 nearest rows of each query, nearest first); `NAME` ends in the
@@ -11,15 +11,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use synadb_index::{
-    Block, Filter, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Query, Scratch, TopK, VectorSource,
-    inverse_norm,
+    Block, Filter, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Query, Scratch, TopK,
+    VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
 
 const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
 const QUERIES_MAX: usize = 1000;
-const PROBES: [usize; 12] = [2, 4, 8, 12, 16, 24, 32, 64, 96, 128, 256, 400];
+const SEARCHES: [(usize, usize); 12] = [
+    (4, 40),
+    (8, 40),
+    (8, 60),
+    (16, 60),
+    (24, 80),
+    (32, 80),
+    (32, 120),
+    (64, 120),
+    (64, 200),
+    (128, 200),
+    (256, 300),
+    (400, 400),
+];
 
 struct Rows {
     dimensions: usize,
@@ -104,7 +117,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => Metric::Euclidean,
     };
     let cells = arguments.next().map(|cells| cells.parse()).transpose()?;
-    let second = arguments.next().is_some();
+    let options: Vec<String> = arguments.collect();
+    let second = options.iter().any(|option| option == "second");
+    let is_full = options.iter().any(|option| option == "full");
+    let codes = if is_full { IvfCodes::Full } else { IvfCodes::Bits };
     let truth = words(&folder.join(format!("{name}.truth.u32")))?;
     let query = floats(&folder.join(format!("{name}.query.f32")))?;
     let dimensions = query.len() / (truth.len() / TRUE_NEIGHBOURS);
@@ -113,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows = Rows { dimensions, data, inverse_norms };
     let all = RowSet::range(RowId(0), rows.rows_end());
 
-    let config = IvfConfig { cells, second, ..IvfConfig::default() };
+    let config = IvfConfig { cells, second, codes, ..IvfConfig::default() };
     for threads in [1, 2] {
         let start = Instant::now();
         let index = IvfIndex::build(metric, &config, &all, &rows, &Job::with_threads(threads))?;
@@ -137,9 +153,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             truth: truth.collect(),
             metric,
         };
-        for nprobe in PROBES {
-            let (recall, rate) = run.measure(IvfSearch { nprobe }, &Filter::All)?;
-            println!("nprobe {nprobe:>4}  recall@10 {recall:.4}  {rate:>8.0} queries/s");
+        for (nprobe, candidates) in SEARCHES {
+            let search = IvfSearch { nprobe, candidates };
+            let (recall, rate) = run.measure(search, &Filter::All)?;
+            println!("{nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  {rate:>8.0} queries/s");
         }
     }
     Ok(())

@@ -4,14 +4,14 @@ use synadb_types::{RowId, RowSet};
 
 use super::assign::{Cells, assign};
 use super::balance::rebalance;
-use super::{Directory, IvfConfig, IvfIndex, Lists, PlainCells};
+use super::bits::{BitCells, rotate_all};
+use super::{Directory, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store};
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
+use crate::quantize::{BLOCK_ROWS, Rotation};
 use crate::{IndexError, Job, KMeans, VectorSource};
 
-/// Entries that a cell's first one stands at a multiple of.
-const PLAIN_BLOCK: usize = 1;
 /// Shares of the work, as measured: training, then assignment, then the rest.
 const TRAINED: f32 = 0.55;
 const ASSIGNED: f32 = 0.9;
@@ -87,7 +87,7 @@ impl IvfIndex {
         source: &dyn VectorSource,
         job: &Job<'_>,
     ) -> Result<Self, IndexError> {
-        let (query, dimensions) = (source.dimensions(), self.directory.dimensions);
+        let (query, dimensions) = (source.dimensions(), self.centroids.dimensions);
         if query != dimensions {
             return Err(IndexError::Dimensions { query, source: dimensions });
         }
@@ -125,13 +125,23 @@ impl IvfIndex {
         order.sort_unstable_by_key(|&at| rows[at as usize]);
         let sorted: Vec<RowId> = order.iter().map(|&at| rows[at as usize]).collect();
         let cells: Vec<Cells> = order.iter().map(|&at| cells[at as usize]).collect();
-        let lists = Lists::new(&sorted, &cells, centroids.count(), PLAIN_BLOCK);
-        let plain = PlainCells::new(&lists, source, &crew)?;
-        let mut directory =
-            Directory::new(centroids.leave(), centroids.dimensions, Vec::new(), kernels);
-        directory.measure(metric, &lists, source, kernels);
+        let block = if config.codes == IvfCodes::Bits { BLOCK_ROWS } else { 1 };
+        let lists = Lists::new(&sorted, &cells, centroids.count(), block);
+        let points = centroids.leave();
+        let directory = Directory::new(points, centroids.dimensions, Vec::new(), kernels);
+        let radii = directory.measure(metric, &lists, source, kernels);
+        let (directory, store) = if config.codes == IvfCodes::Bits {
+            let rotation = Rotation::new(centroids.dimensions, config.seed);
+            let points = rotate_all(&rotation, &directory.points)?;
+            let cells = BitCells::new(metric, rotation, &points, &lists, source, &crew)?;
+            let padded = cells.rotation.padded();
+            (Directory::new(points, padded, radii, kernels), Store::Bits(cells))
+        } else {
+            let cells = PlainCells::new(&lists, source, &crew)?;
+            (Directory { radii, ..directory }, Store::Plain(cells))
+        };
         meter.tell(1.0);
         let flat = FlatIndex::new(wanted.clone());
-        Ok(Self { metric, config: config.clone(), flat, centroids, directory, lists, plain })
+        Ok(Self { metric, config: config.clone(), flat, centroids, directory, lists, store })
     }
 }

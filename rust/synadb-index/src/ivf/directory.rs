@@ -5,6 +5,7 @@ use crate::kmeans::assign::Near;
 use crate::{Query, VectorSource};
 
 use super::lists::Lists;
+use crate::kmeans::frame::unit_scale;
 use synadb_types::RowId;
 
 /// Relative error that the bound of a cell allows for rounding in `f32`.
@@ -17,8 +18,8 @@ const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 pub(super) struct Directory {
     pub(super) dimensions: usize,
     pub(super) points: Vec<f32>,
-    squared_norms: Vec<f32>,
-    largest: f32,
+    pub(super) squared_norms: Vec<f32>,
+    pub(super) largest: f32,
     /// Largest distance of a cell's row from its centroid.
     pub(super) radii: Vec<f32>,
 }
@@ -40,37 +41,35 @@ impl Directory {
         &self.points[cell * self.dimensions..][..self.dimensions]
     }
 
-    /// Measures the radius of every cell.
+    /// The radius of every cell, with these points as vectors of the source's dimensions.
     pub(super) fn measure(
-        &mut self,
+        &self,
         metric: Metric,
         lists: &Lists,
         source: &dyn VectorSource,
         kernels: &Kernels,
-    ) {
+    ) -> Vec<f32> {
         let mut unit = vec![0.0; self.dimensions];
-        self.radii = (0..lists.cells())
-            .map(|cell| {
-                let mut radius = 0.0_f32;
-                for &row in &lists.rows[lists.entries(cell)] {
-                    let squared = match source.vector(RowId(row)) {
-                        Some(vector) if metric == Metric::Cosine => {
-                            let mut inverse = [0.0];
-                            source.inverse_norms(RowId(row), &mut inverse);
-                            for (unit, value) in unit.iter_mut().zip(vector) {
-                                *unit = value * inverse[0];
-                            }
-                            (kernels.squared_euclidean)(&unit, self.point(cell))
-                        }
-                        Some(vector) => (kernels.squared_euclidean)(vector, self.point(cell)),
-                        None => 0.0,
-                    };
-                    // A distance that is not a number makes the cell reach everywhere.
-                    radius = if squared.is_nan() { f32::INFINITY } else { radius.max(squared) };
-                }
-                radius.sqrt() * (1.0 + BOUND_SLACK)
-            })
-            .collect();
+        let mut squared = |row: u32, cell| {
+            let Some(vector) = source.vector(RowId(row)) else { return 0.0 };
+            if metric != Metric::Cosine {
+                return (kernels.squared_euclidean)(vector, self.point(cell));
+            }
+            let scale = unit_scale(vector, RowId(row), source) as f32;
+            for (unit, value) in unit.iter_mut().zip(vector) {
+                *unit = value * scale;
+            }
+            (kernels.squared_euclidean)(&unit, self.point(cell))
+        };
+        let radius = |cell| {
+            let rows = lists.rows[lists.entries(cell)].iter();
+            // A distance that is not a number makes the cell reach everywhere.
+            let radius = rows.map(|&row| squared(row, cell)).fold(0.0, |most: f32, squared| {
+                if squared.is_nan() { f32::INFINITY } else { most.max(squared) }
+            });
+            radius.sqrt() * (1.0 + BOUND_SLACK)
+        };
+        (0..lists.cells()).map(radius).collect()
     }
 
     /// False when the query's scale is beyond what the keys of the cells can tell apart.
@@ -98,6 +97,13 @@ impl Directory {
             let key = if metric == Metric::DotProduct { -dot } else { norm - 2.0 * dot };
             Near { key, cell }
         }));
+    }
+
+    /// Inner product of the query with a centroid, from its key; the centroid's squared norm.
+    pub(super) fn product(&self, metric: Metric, near: &Near) -> (f32, f32) {
+        let norm = self.squared_norms[near.cell as usize];
+        let dot = if metric == Metric::DotProduct { -near.key } else { (norm - near.key) / 2.0 };
+        (dot, norm)
     }
 
     /// No row of the cell has a smaller key for the query than this; NaN when that is unknown.

@@ -2,7 +2,9 @@
 
 mod assign;
 mod balance;
+mod bits;
 mod build;
+mod candidates;
 mod directory;
 mod lists;
 mod plain;
@@ -19,6 +21,7 @@ use synadb_types::RowSet;
 use crate::distance::Metric;
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
+use bits::BitCells;
 use directory::Directory;
 use lists::Lists;
 use plain::PlainCells;
@@ -40,6 +43,8 @@ pub struct IvfConfig {
     /// Lists each row in a second cell, chosen as in SOAR (Sun, Guo, Kumar 2023). Doubles the
     /// entries; pays where many cells have to be searched.
     pub second: bool,
+    /// What the cells hold of each row.
+    pub codes: IvfCodes,
     /// Seed of everything random.
     pub seed: u64,
     /// What a search does when it is not told otherwise.
@@ -52,7 +57,8 @@ impl Default for IvfConfig {
             cells: None,
             iterations: 6,
             sample_per_cell: 64,
-            second: false,
+            second: true,
+            codes: IvfCodes::Bits,
             seed: 0,
             search: IvfSearch::default(),
         }
@@ -71,23 +77,38 @@ impl IvfConfig {
     }
 }
 
+/// What the cells of an inverted file hold of each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IvfCodes {
+    /// The vector itself. A search of all cells is then exact.
+    Full,
+    /// One bit a dimension, relative to the centroid (RaBitQ: Gao and Long 2024): a thirtieth of
+    /// the memory; what the codes find nearest is compared at full precision.
+    Bits,
+}
+
 /// How much of an inverted file a search looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IvfSearch {
     /// Cells that are searched, the nearest first; at least one. More are searched as long as
     /// fewer than `k` rows were found, so that a search returns `k` rows whenever there are.
     pub nprobe: usize,
+    /// Rows that the codes find nearest and that are then compared at full precision; three times
+    /// `k` at least. Of no meaning at [`IvfCodes::Full`].
+    pub candidates: usize,
 }
 
 impl Default for IvfSearch {
     fn default() -> Self {
-        Self { nprobe: 32 }
+        Self { nprobe: 48, candidates: 100 }
     }
 }
 
 /// An inverted file: an immutable [`Part`](crate::Part).
 ///
-/// Memory: four bytes an entry, the centroids twice, and the vectors of the entries once more.
+/// Memory: the centroids three times, and for each entry four bytes and its code: the vector, or
+/// one bit a dimension and 12 bytes. There are as many entries as rows, or twice as many with a
+/// second cell, and 16 more a cell where there are codes.
 /// A search costs the distances from all centroids and from the entries of `nprobe` cells. Rows
 /// that died since the build are left out by their live bit; [`IvfIndex::extend`] takes new rows
 /// in and dead ones out.
@@ -98,9 +119,17 @@ pub struct IvfIndex {
     /// Holds the rows, and scans those that a selective filter leaves.
     flat: FlatIndex,
     centroids: Centroids,
+    /// Centroids as searches see them: rotated where there are codes.
     directory: Directory,
     lists: Lists,
-    plain: PlainCells,
+    store: Store,
+}
+
+/// What the cells hold.
+#[derive(Debug, Clone)]
+enum Store {
+    Plain(PlainCells),
+    Bits(BitCells),
 }
 
 impl IvfIndex {
@@ -139,8 +168,12 @@ impl IvfIndex {
     /// Bytes that the index holds.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let centroids = 2 * self.directory.points.len() * size_of::<f32>();
-        centroids + self.lists.rows.len() * size_of::<u32>() + self.plain.memory_bytes()
+        let centroids = 3 * self.directory.points.len() * size_of::<f32>();
+        let entries = match &self.store {
+            Store::Plain(cells) => cells.memory_bytes(),
+            Store::Bits(cells) => cells.blocks.len(),
+        };
+        centroids + self.lists.rows.len() * size_of::<u32>() + entries
     }
 
     /// Rows of the index, those that died since included.

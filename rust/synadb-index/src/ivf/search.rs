@@ -2,9 +2,13 @@
 
 use synadb_types::{RowId, RowSet};
 
+use super::bits::BitCells;
+use super::candidates::{Candidates, candidates_for};
 use super::directory::direction;
-use super::{IvfIndex, IvfSearch};
+use super::plain::PlainCells;
+use super::{IvfIndex, IvfSearch, Store};
 use crate::kmeans::assign::Near;
+use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
 /// Entries whose keys are computed before any is looked at.
@@ -13,6 +17,12 @@ const KEYS_AT_ONCE: usize = 256;
 const SELECT_CHUNK: usize = 16;
 /// A row out of order costs as much as so many in order.
 const JUMP_COST: usize = 6;
+/// The same where the rows in order are codes.
+const JUMP_COST_CODES: usize = 24;
+/// Standard deviations below the estimate at which a candidate is ranked.
+const EPSILON: f32 = 0.5;
+/// Candidates that are prefetched before they are compared.
+const AHEAD: usize = 6;
 
 /// Memory of a search.
 #[derive(Debug, Default)]
@@ -20,6 +30,9 @@ pub(crate) struct IvfScratch {
     near: Vec<Near>,
     keys: Vec<f32>,
     seen: Seen,
+    candidates: Candidates,
+    code_query: Option<CodeQuery>,
+    estimates: Estimates,
 }
 
 /// Rows met in a search: each is offered once although two cells may list it.
@@ -81,47 +94,33 @@ impl IvfIndex {
             Filter::Rows(rows) => Some(rows),
         };
         let few = allowed.is_some_and(|rows| self.is_scan_cheaper(rows.len(), search));
-        if few || !self.directory.can_rank(squared_norm) || query.metric() != self.metric {
+        let fits = query.metric() == self.metric && query.dimensions() == self.centroids.dimensions;
+        if few || !fits || !self.directory.can_rank(squared_norm) {
             return self.flat.search(query, filter, source, scratch, out);
         }
         let mut memory = std::mem::take(&mut scratch.ivf);
-        let Scan { near, keys, seen } = &mut memory;
-        self.directory.rank(self.metric, vector, query.kernels(), near, keys);
-        keys.resize(KEYS_AT_ONCE.max(keys.len()), 0.0);
-        seen.begin(self.row_set().extent());
-        let nprobe = search.nprobe.clamp(1, near.len());
-        nearest_first(near, nprobe);
-        let mut visit = Visit { index: self, query, allowed, source, keys, seen, out };
-        let (probed, others) = near.split_at_mut(nprobe);
-        for near in probed {
-            let bound = self.directory.lower_bound(self.metric, near, squared_norm);
-            // A bound that is not a number says nothing.
-            let is_beyond = bound > visit.out.worst();
-            if !is_beyond {
-                visit.cell(near.cell as usize);
+        let mut probe = Probe { index: self, search, query, squared_norm, allowed, source, out };
+        let outcome = match &self.store {
+            Store::Plain(cells) => {
+                probe.plain(cells, &mut memory);
+                Ok(())
             }
-        }
-        if !visit.out.is_full() {
-            others.sort_unstable_by(order);
-            for near in others {
-                visit.cell(near.cell as usize);
-                if visit.out.is_full() {
-                    break;
-                }
-            }
-        }
+            Store::Bits(cells) => probe.bits(cells, &mut memory),
+        };
         scratch.ivf = memory;
-        Ok(())
+        outcome
     }
 
     fn is_scan_cheaper(&self, allowed: usize, search: IvfSearch) -> bool {
         let cells = search.nprobe.clamp(1, self.cells());
         let entries = self.lists.rows.len() / self.cells() * cells;
-        allowed * JUMP_COST <= entries + self.cells()
+        let jump = match &self.store {
+            Store::Plain(_) => JUMP_COST,
+            Store::Bits(_) => JUMP_COST_CODES,
+        };
+        allowed * jump <= entries + self.cells() * JUMP_COST
     }
 }
-
-use IvfScratch as Scan;
 
 fn order(a: &Near, b: &Near) -> std::cmp::Ordering {
     a.key.total_cmp(&b.key).then(a.cell.cmp(&b.cell))
@@ -136,55 +135,177 @@ fn nearest_first(near: &mut [Near], count: usize) {
 }
 
 /// One query on its way through the cells.
-struct Visit<'a> {
+struct Probe<'a> {
     index: &'a IvfIndex,
+    search: IvfSearch,
     query: &'a Query,
+    squared_norm: f32,
     allowed: Option<&'a RowSet>,
     source: &'a dyn VectorSource,
-    keys: &'a mut [f32],
-    seen: &'a mut Seen,
     out: &'a mut TopK,
 }
 
-impl Visit<'_> {
-    fn cell(&mut self, cell: usize) {
-        let entries = self.index.lists.entries(cell);
-        let mut limit = self.query.key_limit(self.out.worst());
-        for start in entries.clone().step_by(KEYS_AT_ONCE) {
-            let count = KEYS_AT_ONCE.min(entries.end - start);
-            self.index.plain.keys(self.query, start..start + count, &mut self.keys[..count]);
-            for chunk in (0..count).step_by(SELECT_CHUNK) {
-                let end = count.min(chunk + SELECT_CHUNK);
-                let keys = &self.keys[chunk..end];
-                if keys.iter().fold(true, |beyond, &key| beyond & (key > limit)) {
-                    continue;
-                }
-                for at in chunk..end {
-                    let key = self.keys[at];
-                    if key > limit {
-                        continue;
-                    }
-                    if self.offer(start + at, key) {
-                        limit = self.query.key_limit(self.out.worst());
-                    }
+impl Probe<'_> {
+    /// Ranks the cells by `vector` and brings those to be probed to the front.
+    fn rank(&self, vector: &[f32], near: &mut Vec<Near>, keys: &mut Vec<f32>) -> usize {
+        let index = self.index;
+        index.directory.rank(index.metric, vector, self.query.kernels(), near, keys);
+        let nprobe = self.search.nprobe.clamp(1, near.len());
+        nearest_first(near, nprobe);
+        nprobe
+    }
+
+    /// True when no row of the cell has a key below `worst`.
+    fn is_beyond(&self, near: &Near, worst: f64) -> bool {
+        // A bound that is not a number says nothing.
+        self.index.directory.lower_bound(self.index.metric, near, self.squared_norm) > worst
+    }
+
+    /// True when the row may be returned and was not met before.
+    fn accepts(&self, row: u32, seen: &mut Seen) -> bool {
+        self.allowed.is_none_or(|rows| rows.contains(RowId(row)))
+            && self.source.is_live(RowId(row))
+            && seen.insert(row)
+    }
+
+    fn plain(&mut self, cells: &PlainCells, memory: &mut IvfScratch) {
+        let IvfScratch { near, keys, seen, .. } = memory;
+        let nprobe = self.rank(direction(self.query), near, keys);
+        keys.resize(KEYS_AT_ONCE.max(keys.len()), 0.0);
+        seen.begin(self.index.row_set().extent());
+        let (probed, others) = near.split_at_mut(nprobe);
+        for near in probed {
+            if !self.is_beyond(near, self.out.worst()) {
+                self.plain_cell(cells, near.cell as usize, keys, seen);
+            }
+        }
+        if !self.out.is_full() {
+            others.sort_unstable_by(order);
+            for near in others {
+                self.plain_cell(cells, near.cell as usize, keys, seen);
+                if self.out.is_full() {
+                    break;
                 }
             }
         }
     }
 
-    fn offer(&mut self, entry: usize, key: f32) -> bool {
-        let row = self.index.lists.rows[entry];
-        let allowed = self.allowed.is_none_or(|rows| rows.contains(RowId(row)));
-        if !allowed || !self.source.is_live(RowId(row)) || !self.seen.insert(row) {
-            return false;
+    fn plain_cell(&mut self, cells: &PlainCells, cell: usize, keys: &mut [f32], seen: &mut Seen) {
+        let entries = self.index.lists.entries(cell);
+        let mut limit = self.query.key_limit(self.out.worst());
+        for start in entries.clone().step_by(KEYS_AT_ONCE) {
+            let keys = &mut keys[..KEYS_AT_ONCE.min(entries.end - start)];
+            cells.keys(self.query, start..start + keys.len(), keys);
+            for (chunk, keys) in keys.chunks(SELECT_CHUNK).enumerate() {
+                if keys.iter().fold(true, |beyond, &key| beyond & (key > limit)) {
+                    continue;
+                }
+                for (lane, &key) in keys.iter().enumerate().filter(|&(_, &key)| !(key > limit)) {
+                    let entry = start + chunk * SELECT_CHUNK + lane;
+                    let row = self.index.lists.rows[entry];
+                    if self.accepts(row, seen) {
+                        let vector = cells.vector(entry, self.query.dimensions());
+                        self.offer(row, key, vector);
+                    }
+                }
+                limit = self.query.key_limit(self.out.worst());
+            }
         }
-        let key = if self.query.is_reliable(key) {
-            f64::from(key)
-        } else {
-            let dimensions = self.query.dimensions();
-            self.query.exact_key(self.index.plain.vector(entry, dimensions))
+    }
+
+    fn offer(&mut self, row: u32, key: f32, vector: &[f32]) {
+        let reliable = self.query.is_reliable(key);
+        let key = if reliable { f64::from(key) } else { self.query.exact_key(vector) };
+        self.out.offer(RowId(row), key);
+    }
+
+    fn bits(&mut self, cells: &BitCells, memory: &mut IvfScratch) -> Result<(), IndexError> {
+        let IvfScratch { near, keys, seen, candidates, code_query, estimates } = memory;
+        let prepared = match code_query {
+            Some(prepared) => {
+                prepared.reset(self.query, &cells.rotation, EPSILON)?;
+                prepared
+            }
+            None => code_query.insert(CodeQuery::new(self.query, &cells.rotation, EPSILON)?),
         };
-        self.out.offer(RowId(row), key)
+        let nprobe = self.rank(prepared.rotated(), near, keys);
+        seen.begin(self.index.row_set().extent());
+        candidates.reset(candidates_for(self.out, self.search.candidates));
+        let (probed, others) = near.split_at_mut(nprobe);
+        for near in probed {
+            self.bits_cell(cells, near, prepared, seen, candidates, estimates);
+        }
+        if candidates.len() < self.out.k() {
+            others.sort_unstable_by(order);
+            for near in others {
+                self.bits_cell(cells, near, prepared, seen, candidates, estimates);
+                if candidates.len() >= self.out.k() {
+                    break;
+                }
+            }
+        }
+        self.compare(candidates.finish());
+        Ok(())
+    }
+
+    fn bits_cell(
+        &self,
+        cells: &BitCells,
+        near: &Near,
+        prepared: &CodeQuery,
+        seen: &mut Seen,
+        candidates: &mut Candidates,
+        estimates: &mut Estimates,
+    ) {
+        if self.is_beyond(near, f64::from(candidates.limit())) {
+            return;
+        }
+        let entries = self.index.lists.entries(near.cell as usize);
+        let (dot, norm) = self.index.directory.product(self.index.metric, near);
+        let terms = prepared.terms_of(dot, norm);
+        for start in entries.clone().step_by(BLOCK_ROWS) {
+            let estimate = prepared.kernels().estimate_bits;
+            let mut mask =
+                estimate(cells.block(start), prepared, &terms, candidates.limit(), estimates);
+            if entries.end - start < BLOCK_ROWS {
+                mask &= (1 << (entries.end - start)) - 1;
+            }
+            while mask != 0 {
+                let slot = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                let lower = estimates.lower[slot];
+                let entry = start + slot;
+                let is_beyond = lower > candidates.limit();
+                if !is_beyond && self.accepts(self.index.lists.rows[entry], seen) {
+                    candidates.push(lower, entry as u32);
+                }
+            }
+        }
+    }
+
+    /// Offers the candidates with their keys at full precision.
+    fn compare(&mut self, candidates: &[(f32, u32)]) {
+        let row = |&(_, entry): &(f32, u32)| self.index.lists.rows[entry as usize];
+        let rows = candidates.iter().map(row);
+        let mut ahead = candidates.iter().map(row);
+        for row in ahead.by_ref().take(AHEAD) {
+            self.source.prefetch(RowId(row));
+        }
+        let needs_norms = self.query.needs_norms();
+        for row in rows {
+            if let Some(next) = ahead.next() {
+                self.source.prefetch(RowId(next));
+            }
+            let Some(vector) = self.source.vector(RowId(row)) else { continue };
+            let (mut key, mut norm) = ([0.0], [0.0]);
+            if needs_norms {
+                self.source.inverse_norms(RowId(row), &mut norm);
+            }
+            self.query.keys(vector, vector.len(), &norm, &mut key);
+            let reliable = self.query.is_reliable(key[0]);
+            let key = if reliable { f64::from(key[0]) } else { self.query.exact_key(vector) };
+            self.out.offer(RowId(row), key);
+        }
     }
 }
 

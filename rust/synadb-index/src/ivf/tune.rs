@@ -41,7 +41,7 @@ impl IvfIndex {
             truth.push(hits.last().map_or((0, 0.0), |last| (hits.len(), last.score)));
         }
         let mut measure = |nprobe| {
-            let search = IvfSearch { nprobe };
+            let search = IvfSearch { nprobe, ..self.config.search };
             let recall = self.recall(search, k, queries, &truth, filter, source, scratch)?;
             Ok::<Tuned, IndexError>(Tuned { search, recall })
         };

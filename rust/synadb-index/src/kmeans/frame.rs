@@ -127,7 +127,7 @@ impl Frame {
 }
 
 /// What brings a row to unit length; zero for a zero row.
-fn unit_scale(vector: &[f32], row: RowId, source: &dyn VectorSource) -> f64 {
+pub(crate) fn unit_scale(vector: &[f32], row: RowId, source: &dyn VectorSource) -> f64 {
     let mut inverse = [0.0];
     source.inverse_norms(row, &mut inverse);
     if inverse[0].is_nan() {
