@@ -9,6 +9,7 @@ mod distance;
 mod error;
 mod flat;
 mod part;
+pub mod quantize;
 mod query;
 mod scratch;
 mod source;
