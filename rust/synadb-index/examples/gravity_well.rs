@@ -18,6 +18,7 @@ use synadb_types::{RowId, RowSet};
 
 const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
+const PASSES: usize = 7;
 const QUERIES_MAX: usize = 1000;
 const SEARCHES: [(usize, usize); 12] = [
     (4, 40),
@@ -82,12 +83,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Recall and queries a second: the best of three passes.
+    /// Recall and queries a second: the best of a few passes.
     fn measure(&self, search: IvfSearch, filter: &Filter) -> Result<(f64, f64), Box<dyn Error>> {
         let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(K), Vec::new());
         let mut query = Query::new(self.metric, &self.queries[0])?;
         let (mut found, mut best) = (0, f64::INFINITY);
-        for _ in 0..3 {
+        for _ in 0..PASSES {
             found = 0;
             let start = Instant::now();
             for (values, truth) in self.queries.iter().zip(&self.truth) {

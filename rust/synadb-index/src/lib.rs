@@ -21,7 +21,7 @@ mod topk;
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
 pub use error::IndexError;
 pub use flat::{FlatIndex, search_batch, search_tail};
-pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
+pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Section, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;
 pub use part::{Filter, Part};

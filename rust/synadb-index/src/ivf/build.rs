@@ -5,11 +5,11 @@ use synadb_types::{RowId, RowSet};
 use super::assign::{Cells, assign};
 use super::balance::rebalance;
 use super::bits::{BitCells, rotate_all};
-use super::{Directory, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store};
+use super::{Directory, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store, block_of};
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
-use crate::quantize::{BLOCK_ROWS, Rotation};
+use crate::quantize::Rotation;
 use crate::{IndexError, Job, KMeans, VectorSource};
 
 /// Shares of the work, as measured: training, then assignment, then the rest.
@@ -38,7 +38,8 @@ impl IvfIndex {
     }
 
     /// As [`IvfIndex::build`], with the centroids of other vectors: rows of a source of the same
-    /// dimensions, of which at most `config.sample_per_cell` a cell are looked at.
+    /// dimensions, of which at most `config.sample_per_cell` a cell are looked at. An empty
+    /// sample stands for the rows themselves.
     ///
     /// # Errors
     ///
@@ -65,7 +66,13 @@ impl IvfIndex {
             seed: config.seed,
         };
         let tell = |share| meter.tell(TRAINED * share);
-        let (sample, from) = sample;
+        let all: Vec<RowId>;
+        let (sample, from) = if sample.0.is_empty() {
+            all = rows.iter().collect();
+            (all.as_slice(), source)
+        } else {
+            sample
+        };
         let centroids = training.train_in_frame(metric, sample, from, &job.crew(), tell)?;
         let old = (Vec::new(), Vec::new());
         Self::assemble(metric, config, centroids, old, rows, source, job)
@@ -125,20 +132,21 @@ impl IvfIndex {
         order.sort_unstable_by_key(|&at| rows[at as usize]);
         let sorted: Vec<RowId> = order.iter().map(|&at| rows[at as usize]).collect();
         let cells: Vec<Cells> = order.iter().map(|&at| cells[at as usize]).collect();
-        let block = if config.codes == IvfCodes::Bits { BLOCK_ROWS } else { 1 };
-        let lists = Lists::new(&sorted, &cells, centroids.count(), block);
+        let lists = Lists::new(&sorted, &cells, centroids.count(), block_of(config.codes));
         let points = centroids.leave();
-        let directory = Directory::new(points, centroids.dimensions, Vec::new(), kernels);
-        let radii = directory.measure(metric, &lists, source, kernels);
+        let mut directory = Directory::new(points, centroids.dimensions, Vec::new(), kernels);
+        directory.radii = directory.measure(metric, &lists, source, kernels);
         let (directory, store) = if config.codes == IvfCodes::Bits {
             let rotation = Rotation::new(centroids.dimensions, config.seed);
             let points = rotate_all(&rotation, &directory.points)?;
             let cells = BitCells::new(metric, rotation, &points, &lists, source, &crew)?;
             let padded = cells.rotation.padded();
-            (Directory::new(points, padded, radii, kernels), Store::Bits(cells))
+            let directory =
+                Directory::new(points, padded, directory.radii, kernels).with_codes(metric);
+            (directory, Store::Bits(cells))
         } else {
             let cells = PlainCells::new(&lists, source, &crew)?;
-            (Directory { radii, ..directory }, Store::Plain(cells))
+            (directory, Store::Plain(cells))
         };
         meter.tell(1.0);
         let flat = FlatIndex::new(wanted.clone());

@@ -2,6 +2,9 @@
 
 use crate::distance::{Kernels, Metric};
 use crate::kmeans::assign::Near;
+use crate::quantize::{
+    Anchor, BLOCK_ROWS, CodeQuery, Estimates, Space, bit_block_bytes, encode_bits,
+};
 use crate::{Query, VectorSource};
 
 use super::lists::Lists;
@@ -10,6 +13,11 @@ use synadb_types::RowId;
 
 /// Relative error that the bound of a cell allows for rounding in `f32`.
 const BOUND_SLACK: f32 = 2e-5;
+/// Centroids compared at full precision, of those that their codes put first: so many times the
+/// number wanted, and so many more.
+const SHORTLIST: (usize, usize) = (2, 32);
+/// Centroids that are prefetched before they are compared.
+const AHEAD: usize = 4;
 /// Squared lengths that `f32` can tell apart.
 const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 
@@ -18,13 +26,100 @@ const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 pub(super) struct Directory {
     pub(super) dimensions: usize,
     pub(super) points: Vec<f32>,
-    pub(super) squared_norms: Vec<f32>,
-    pub(super) largest: f32,
+    squared_norms: Vec<f32>,
+    largest: f32,
     /// Largest distance of a cell's row from its centroid.
     pub(super) radii: Vec<f32>,
+    /// The centroids in one bit a dimension.
+    coded: Option<Coded>,
+}
+
+/// Codes of the centroids, relative to their mean.
+#[derive(Debug, Clone, PartialEq)]
+struct Coded {
+    anchor: Anchor,
+    blocks: Vec<u8>,
 }
 
 impl Directory {
+    /// Codes the centroids, so that a search compares only the most promising ones in full. They
+    /// are rotated.
+    pub(super) fn with_codes(mut self, metric: Metric) -> Self {
+        let padded = self.dimensions;
+        let mut mean = vec![0.0; padded];
+        let weight = 1.0 / self.squared_norms.len().max(1) as f32;
+        for point in self.points.chunks_exact(padded) {
+            for (sum, value) in mean.iter_mut().zip(point) {
+                *sum += value * weight;
+            }
+        }
+        let anchor = Anchor::new(mean);
+        let block_bytes = bit_block_bytes(padded);
+        let mut blocks = vec![0; self.squared_norms.len().div_ceil(BLOCK_ROWS) * block_bytes];
+        for (cell, point) in self.points.chunks_exact(padded).enumerate() {
+            let block = &mut blocks[cell / BLOCK_ROWS * block_bytes..][..block_bytes];
+            encode_bits(Space::of(metric), &anchor, point, cell % BLOCK_ROWS, block);
+        }
+        self.coded = Some(Coded { anchor, blocks });
+        self
+    }
+
+    /// As [`Directory::rank`], by codes first. The `wanted` nearest stand in front, in any order;
+    /// the number of the cells in front whose keys are exact is returned.
+    pub(super) fn rank_coded(
+        &self,
+        metric: Metric,
+        query: &CodeQuery,
+        kernels: &Kernels,
+        wanted: usize,
+        near: &mut Vec<Near>,
+        estimates: &mut Estimates,
+    ) -> Option<usize> {
+        let coded = self.coded.as_ref()?;
+        let count = self.squared_norms.len();
+        let shortlist = SHORTLIST.0 * wanted + SHORTLIST.1;
+        if 2 * shortlist >= count {
+            return None;
+        }
+        near.clear();
+        let terms = query.terms(&coded.anchor);
+        let blocks = coded.blocks.chunks_exact(bit_block_bytes(self.dimensions));
+        for (block, norms) in blocks.zip(self.squared_norms.chunks(BLOCK_ROWS)) {
+            (query.kernels().estimate_bits)(block, query, &terms, f32::INFINITY, estimates);
+            for (&norm, &key) in norms.iter().zip(&estimates.keys) {
+                // The key of the cosine is one less the product.
+                let key = if metric == Metric::Cosine { norm + 2.0 * key } else { key };
+                let key = if key.is_nan() { f32::NEG_INFINITY } else { key };
+                near.push(Near { key, cell: near.len() as u32 });
+            }
+        }
+        near.select_nth_unstable_by(shortlist - 1, |a, b| a.key.total_cmp(&b.key));
+        self.refine(metric, query.rotated(), kernels, &mut near[..shortlist]);
+        Some(shortlist)
+    }
+
+    /// Computes the keys of some cells in full.
+    pub(super) fn refine(
+        &self,
+        metric: Metric,
+        vector: &[f32],
+        kernels: &Kernels,
+        near: &mut [Near],
+    ) {
+        for at in 0..near.len() {
+            if let Some(ahead) = near.get(at + AHEAD) {
+                crate::distance::prefetch(self.point(ahead.cell as usize));
+            }
+            let cell = near[at].cell as usize;
+            let dot = (kernels.dot)(vector, self.point(cell));
+            near[at].key = self.key(metric, dot, self.squared_norms[cell]);
+        }
+    }
+
+    fn key(&self, metric: Metric, dot: f32, norm: f32) -> f32 {
+        if metric == Metric::DotProduct { -dot } else { norm - 2.0 * dot }
+    }
+
     pub(super) fn new(
         points: Vec<f32>,
         dimensions: usize,
@@ -34,7 +129,7 @@ impl Directory {
         let vectors = points.chunks_exact(dimensions.max(1));
         let squared_norms: Vec<f32> = vectors.map(|point| (kernels.dot)(point, point)).collect();
         let largest = squared_norms.iter().copied().fold(0.0, f32::max);
-        Self { dimensions, points, squared_norms, largest, radii }
+        Self { dimensions, points, squared_norms, largest, radii, coded: None }
     }
 
     pub(super) fn point(&self, cell: usize) -> &[f32] {
@@ -93,10 +188,9 @@ impl Directory {
         (kernels.dot_rows)(vector, &self.points, self.dimensions, count, keys);
         near.clear();
         let cells = keys.iter().zip(&self.squared_norms).zip(0..);
-        near.extend(cells.map(|((&dot, &norm), cell)| {
-            let key = if metric == Metric::DotProduct { -dot } else { norm - 2.0 * dot };
-            Near { key, cell }
-        }));
+        near.extend(
+            cells.map(|((&dot, &norm), cell)| Near { key: self.key(metric, dot, norm), cell }),
+        );
     }
 
     /// Inner product of the query with a centroid, from its key; the centroid's squared norm.

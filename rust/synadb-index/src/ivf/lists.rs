@@ -44,6 +44,18 @@ impl Lists {
         Self { starts, counts, rows: listed }
     }
 
+    /// Lists that were saved; none when the counts do not lead to the end of the rows.
+    pub(super) fn open(counts: Vec<u32>, rows: Vec<u32>, block: usize) -> Option<Self> {
+        let mut starts = Vec::with_capacity(counts.len() + 1);
+        let mut end = 0_u32;
+        for count in &counts {
+            starts.push(end);
+            end = end.checked_add(count.checked_next_multiple_of(block as u32)?)?;
+        }
+        starts.push(end);
+        (end as usize == rows.len()).then_some(Self { starts, counts, rows })
+    }
+
     pub(super) fn cells(&self) -> usize {
         self.counts.len()
     }

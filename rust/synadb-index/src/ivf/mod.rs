@@ -10,10 +10,9 @@ mod lists;
 mod plain;
 mod search;
 mod sections;
-#[cfg(test)]
-mod tests;
 mod tune;
 
+pub use sections::Section;
 pub use tune::Tuned;
 
 use synadb_types::RowSet;
@@ -21,6 +20,7 @@ use synadb_types::RowSet;
 use crate::distance::Metric;
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
+use crate::quantize::BLOCK_ROWS;
 use bits::BitCells;
 use directory::Directory;
 use lists::Lists;
@@ -180,5 +180,13 @@ impl IvfIndex {
     #[must_use]
     pub fn row_set(&self) -> &RowSet {
         crate::Part::rows(&self.flat)
+    }
+}
+
+/// Entries that the first one of each cell stands at a multiple of.
+fn block_of(codes: IvfCodes) -> usize {
+    match codes {
+        IvfCodes::Full => 1,
+        IvfCodes::Bits => BLOCK_ROWS,
     }
 }

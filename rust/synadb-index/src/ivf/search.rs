@@ -9,7 +9,7 @@ use super::plain::PlainCells;
 use super::{IvfIndex, IvfSearch, Store};
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
-use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
 /// Entries whose keys are computed before any is looked at.
 const KEYS_AT_ONCE: usize = 256;
@@ -19,8 +19,11 @@ const SELECT_CHUNK: usize = 16;
 const JUMP_COST: usize = 6;
 /// The same where the rows in order are codes.
 const JUMP_COST_CODES: usize = 24;
-/// Standard deviations below the estimate at which a candidate is ranked.
-const EPSILON: f32 = 0.5;
+/// Standard deviations below the estimate at which a candidate is ranked, and at which it is no
+/// longer compared: nearly all true neighbours are above.
+const EPSILON: f32 = 2.0;
+/// Queries of a batch that a thread takes at once.
+const PIECE_QUERIES: usize = 64;
 /// Candidates that are prefetched before they are compared.
 const AHEAD: usize = 6;
 
@@ -109,6 +112,35 @@ impl IvfIndex {
         };
         scratch.ivf = memory;
         outcome
+    }
+
+    /// Searches for several queries on the threads of a job; each has its own results.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when a query does not fit the source;
+    /// [`IndexError::Cancelled`].
+    ///
+    /// # Panics
+    ///
+    /// Panics when `outs` has another length than `queries`.
+    pub fn search_batch(
+        &self,
+        search: IvfSearch,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+        outs: &mut [TopK],
+    ) -> Result<(), IndexError> {
+        assert_eq!(queries.len(), outs.len(), "every query has its own results");
+        let pieces = queries.chunks(PIECE_QUERIES).zip(outs.chunks_mut(PIECE_QUERIES)).collect();
+        job.crew().each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
+            let mut scratch = Scratch::new();
+            queries.iter().zip(outs).try_for_each(|(query, out)| {
+                self.search_with(search, query, filter, source, &mut scratch, out)
+            })
+        })
     }
 
     fn is_scan_cheaper(&self, allowed: usize, search: IvfSearch) -> bool {
@@ -200,7 +232,10 @@ impl Probe<'_> {
                 if keys.iter().fold(true, |beyond, &key| beyond & (key > limit)) {
                     continue;
                 }
-                for (lane, &key) in keys.iter().enumerate().filter(|&(_, &key)| !(key > limit)) {
+                for (lane, &key) in keys.iter().enumerate() {
+                    if key > limit {
+                        continue;
+                    }
                     let entry = start + chunk * SELECT_CHUNK + lane;
                     let row = self.index.lists.rows[entry];
                     if self.accepts(row, seen) {
@@ -228,7 +263,14 @@ impl Probe<'_> {
             }
             None => code_query.insert(CodeQuery::new(self.query, &cells.rotation, EPSILON)?),
         };
-        let nprobe = self.rank(prepared.rotated(), near, keys);
+        let nprobe = self.search.nprobe.clamp(1, self.index.cells());
+        let (directory, kernels) = (&self.index.directory, self.query.kernels());
+        let metric = self.index.metric;
+        let exact = directory.rank_coded(metric, prepared, kernels, nprobe, near, estimates);
+        match exact {
+            Some(exact) => nearest_first(&mut near[..exact], nprobe),
+            None => _ = self.rank(prepared.rotated(), near, keys),
+        }
         seen.begin(self.index.row_set().extent());
         candidates.reset(candidates_for(self.out, self.search.candidates));
         let (probed, others) = near.split_at_mut(nprobe);
@@ -236,6 +278,7 @@ impl Probe<'_> {
             self.bits_cell(cells, near, prepared, seen, candidates, estimates);
         }
         if candidates.len() < self.out.k() {
+            directory.refine(metric, prepared.rotated(), kernels, others);
             others.sort_unstable_by(order);
             for near in others {
                 self.bits_cell(cells, near, prepared, seen, candidates, estimates);
@@ -292,7 +335,10 @@ impl Probe<'_> {
             self.source.prefetch(RowId(row));
         }
         let needs_norms = self.query.needs_norms();
-        for row in rows {
+        for (row, &(lower, _)) in rows.zip(candidates) {
+            if f64::from(lower) > self.out.worst() {
+                break;
+            }
             if let Some(next) = ahead.next() {
                 self.source.prefetch(RowId(next));
             }

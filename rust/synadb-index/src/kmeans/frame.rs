@@ -25,6 +25,18 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    pub(crate) fn new(metric: Metric, mean: Vec<f32>, factor: f64) -> Self {
+        Self { unit: metric == Metric::Cosine, mean, factor }
+    }
+
+    pub(crate) fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    pub(crate) fn factor(&self) -> f64 {
+        self.factor
+    }
+
     /// The frame of some rows: time and memory of one pass over them.
     pub(crate) fn of(metric: Metric, rows: &[RowId], source: &dyn VectorSource) -> Self {
         let dimensions = source.dimensions();

@@ -133,17 +133,6 @@ impl Centroids {
         &self.points[cell as usize * self.dimensions..][..self.dimensions]
     }
 
-    /// Replaces the points by vectors in the coordinates of the rows.
-    #[allow(dead_code)]
-    pub(crate) fn enter(frame: Frame, vectors: &[f32], dimensions: usize) -> Self {
-        let mut points = vec![0.0; vectors.len()];
-        let width = dimensions.max(1);
-        for (point, vector) in points.chunks_mut(width).zip(vectors.chunks(width)) {
-            frame.enter_scaled(vector, 1.0, point);
-        }
-        Self { frame, points, dimensions }
-    }
-
     /// The centroids in the coordinates of the vectors.
     pub(crate) fn leave(&self) -> Vec<f32> {
         let mut vectors = vec![0.0; self.points.len()];
