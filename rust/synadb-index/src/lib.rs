@@ -12,14 +12,16 @@ mod part;
 pub mod quantize;
 mod query;
 mod scratch;
+mod section;
 mod source;
 mod topk;
 
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
 pub use error::IndexError;
-pub use flat::{FlatIndex, search_batch, search_tail};
+pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};
 pub use part::{Filter, Part};
 pub use query::{Query, first_non_finite, inverse_norm};
 pub use scratch::Scratch;
+pub use section::{Section, SharedBytes};
 pub use source::{Block, VectorSource};
 pub use topk::{Hit, TopK};
