@@ -22,15 +22,13 @@ const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
 const ROUNDS: usize = 3;
 const BATCH: usize = 32;
-const SETTINGS: [(f32, usize); 8] = [
-    (0.0, 100),
-    (1.0, 200),
-    (1.5, 500),
-    (1.5, 1000),
-    (2.0, 1000),
-    (2.0, 4000),
-    (2.5, 2000),
-    (3.0, 4000),
+const SETTINGS: [(f32, usize, bool); 6] = [
+    (2.0, 1000, true),
+    (2.5, 1000, true),
+    (2.5, 2000, true),
+    (3.0, 4000, true),
+    (2.0, 2000, false),
+    (2.5, 2000, false),
 ];
 
 struct Rows {
@@ -145,8 +143,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let rows = RowSet::range(RowId(0), source.rows_end());
     println!("{name} {} x {dimensions} {metric:?} {}", rows.len(), code_kernels()?.level.name());
-    for (epsilon, candidates) in SETTINGS {
-        let config = PackedConfig { epsilon, candidates, ..PackedConfig::default() };
+    for seed in [0,1] {
+ let (epsilon,candidates,refine)=(2.5,1000,true);
+        let config = PackedConfig { epsilon, candidates, refine, seed };
         let begin = Instant::now();
         let start = seconds(begin);
         let index = PackedFlat::build(metric, config, &rows, &source, 1)?;
@@ -155,7 +154,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (batch, _) = search(&index, &queries, &Filter::All, &source, BATCH)?;
         let recall = recall(&found, &truth, &queries, &source);
         println!(
-            "epsilon {epsilon:3} candidates {candidates:5}  recall {recall:.5}  {single:7.0}/s  \
+            "epsilon {epsilon:3} candidates {candidates:5} refine {refine:5}  recall {recall:.5}  {single:7.0}/s  \
              in batches {batch:7.0}/s  built in {built:.2} s  {} MiB",
             index.bytes() >> 20
         );

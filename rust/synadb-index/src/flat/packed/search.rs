@@ -5,39 +5,47 @@ use std::slice;
 
 use synadb_types::{RowId, RowSet};
 
-use super::candidates::{Candidates, lowest, ordered, unordered};
+use super::candidates::Candidates;
 use super::{Chunk, PackedFlat, Place};
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Terms, bit_block_bytes};
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
 /// Candidates for each row asked for, at least.
 const CANDIDATES_A_ROW: usize = 16;
-/// Allowed rows up to which their vectors are compared without a look at the codes, and the
-/// further ones for each block: a vector from memory costs as much as two blocks of codes.
-const EXACT_ROWS: usize = 256;
+/// Allowed rows up to which their vectors are compared without a look at the one-bit codes, and
+/// the further ones for each block: a vector from memory costs as much as two blocks of codes.
+const EXACT_ROWS: usize = 64;
 const EXACT_ROWS_A_BLOCK: f64 = 0.5;
-/// Candidates whose vectors are compared before the next are put in order, at first.
-const STEP: usize = 32;
-/// Vectors that are on their way while one is compared.
-const AHEAD: usize = 6;
+/// The same where there are codes of four bits: they cost a quarter of a block.
+const FINE_ROWS_A_BLOCK: f64 = 2.0;
 
 /// Memory of packed scans.
 #[derive(Debug, Default)]
 pub(crate) struct PackedScratch {
-    lanes: Vec<Lane>,
-    step: Vec<(f32, u32)>,
-    nearest: BinaryHeap<u32>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) step: Vec<(f32, u32)>,
+    pub(super) fine: Candidates,
+    pub(super) nearest: BinaryHeap<u32>,
     estimates: Estimates,
 }
 
 /// One query of a scan.
 #[derive(Debug)]
-struct Lane {
-    code: CodeQuery,
-    terms: Terms,
-    candidates: Candidates,
+pub(super) struct Lane {
+    pub(super) code: CodeQuery,
+    pub(super) terms: Terms,
+    /// Positions of slots: 32 for each block of the index.
+    pub(super) candidates: Candidates,
     /// False when the codes say nothing about the query, or nothing is wanted.
     is_scanned: bool,
+}
+
+/// What a search looks at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    Bits,
+    Fine,
+    Exact,
 }
 
 impl PackedFlat {
@@ -60,19 +68,26 @@ impl PackedFlat {
     ) -> Result<(), IndexError> {
         assert!(queries.iter().all(|query| query.metric() == self.coder.metric), "one metric");
         super::super::check(queries, source, outs)?;
-        if self.is_for_exact_scan(filter) {
+        let path = self.path(filter);
+        if path == Path::Exact {
             return self.flat.search_batch(queries, filter, source, scratch, outs);
         }
         let mut packed = std::mem::take(&mut scratch.packed);
         self.prepare_lanes(queries, outs, &mut packed.lanes)?;
-        for chunk in &self.chunks {
-            for lane in packed.lanes[..queries.len()].iter_mut().filter(|lane| lane.is_scanned) {
-                chunk.scan(lane, filter, &mut packed.estimates);
-            }
+        if path == Path::Bits {
+            self.scan(queries.len(), filter, source, &mut packed);
         }
         for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
             if packed.lanes[index].is_scanned {
-                packed.rank(index, query, source, out);
+                if path == Path::Fine {
+                    self.refine_allowed(index, filter, source, &mut packed);
+                    self.rank_fine(query, source, &mut packed, out);
+                } else if self.coder.config.refine {
+                    self.refine(index, &mut packed);
+                    self.rank_fine(query, source, &mut packed, out);
+                } else {
+                    self.rank_bits(index, query, source, &mut packed, out);
+                }
             } else if out.k() > 0 {
                 let (query, out) = (slice::from_ref(query), slice::from_mut(out));
                 self.flat.search_batch(query, filter, source, scratch, out)?;
@@ -82,11 +97,41 @@ impl PackedFlat {
         Ok(())
     }
 
-    /// True when the filter leaves so few rows that codes do not pay.
-    fn is_for_exact_scan(&self, filter: &Filter) -> bool {
-        let Filter::Rows(allowed) = filter else { return false };
+    /// Scans the one-bit codes for all queries, chunk by chunk.
+    fn scan(
+        &self,
+        queries: usize,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+    ) {
+        let PackedScratch { lanes, step, fine, estimates, .. } = packed;
+        for (index, (chunk, &first)) in self.chunks.iter().zip(&self.firsts).enumerate() {
+            for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned) {
+                chunk.scan(first, lane, filter, source, estimates);
+                if self.coder.config.refine && self.coder.config.seed & 1 == 1 && (index + 1).is_power_of_two() {
+                    self.sharpen(lane, step, fine);
+                }
+            }
+        }
+    }
+
+    /// Where a search begins: the fewer rows are allowed, the finer it looks at once.
+    fn path(&self, filter: &Filter) -> Path {
+        let Filter::Rows(allowed) = filter else { return Path::Bits };
         let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
-        allowed.len() <= EXACT_ROWS + (blocks as f64 * EXACT_ROWS_A_BLOCK) as usize
+        let within = |share: f64| allowed.len() <= EXACT_ROWS + (blocks as f64 * share) as usize;
+        if self.coder.config.refine {
+            match () {
+                () if allowed.len() <= EXACT_ROWS => Path::Exact,
+                () if within(FINE_ROWS_A_BLOCK) => Path::Fine,
+                () => Path::Bits,
+            }
+        } else if within(EXACT_ROWS_A_BLOCK) {
+            Path::Exact
+        } else {
+            Path::Bits
+        }
     }
 
     fn prepare_lanes(
@@ -140,11 +185,20 @@ impl Part for PackedFlat {
 
 impl Chunk {
     /// Estimates the rows that pass the filter and keeps those that may be near.
-    fn scan(&self, lane: &mut Lane, filter: &Filter, found: &mut Estimates) {
+    ///
+    /// `first` is the position of the first slot.
+    fn scan(
+        &self,
+        first: u32,
+        lane: &mut Lane,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        found: &mut Estimates,
+    ) {
         let kernels = lane.code.kernels();
         let size = bit_block_bytes(lane.code.rotated().len());
         let blocks = (*self.codes).as_ref().chunks_exact(size);
-        for (place, block) in self.places.iter().zip(blocks) {
+        for (index, (place, block)) in self.places.iter().zip(blocks).enumerate() {
             let allowed = place.allowed(filter);
             if allowed == 0 {
                 continue;
@@ -155,8 +209,12 @@ impl Chunk {
             while near != 0 {
                 let slot = near.trailing_zeros() as usize;
                 near &= near - 1;
-                let (key, lower) = (found.keys[slot], found.lower[slot]);
-                lane.candidates.push(place.first + slot as u32, lower, key + (key - lower));
+                // Dead rows must not tighten the limit.
+                if source.is_live(RowId(place.first + slot as u32)) {
+                    let (key, lower) = (found.keys[slot], found.lower[slot]);
+                    let position = first + (index * BLOCK_ROWS + slot) as u32;
+                    lane.candidates.push(position, lower, key + (key - lower));
+                }
             }
         }
     }
@@ -164,58 +222,9 @@ impl Chunk {
 
 impl Place {
     /// Slots of the rows that pass the filter.
-    fn allowed(&self, filter: &Filter) -> u32 {
+    pub(super) fn allowed(&self, filter: &Filter) -> u32 {
         let Filter::Rows(rows) = filter else { return self.mask };
         let word = rows.words().get(self.first as usize / 64).copied().unwrap_or(0);
         self.mask & (word >> (self.first as usize % 64 / BLOCK_ROWS * BLOCK_ROWS)) as u32
     }
-}
-
-impl PackedScratch {
-    /// Compares the candidates of a query, in the order of their bounds, until none can be near.
-    fn rank(&mut self, index: usize, query: &Query, source: &dyn VectorSource, out: &mut TopK) {
-        let candidates = &mut self.lanes[index].candidates;
-        self.nearest.clear();
-        let mut limit = f32::INFINITY;
-        let (mut from, mut count) = (0, STEP.max(out.k()));
-        loop {
-            self.step.clear();
-            self.step.extend(candidates.lowest(from, count));
-            if self.step.is_empty() {
-                return;
-            }
-            for at in 0..self.step.len() {
-                let (lower, row) = self.step[at];
-                if lower > limit {
-                    return;
-                }
-                if let Some(&(_, next)) = self.step.get(at + AHEAD) {
-                    source.prefetch(RowId(next));
-                }
-                let row = RowId(row);
-                if !source.is_live(row) {
-                    continue;
-                }
-                let Some(key) = key(query, row, source) else { continue };
-                out.offer(row, key);
-                if lowest(&mut self.nearest, out.k(), ordered(key as f32)) {
-                    limit = self.nearest.peek().map_or(limit, |&bits| unordered(bits));
-                }
-            }
-            from += count;
-            count *= 2;
-        }
-    }
-}
-
-/// Key of a row: the fast one where it has its digits.
-fn key(query: &Query, row: RowId, source: &dyn VectorSource) -> Option<f64> {
-    let vector = source.vector(row)?;
-    let (mut key, mut norm) = ([0.0], [0.0]);
-    if query.needs_norms() {
-        source.inverse_norms(row, &mut norm);
-    }
-    query.keys(vector, vector.len(), &norm, &mut key);
-    let key = key[0];
-    Some(if query.is_reliable(key) { f64::from(key) } else { query.exact_key(vector) })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use synadb_types::{RowId, RowSet};
 
-use super::{CHUNK_BLOCKS, Chunk, Coder, FlatIndex, PackedConfig, PackedFlat, Place};
+use super::{CHUNK_BLOCKS, Chunk, Coder, PackedConfig, PackedFlat, Place};
 use crate::quantize::{Anchor, BLOCK_ROWS, Rotation, bit_block_bytes};
 use crate::{IndexError, Metric, Section, SharedBytes};
 
@@ -13,6 +13,7 @@ const HEADER: &str = "packed.header";
 const ANCHOR: &str = "packed.anchor";
 const PLACES: &str = "packed.places";
 const CODES: &str = "packed.codes";
+const FINE: &str = "packed.fine";
 
 const VERSION: u32 = 1;
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Euclidean, Metric::DotProduct];
@@ -36,20 +37,24 @@ impl PackedFlat {
         header.extend(coder.config.seed.to_le_bytes());
         header.extend((coder.config.candidates as u64).to_le_bytes());
         header.extend(coder.config.epsilon.to_le_bytes());
-        header.extend(0_u32.to_le_bytes());
+        header.extend(u32::from(coder.config.refine).to_le_bytes());
         let anchor: Vec<u8> = coder.anchor.vector().iter().flat_map(|x| x.to_le_bytes()).collect();
         let places: Vec<u8> = places
             .flat_map(|place| [place.first.to_le_bytes(), place.mask.to_le_bytes()].concat())
             .collect();
-        let codes = match &self.chunks[..] {
-            [chunk] => Cow::Borrowed((*chunk.codes).as_ref()),
-            chunks => Cow::Owned(chunks.iter().flat_map(|chunk| chunk.bytes()).copied().collect()),
+        let joined = |piece: fn(&Chunk) -> &[u8]| match &self.chunks[..] {
+            [chunk] => Cow::Borrowed(piece(chunk)),
+            chunks => {
+                let pieces: Vec<&[u8]> = chunks.iter().map(|chunk| piece(chunk)).collect();
+                Cow::Owned(pieces.concat())
+            }
         };
         vec![
             (HEADER, Cow::Owned(header)),
             (ANCHOR, Cow::Owned(anchor)),
             (PLACES, Cow::Owned(places)),
-            (CODES, codes),
+            (CODES, joined(|chunk| (*chunk.codes).as_ref())),
+            (FINE, joined(|chunk| (*chunk.fine).as_ref())),
         ]
     }
 
@@ -67,27 +72,37 @@ impl PackedFlat {
         let rotation = Rotation::new(dimensions, config.seed);
         let anchor = read_anchor((*find(ANCHOR)?).as_ref(), rotation.padded())?;
         let (places, rows) = read_places((*find(PLACES)?).as_ref(), rows_end)?;
-        let codes = find(CODES)?;
-        let size = bit_block_bytes(rotation.padded());
-        if places.len().checked_mul(size) != Some((*codes).as_ref().len()) {
-            return Err(bad(CODES, "has not the size that its rows need"));
-        }
-        let chunk = |(index, places): (usize, &[Place])| {
-            let start = index * CHUNK_BLOCKS * size;
-            let codes: SharedBytes =
-                Arc::new(Slice { whole: Arc::clone(&codes), start, len: places.len() * size });
-            Arc::new(Chunk { places: places.to_vec(), codes })
-        };
-        let chunks = places.chunks(CHUNK_BLOCKS).enumerate().map(chunk).collect();
         let coder = Arc::new(Coder { metric, config, rotation, anchor });
-        Ok(Self { coder, flat: FlatIndex::new(rows), chunks })
+        if places.len() > (u32::MAX as usize) / BLOCK_ROWS {
+            return Err(bad(PLACES, "has too many blocks"));
+        }
+        let size = bit_block_bytes(coder.rotation.padded());
+        let codes = pieces(CODES, find(CODES)?, places.len(), size)?;
+        let fine = BLOCK_ROWS * coder.fine_bytes();
+        let fine = pieces(FINE, find(FINE)?, places.len(), fine)?;
+        let chunk = |((places, codes), fine): ((&[Place], _), _)| {
+            Arc::new(Chunk { places: places.to_vec(), codes, fine })
+        };
+        let chunks = places.chunks(CHUNK_BLOCKS).zip(codes).zip(fine).map(chunk).collect();
+        Ok(Self::assemble(coder, rows, chunks))
     }
 }
 
-impl Chunk {
-    fn bytes(&self) -> &[u8] {
-        (*self.codes).as_ref()
+/// The pieces of a section for each chunk, of `size` bytes a block.
+fn pieces(
+    name: &'static str,
+    whole: SharedBytes,
+    blocks: usize,
+    size: usize,
+) -> Result<Vec<SharedBytes>, IndexError> {
+    if blocks.checked_mul(size) != Some((*whole).as_ref().len()) {
+        return Err(bad(name, "has not the size that its rows need"));
     }
+    let piece = |first: usize| -> SharedBytes {
+        let len = CHUNK_BLOCKS.min(blocks - first) * size;
+        Arc::new(Slice { whole: Arc::clone(&whole), start: first * size, len })
+    };
+    Ok((0..blocks).step_by(CHUNK_BLOCKS).map(piece).collect())
 }
 
 /// A piece of a section.
@@ -114,7 +129,7 @@ fn read_header(bytes: &[u8]) -> Result<(Metric, usize, PackedConfig), IndexError
     let word =
         |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-    if word(0) != VERSION || word(36) != 0 {
+    if word(0) != VERSION || word(36) > 1 {
         return Err(bad(HEADER, "is of another version"));
     }
     let metric = *METRICS.get(word(4) as usize).ok_or(bad(HEADER, "names no metric"))?;
@@ -127,7 +142,11 @@ fn read_header(bytes: &[u8]) -> Result<(Metric, usize, PackedConfig), IndexError
     if !(epsilon.is_finite() && epsilon >= 0.0) {
         return Err(bad(HEADER, "has a bound that is no number"));
     }
-    Ok((metric, dimensions, PackedConfig { seed: long(16), epsilon, candidates }))
+    Ok((
+        metric,
+        dimensions,
+        PackedConfig { seed: long(16), epsilon, candidates, refine: word(36) == 1 },
+    ))
 }
 
 fn read_anchor(bytes: &[u8], padded: usize) -> Result<Anchor, IndexError> {
