@@ -143,9 +143,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let rows = RowSet::range(RowId(0), source.rows_end());
     println!("{name} {} x {dimensions} {metric:?} {}", rows.len(), code_kernels()?.level.name());
-    for seed in [0,1] {
- let (epsilon,candidates,refine)=(2.5,1000,true);
-        let config = PackedConfig { epsilon, candidates, refine, seed };
+    for (epsilon, candidates, refine) in SETTINGS {
+        let config = PackedConfig { epsilon, candidates, refine, ..PackedConfig::default() };
         let begin = Instant::now();
         let start = seconds(begin);
         let index = PackedFlat::build(metric, config, &rows, &source, 1)?;

@@ -8,7 +8,6 @@ use std::collections::BinaryHeap;
 /// the row. Rows whose bound is not a number come first and are never dropped.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Candidates {
-    pub(super) pushed: usize,
     keep: usize,
     rows: Vec<u64>,
     /// Bound above which a row is refused.
@@ -23,7 +22,6 @@ impl Candidates {
     pub(super) fn reset(&mut self, keep: usize, wanted: usize) {
         (self.keep, self.wanted) = (keep.max(wanted).max(1), wanted);
         self.rows.clear();
-        self.pushed = 0;
         self.limit = f32::INFINITY;
         self.upper.clear();
     }
@@ -44,7 +42,6 @@ impl Candidates {
 
     /// Adds a row with the bounds of its key.
     pub(super) fn push(&mut self, row: u32, lower: f32, upper: f32) {
-        self.pushed += 1;
         self.rows.push(u64::from(ordered(lower)) << 32 | u64::from(row));
         if !upper.is_nan() && lowest(&mut self.upper, self.wanted, ordered(upper)) {
             let most = self.upper.peek().map_or(f32::INFINITY, |&bits| unordered(bits));

@@ -47,14 +47,10 @@ impl PackedFlat {
         loop {
             step.clear();
             step.extend(lane.candidates.lowest(from, count));
-            if step.is_empty() {
+            if step.is_empty() || !self.refine_step(step, lane, fine) {
                 return;
             }
-            if !self.refine_step(step, lane, fine) {
-                return;
-            }
-            from += count;
-            count *= 2;
+            (from, count) = (from + step.len(), 2 * count);
         }
     }
 
@@ -108,7 +104,6 @@ impl PackedFlat {
         }
     }
 
-    pub(super) fn dump(&self,a:usize,b:usize){use std::sync::atomic::*;static N:AtomicUsize=AtomicUsize::new(0);static A:AtomicUsize=AtomicUsize::new(0);static B:AtomicUsize=AtomicUsize::new(0);let n=N.fetch_add(1,Ordering::Relaxed)+1;let x=A.fetch_add(a,Ordering::Relaxed)+a;let y=B.fetch_add(b,Ordering::Relaxed)+b;if n%3000==0{println!("pushed {} left {}",x/3000,y/3000);A.store(0,Ordering::Relaxed);B.store(0,Ordering::Relaxed);}}
     /// Compares what the four bits left.
     pub(super) fn rank_fine(
         &self,
@@ -117,8 +112,7 @@ impl PackedFlat {
         packed: &mut PackedScratch,
         out: &mut TopK,
     ) {
-        let PackedScratch { lanes, step, fine, nearest, .. } = packed;
-        self.dump(lanes[0].candidates.pushed, fine.pushed);
+        let PackedScratch { step, fine, nearest, .. } = packed;
         self.rank(fine, query, source, (step, nearest), out);
     }
 
@@ -147,7 +141,8 @@ impl PackedFlat {
     ) {
         nearest.clear();
         let mut limit = f32::INFINITY;
-        let (mut from, mut count) = (0, STEP.max(out.k()));
+        let wanted = out.k().min(self.flat.rows.len());
+        let (mut from, mut count) = (0, STEP.max(wanted));
         loop {
             step.clear();
             step.extend(candidates.lowest(from, count));
@@ -166,12 +161,11 @@ impl PackedFlat {
                 let Some(row) = self.row(position) else { continue };
                 let Some(key) = key(query, row, source) else { continue };
                 out.offer(row, key);
-                if lowest(nearest, out.k(), ordered(key as f32)) {
+                if lowest(nearest, wanted, ordered(key as f32)) {
                     limit = nearest.peek().map_or(limit, |&bits| unordered(bits));
                 }
             }
-            from += count;
-            count *= 2;
+            (from, count) = (from + step.len(), 2 * count);
         }
     }
 

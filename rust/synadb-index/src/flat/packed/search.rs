@@ -19,6 +19,9 @@ const EXACT_ROWS_A_BLOCK: f64 = 0.5;
 /// The same where there are codes of four bits: they cost a quarter of a block.
 const FINE_ROWS_A_BLOCK: f64 = 2.0;
 
+/// Queries that share one pass over the codes at most: their memory stays in the second cache.
+const LANES_MAX: usize = 32;
+
 /// Memory of packed scans.
 #[derive(Debug, Default)]
 pub(crate) struct PackedScratch {
@@ -66,38 +69,56 @@ impl PackedFlat {
         scratch: &mut Scratch,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
-        assert!(queries.iter().all(|query| query.metric() == self.coder.metric), "one metric");
+        assert!(
+            queries.iter().all(|query| query.metric() == self.coder.metric),
+            "a query has the metric of the index"
+        );
         super::super::check(queries, source, outs)?;
         let path = self.path(filter);
         if path == Path::Exact {
             return self.flat.search_batch(queries, filter, source, scratch, outs);
         }
         let mut packed = std::mem::take(&mut scratch.packed);
-        self.prepare_lanes(queries, outs, &mut packed.lanes)?;
-        if path == Path::Bits {
-            self.scan(queries.len(), filter, source, &mut packed);
-        }
-        for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
-            if packed.lanes[index].is_scanned {
-                if path == Path::Fine {
-                    self.refine_allowed(index, filter, source, &mut packed);
-                    self.rank_fine(query, source, &mut packed, out);
-                } else if self.coder.config.refine {
-                    self.refine(index, &mut packed);
-                    self.rank_fine(query, source, &mut packed, out);
-                } else {
-                    self.rank_bits(index, query, source, &mut packed, out);
+        for (queries, outs) in queries.chunks(LANES_MAX).zip(outs.chunks_mut(LANES_MAX)) {
+            self.prepare_lanes(queries, outs, &mut packed.lanes)?;
+            if path == Path::Bits {
+                self.scan(queries.len(), filter, source, &mut packed);
+            }
+            for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
+                if packed.lanes[index].is_scanned {
+                    self.finish(path, index, (query, filter), source, &mut packed, out);
+                } else if out.k() > 0 {
+                    let (query, out) = (slice::from_ref(query), slice::from_mut(out));
+                    self.flat.search_batch(query, filter, source, scratch, out)?;
                 }
-            } else if out.k() > 0 {
-                let (query, out) = (slice::from_ref(query), slice::from_mut(out));
-                self.flat.search_batch(query, filter, source, scratch, out)?;
             }
         }
         scratch.packed = packed;
         Ok(())
     }
 
-    /// Scans the one-bit codes for all queries, chunk by chunk.
+    /// From the candidates of a query to its nearest rows.
+    fn finish(
+        &self,
+        path: Path,
+        index: usize,
+        (query, filter): (&Query, &Filter),
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+        out: &mut TopK,
+    ) {
+        if path == Path::Fine {
+            self.refine_allowed(index, filter, source, packed);
+        } else if self.coder.config.refine {
+            self.refine(index, packed);
+        } else {
+            return self.rank_bits(index, query, source, packed, out);
+        }
+        self.rank_fine(query, source, packed, out);
+    }
+
+    /// Scans the one-bit codes for all queries, chunk by chunk. Limits are sharpened seldom: each
+    /// time as many rows have been seen as before.
     fn scan(
         &self,
         queries: usize,
@@ -109,7 +130,7 @@ impl PackedFlat {
         for (index, (chunk, &first)) in self.chunks.iter().zip(&self.firsts).enumerate() {
             for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned) {
                 chunk.scan(first, lane, filter, source, estimates);
-                if self.coder.config.refine && self.coder.config.seed & 1 == 1 && (index + 1).is_power_of_two() {
+                if self.coder.config.refine && (index + 1).is_power_of_two() {
                     self.sharpen(lane, step, fine);
                 }
             }
@@ -122,11 +143,8 @@ impl PackedFlat {
         let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
         let within = |share: f64| allowed.len() <= EXACT_ROWS + (blocks as f64 * share) as usize;
         if self.coder.config.refine {
-            match () {
-                () if allowed.len() <= EXACT_ROWS => Path::Exact,
-                () if within(FINE_ROWS_A_BLOCK) => Path::Fine,
-                () => Path::Bits,
-            }
+            let fine = if within(FINE_ROWS_A_BLOCK) { Path::Fine } else { Path::Bits };
+            if allowed.len() <= EXACT_ROWS { Path::Exact } else { fine }
         } else if within(EXACT_ROWS_A_BLOCK) {
             Path::Exact
         } else {
@@ -158,7 +176,8 @@ impl PackedFlat {
             let lane = &mut lanes[index];
             lane.terms = lane.code.terms(&coder.anchor);
             let keep = coder.config.candidates.max(out.k().saturating_mul(CANDIDATES_A_ROW));
-            lane.candidates.reset(keep.min(self.flat.rows.len()), out.k());
+            let rows = self.flat.rows.len();
+            lane.candidates.reset(keep.min(rows), out.k().min(rows));
             lane.is_scanned = out.k() > 0 && lane.code.is_reliable();
         }
         Ok(())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use synadb_types::{RowId, RowSet};
 
-use super::{CHUNK_BLOCKS, Chunk, Coder, PackedConfig, PackedFlat, Place};
+use super::coder::Coder;
+use super::{CHUNK_BLOCKS, Chunk, PackedConfig, PackedFlat, Place};
 use crate::quantize::{Anchor, BLOCK_ROWS, Rotation, bit_block_bytes};
 use crate::{IndexError, Metric, Section, SharedBytes};
 
