@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::flat::PackedScratch;
+
 /// Memory that searches reuse, so that a warm search allocates nothing. One for each thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -13,6 +15,8 @@ pub struct Scratch {
     pub(crate) runs: Vec<Range<u32>>,
     /// Memory of the inverted file.
     pub(crate) ivf: crate::ivf::IvfScratch,
+    /// Memory of packed scans.
+    pub(crate) packed: PackedScratch,
 }
 
 impl Scratch {

@@ -12,7 +12,6 @@ mod search;
 mod sections;
 mod tune;
 
-pub use sections::Section;
 pub use tune::Tuned;
 
 use synadb_types::RowSet;

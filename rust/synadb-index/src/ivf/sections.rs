@@ -1,5 +1,7 @@
 //! Saving an inverted file as byte sections, and opening it again.
 
+use std::borrow::Cow;
+
 use synadb_types::{RowId, RowSet};
 
 use super::bits::{BitCells, rotate_all};
@@ -12,7 +14,7 @@ use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
 use crate::kmeans::frame::Frame;
 use crate::quantize::{BLOCK_ROWS, Rotation, bit_block_bytes};
-use crate::{IndexError, Job, VectorSource};
+use crate::{IndexError, Job, Section, VectorSource};
 
 /// Version of the sections.
 const VERSION: u64 = 1;
@@ -28,20 +30,11 @@ const FIELDS: usize = 14;
 /// What stands for a number of cells that the configuration leaves open.
 const OPEN: u64 = u64::MAX;
 
-/// A piece of a saved index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// Name, unlike that of any other section of the index.
-    pub name: &'static str,
-    /// Content: little-endian numbers.
-    pub bytes: Vec<u8>,
-}
-
 impl IvfIndex {
     /// Saves the index. Vectors are not in it: cells without codes are filled from the source
     /// when the index is opened.
     #[must_use]
-    pub fn export(&self) -> Vec<Section> {
+    pub fn export(&self) -> Vec<Section<'_>> {
         let config = &self.config;
         let frame = &self.centroids.frame;
         let header: [u64; FIELDS] = [
@@ -60,7 +53,7 @@ impl IvfIndex {
             config.search.candidates as u64,
             frame.factor().to_bits(),
         ];
-        let section = |name, bytes| Section { name, bytes };
+        let section = |name, bytes| (name, Cow::Owned(bytes));
         let codes = match &self.store {
             Store::Plain(_) => Vec::new(),
             Store::Bits(cells) => cells.blocks.clone(),
