@@ -1,6 +1,9 @@
 //! Builds an inverted file of real vectors and prints recall@10 and queries a second.
 //!
-//! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells] [second] [full]`
+//! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells [options]]`
+//!
+//! Options: `single` (no second cells), `full` (no codes), `bits` (nor finer ones), `threads` (two of them too), `grow`
+//! (taking rows in), `filter`.
 //!
 //! The folder holds `NAME.base.f32`, `NAME.query.f32` (little-endian, rows side by side) and
 //! `NAME.truth.u32` (the 100 nearest rows of each query, nearest first); `NAME` ends in the
@@ -11,8 +14,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use synadb_index::{
-    Block, Filter, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Query, Scratch, TopK,
-    VectorSource, inverse_norm,
+    Block, Filter, FlatIndex, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Part, Query,
+    Scratch, TopK, VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -20,6 +23,8 @@ const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
 const PASSES: usize = 7;
 const QUERIES_MAX: usize = 1000;
+const FILTERED_QUERIES: usize = 300;
+const FILTERED_SEARCHES: [(usize, usize); 3] = [(16, 60), (32, 100), (64, 200)];
 const SEARCHES: [(usize, usize); 12] = [
     (4, 40),
     (8, 40),
@@ -77,22 +82,25 @@ fn floats(path: &Path) -> Result<Vec<f32>, Box<dyn Error>> {
 struct Run<'a> {
     index: &'a IvfIndex,
     rows: &'a Rows,
-    queries: Vec<Vec<f32>>,
-    truth: Vec<Vec<u32>>,
-    metric: Metric,
+    queries: &'a [Query],
 }
 
 impl Run<'_> {
     /// Recall and queries a second: the best of a few passes.
-    fn measure(&self, search: IvfSearch, filter: &Filter) -> Result<(f64, f64), Box<dyn Error>> {
+    fn measure(
+        &self,
+        search: IvfSearch,
+        filter: &Filter,
+        truth: &[Vec<u32>],
+    ) -> Result<(f64, f64), Box<dyn Error>> {
         let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(K), Vec::new());
-        let mut query = Query::new(self.metric, &self.queries[0])?;
+        let mut query = self.queries[0].clone();
         let (mut found, mut best) = (0, f64::INFINITY);
         for _ in 0..PASSES {
             found = 0;
             let start = Instant::now();
-            for (values, truth) in self.queries.iter().zip(&self.truth) {
-                query.reset(values)?;
+            for (values, truth) in self.queries.iter().zip(truth) {
+                query.reset(values.values())?;
                 top.reset(K);
                 hits.clear();
                 let out = &mut top;
@@ -102,9 +110,62 @@ impl Run<'_> {
             }
             best = best.min(start.elapsed().as_secs_f64());
         }
-        let count = self.queries.len() as f64;
+        let count = truth.len() as f64;
         Ok((found as f64 / count / K as f64, count / best))
     }
+
+    /// Queries a second of a batch on two threads: the best of a few passes.
+    fn batch(&self, search: IvfSearch) -> Result<f64, Box<dyn Error>> {
+        let job = Job::with_threads(2);
+        let mut tops: Vec<TopK> = self.queries.iter().map(|_| TopK::new(K)).collect();
+        let mut best = f64::INFINITY;
+        for _ in 0..PASSES {
+            let start = Instant::now();
+            tops.iter_mut().for_each(|top| top.reset(K));
+            let (queries, all) = (self.queries, &Filter::All);
+            self.index.search_batch(search, queries, all, self.rows, &job, &mut tops)?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        Ok(self.queries.len() as f64 / best)
+    }
+
+    /// Recall among the rows of a filter, and queries a second.
+    fn filtered(&self, step: u32) -> Result<(), Box<dyn Error>> {
+        let allowed: RowSet = (0..self.rows.rows_end() / step).map(|at| RowId(at * step)).collect();
+        let filter = self.index.prepare(&allowed);
+        let flat = FlatIndex::new(allowed);
+        let (mut scratch, mut top, mut truth) = (Scratch::new(), TopK::new(K), Vec::new());
+        for query in self.queries.iter().take(FILTERED_QUERIES) {
+            let mut hits = Vec::new();
+            top.reset(K);
+            flat.search(query, &Filter::All, self.rows, &mut scratch, &mut top)?;
+            top.finish(query, self.rows, &mut hits);
+            truth.push(hits.iter().map(|hit| hit.row.0).collect());
+        }
+        for (nprobe, candidates) in FILTERED_SEARCHES {
+            let search = IvfSearch { nprobe, candidates };
+            let (recall, rate) = self.measure(search, &filter, &truth)?;
+            println!(
+                "one row in {step}: {nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  \
+                 {rate:>8.0} queries/s"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Builds with the first half of the rows and takes the others in, in ten steps.
+fn grow(metric: Metric, config: &IvfConfig, rows: &Rows) -> Result<(), Box<dyn Error>> {
+    let (job, end) = (Job::default(), rows.rows_end());
+    let half = RowSet::range(RowId(0), end / 2);
+    let mut index = IvfIndex::build(metric, config, &half, rows, &job)?;
+    let start = Instant::now();
+    for step in 1..=10 {
+        index = index.extend(&RowSet::range(RowId(0), end / 2 + end / 20 * step), rows, &job)?;
+    }
+    let rate = f64::from(end / 2) / start.elapsed().as_secs_f64();
+    println!("grows by {rate:.0} rows/s in ten steps, to {} cells", index.cells());
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -119,9 +180,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let cells = arguments.next().map(|cells| cells.parse()).transpose()?;
     let options: Vec<String> = arguments.collect();
-    let second = options.iter().any(|option| option == "second");
-    let is_full = options.iter().any(|option| option == "full");
-    let codes = if is_full { IvfCodes::Full } else { IvfCodes::Bits };
+    let has = |name: &str| options.iter().any(|option| option == name);
+    let codes = match () {
+        () if has("full") => IvfCodes::Full,
+        () if has("bits") => IvfCodes::Bits,
+        () => IvfCodes::Refined,
+    };
     let truth = words(&folder.join(format!("{name}.truth.u32")))?;
     let query = floats(&folder.join(format!("{name}.query.f32")))?;
     let dimensions = query.len() / (truth.len() / TRUE_NEIGHBOURS);
@@ -130,35 +194,43 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rows = Rows { dimensions, data, inverse_norms };
     let all = RowSet::range(RowId(0), rows.rows_end());
 
-    let config = IvfConfig { cells, second, codes, ..IvfConfig::default() };
-    for threads in [1, 2] {
+    let config = IvfConfig { cells, second: !has("single"), codes, ..IvfConfig::default() };
+    let start = Instant::now();
+    let index = IvfIndex::build(metric, &config, &all, &rows, &Job::default())?;
+    let time = start.elapsed().as_secs_f64();
+    let mut sizes: Vec<usize> = (0..).map_while(|cell| index.cell_len(cell)).collect();
+    sizes.sort_unstable();
+    let (least, middle, most) = (sizes[0], sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
+    let megabytes = index.memory_bytes() as f64 / 1e6;
+    println!("{name}: {} cells of {least} {middle} {most}, {megabytes:.0} MB", index.cells());
+    println!("built in {time:.2} s on one thread");
+    if has("threads") {
         let start = Instant::now();
-        let index = IvfIndex::build(metric, &config, &all, &rows, &Job::with_threads(threads))?;
-        let time = start.elapsed().as_secs_f64();
-        println!("{name}: {} cells, build on {threads} threads {time:.2} s", index.cells());
-        if threads == 2 {
-            continue;
-        }
-        let mut sizes: Vec<usize> = (0..).map_while(|cell| index.cell_len(cell)).collect();
-        sizes.sort_unstable();
-        let (least, middle, most) = (sizes[0], sizes[sizes.len() / 2], sizes[sizes.len() - 1]);
-        let megabytes = index.memory_bytes() as f64 / 1e6;
-        println!("cell sizes {least} {middle} {most}, {megabytes:.0} MB");
-        let truth = truth
-            .chunks(TRUE_NEIGHBOURS)
-            .map(|rows| rows[..K].iter().map(|&row| u32::from_le_bytes(row)).collect::<Vec<u32>>());
-        let run = Run {
-            index: &index,
-            rows: &rows,
-            queries: query.chunks(dimensions).take(QUERIES_MAX).map(<[f32]>::to_vec).collect(),
-            truth: truth.collect(),
-            metric,
-        };
-        for (nprobe, candidates) in SEARCHES {
-            let search = IvfSearch { nprobe, candidates };
-            let (recall, rate) = run.measure(search, &Filter::All)?;
-            println!("{nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  {rate:>8.0} queries/s");
-        }
+        IvfIndex::build(metric, &config, &all, &rows, &Job::with_threads(2))?;
+        println!("built in {:.2} s on two threads", start.elapsed().as_secs_f64());
+    }
+    if has("grow") {
+        grow(metric, &config, &rows)?;
+    }
+    let truth: Vec<Vec<u32>> = truth
+        .chunks(TRUE_NEIGHBOURS)
+        .map(|rows| rows[..K].iter().map(|&row| u32::from_le_bytes(row)).collect())
+        .collect();
+    let queries = query.chunks(dimensions).take(QUERIES_MAX);
+    let queries: Result<Vec<Query>, _> = queries.map(|query| Query::new(metric, query)).collect();
+    let run = Run { index: &index, rows: &rows, queries: &queries? };
+    for (nprobe, candidates) in SEARCHES {
+        let search = IvfSearch { nprobe, candidates };
+        let (recall, rate) = run.measure(search, &Filter::All, &truth[..run.queries.len()])?;
+        let batch = if has("threads") { run.batch(search)? } else { f64::NAN };
+        println!(
+            "{nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  {rate:>8.0} queries/s  \
+             {batch:>8.0} in a batch"
+        );
+    }
+    if has("filter") {
+        run.filtered(10)?;
+        run.filtered(100)?;
     }
     Ok(())
 }

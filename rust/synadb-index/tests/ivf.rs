@@ -4,17 +4,18 @@ mod common;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use common::{Memory, Random, naive};
 use synadb_index::{
     Filter, Hit, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Part, Query,
-    Scratch, TopK, VectorSource,
+    Scratch, Section, SharedBytes, TopK, VectorSource,
 };
 use synadb_types::{RowId, RowSet};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Euclidean, Metric::DotProduct];
-const CODES: [IvfCodes; 2] = [IvfCodes::Full, IvfCodes::Bits];
+const CODES: [IvfCodes; 3] = [IvfCodes::Full, IvfCodes::Bits, IvfCodes::Refined];
 
 /// Groups of vectors around random corners, groups mixed.
 fn clustered(seed: u64, count: usize, dimensions: usize, groups: usize) -> Vec<Vec<f32>> {
@@ -34,6 +35,15 @@ fn config(codes: IvfCodes, cells: usize) -> IvfConfig {
 fn build(metric: Metric, config: &IvfConfig, source: &Memory) -> Result<IvfIndex, IndexError> {
     let rows = RowSet::range(RowId(0), source.rows_end());
     IvfIndex::build(metric, config, &rows, source, &Job::default())
+}
+
+fn owned(index: &IvfIndex) -> Vec<(&'static str, Vec<u8>)> {
+    index.export().into_iter().map(|(name, bytes)| (name, bytes.into_owned())).collect()
+}
+
+fn shared<'a>(saved: &[Section<'a>]) -> Vec<(&'a str, SharedBytes)> {
+    let share = |(name, bytes): &Section<'a>| (*name, Arc::new(bytes.to_vec()) as SharedBytes);
+    saved.iter().map(share).collect()
 }
 
 fn all_of(index: &IvfIndex) -> IvfSearch {
@@ -155,7 +165,8 @@ fn dead_rows_and_filters_are_kept_out() -> Result<(), IndexError> {
             for nprobe in [4, index.cells()] {
                 let how = IvfSearch { nprobe, candidates: 100 };
                 let found = recall(&index, how, &queries, &vectors, &filter, &source)?;
-                assert!(found >= 0.7, "one in {step}: {found}");
+                let least = if step < 20 { 0.7 } else { 0.99 };
+                assert!(found >= least, "one in {step}: {found}");
             }
         }
         let nothing = Filter::Rows(RowSet::new());
@@ -282,14 +293,15 @@ fn the_same_seed_gives_the_same_bytes() -> Result<(), IndexError> {
         let config = IvfConfig { seed: 4, ..config(codes, 50) };
         let export = |config: &IvfConfig, threads| {
             let job = Job::with_threads(threads);
-            Ok(IvfIndex::build(Metric::Cosine, config, &all, &source, &job)?.export())
+            let index = IvfIndex::build(Metric::Cosine, config, &all, &source, &job)?;
+            Ok::<_, IndexError>(owned(&index))
         };
         let alone = export(&config, 1)?;
         assert_eq!(alone, export(&config, 1)?);
         assert_eq!(alone, export(&config, 3)?);
         assert_ne!(alone, export(&IvfConfig { seed: 5, ..config.clone() }, 1)?);
     }
-    Ok::<(), IndexError>(())
+    Ok(())
 }
 
 #[test]
@@ -300,9 +312,7 @@ fn an_opened_index_is_the_saved_one() -> Result<(), IndexError> {
         for codes in CODES {
             let index = build(metric, &config(codes, 32), &source)?;
             let saved = index.export();
-            let sections: Vec<(&str, &[u8])> =
-                saved.iter().map(|section| (section.name, section.bytes.as_slice())).collect();
-            let opened = IvfIndex::import(&sections, &source, &Job::default())?;
+            let opened = IvfIndex::import(&shared(&saved), &source, &Job::default())?;
             assert_eq!(opened.export(), saved);
             assert_eq!(opened.rows(), index.rows());
             for query in &vectors[..20] {
@@ -321,12 +331,13 @@ fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
     let source = Memory::new(&vectors, 8);
     let mut random = Random(18);
     for codes in CODES {
-        let saved = build(Metric::Euclidean, &config(codes, 12), &source)?.export();
+        let index = build(Metric::Euclidean, &config(codes, 12), &source)?;
+        let saved = index.export();
         let mut refused = 0;
         for round in 0..600 {
             let mut damaged = saved.clone();
             let at = round % damaged.len();
-            let bytes = &mut damaged[at].bytes;
+            let bytes = damaged[at].1.to_mut();
             let place = ((random.float() + 1.0) * 0.5 * bytes.len() as f32) as usize;
             if bytes.is_empty() || round % 5 == 0 {
                 bytes.truncate(place);
@@ -335,9 +346,7 @@ fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
                 let last = bytes.len() - 1;
                 bytes[place.min(last)] ^= 1 << (round % 8);
             }
-            let sections: Vec<(&str, &[u8])> =
-                damaged.iter().map(|section| (section.name, section.bytes.as_slice())).collect();
-            match IvfIndex::import(&sections, &source, &Job::default()) {
+            match IvfIndex::import(&shared(&damaged), &source, &Job::default()) {
                 Ok(index) => {
                     let how = IvfSearch { nprobe: 4, candidates: 20 };
                     search(&index, how, &vectors[1], &Filter::All, &source, 10)?;
@@ -347,11 +356,9 @@ fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
             }
         }
         assert!(refused > 200, "{refused}");
-        let fewer: Vec<(&str, &[u8])> = Vec::new();
-        assert!(IvfIndex::import(&fewer, &source, &Job::default()).is_err());
+        assert!(IvfIndex::import(&[], &source, &Job::default()).is_err());
         let other = Memory::new(&clustered(17, 300, 9, 10), 9);
-        let sections: Vec<(&str, &[u8])> =
-            saved.iter().map(|section| (section.name, section.bytes.as_slice())).collect();
+        let sections = shared(&saved);
         assert!(IvfIndex::import(&sections, &other, &Job::default()).is_err());
         // Rows that the source does not have are refused.
         let fewer = Memory::new(&vectors[..200], 8);

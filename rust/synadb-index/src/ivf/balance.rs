@@ -21,23 +21,35 @@ const ROUNDS: usize = 5;
 /// Splits can leave parts that are overfull or underfull again.
 const PASSES: usize = 4;
 
-/// Brings the sizes of the cells nearer to each other, as after a drift of the data: rows of
-/// split and dropped cells are assigned anew (as LIRE does: Xu et al. 2023, without its look at
-/// the neighbours).
+/// Brings the sizes of the cells nearer to each other, as after growth or a drift of the data:
+/// rows of split and dropped cells are assigned anew (as LIRE does: Xu et al. 2023, without its
+/// look at the neighbours). Sizes are those of `wanted` cells, when there are not more.
+///
+/// Returns for each cell the one that it was before, or [`NO_CELL`] where it is new.
 pub(super) fn rebalance(
     centroids: &mut Centroids,
+    wanted: usize,
     rows: &[RowId],
     cells: &mut [Cells],
     second: bool,
     source: &dyn VectorSource,
     kernels: &'static Kernels,
     crew: &Crew<'_>,
-) -> Result<(), IndexError> {
+) -> Result<Vec<u32>, IndexError> {
+    let mut origins: Vec<u32> = (0..centroids.count() as u32).collect();
     for _ in 0..PASSES {
-        let Some(change) = Change::find(centroids, rows, cells, source, kernels, crew)? else {
-            return Ok(());
+        let found = Change::find(centroids, wanted, rows, cells, source, kernels, crew)?;
+        let Some(change) = found else {
+            break;
         };
         centroids.points = change.points;
+        let mut moved_origins = vec![NO_CELL; centroids.count()];
+        for (&origin, &cell) in origins.iter().zip(&change.renamed) {
+            if cell != NO_CELL {
+                moved_origins[cell as usize] = origin;
+            }
+        }
+        origins = moved_origins;
         let gone = |cells: &Cells| {
             cells.iter().any(|&cell| cell != NO_CELL && change.renamed[cell as usize] == NO_CELL)
         };
@@ -53,7 +65,7 @@ pub(super) fn rebalance(
             cells[at] = new;
         }
     }
-    Ok(())
+    Ok(origins)
 }
 
 /// New centroids, and the new number of each old cell or [`NO_CELL`].
@@ -65,6 +77,7 @@ struct Change {
 impl Change {
     fn find(
         centroids: &Centroids,
+        wanted: usize,
         rows: &[RowId],
         cells: &[Cells],
         source: &dyn VectorSource,
@@ -75,7 +88,7 @@ impl Change {
         for &cell in cells.as_flattened().iter().filter(|&&cell| cell != NO_CELL) {
             members[cell as usize] += 1;
         }
-        let mean = members.iter().sum::<usize>() / members.len().max(1);
+        let mean = members.iter().sum::<usize>() / members.len().max(wanted).max(1);
         let limit = (OVERFULL * mean).max(SPLIT_MIN);
         let overfull: Vec<usize> = (0..members.len()).filter(|&c| members[c] > limit).collect();
         let mut parts = Vec::new();

@@ -9,6 +9,8 @@ use crate::quantize::{
 use crate::{IndexError, VectorSource};
 use synadb_types::RowId;
 
+use super::bytes::Bytes;
+use super::heritage::Heritage;
 use super::lists::Lists;
 
 /// Cells coded by one call of a worker.
@@ -18,16 +20,18 @@ const PIECE_CELLS: usize = 8;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct BitCells {
     pub(super) rotation: Rotation,
-    pub(super) blocks: Vec<u8>,
+    pub(super) blocks: Bytes,
 }
 
 impl BitCells {
-    /// Codes the listed rows: `padded / 8 + 12` bytes an entry. O(d log d) each.
+    /// Codes the listed rows: `padded / 8 + 12` bytes an entry. O(d log d) each, but for the
+    /// blocks that are taken over from the old index.
     pub(super) fn new(
         metric: Metric,
         rotation: Rotation,
         anchors: &[f32],
         lists: &Lists,
+        heritage: Option<Heritage<'_>>,
         source: &dyn VectorSource,
         crew: &Crew<'_>,
     ) -> Result<Self, IndexError> {
@@ -48,8 +52,14 @@ impl BitCells {
             let mut rotated = vec![0.0; padded];
             let mut blocks = blocks.chunks_exact_mut(block_bytes);
             for cell in cells {
+                let entries = lists.entries(cell);
+                let (old, kept) =
+                    heritage.map_or((&[][..], 0), |heritage| heritage.blocks(lists, cell));
+                for (old, block) in old.chunks_exact(block_bytes).zip(blocks.by_ref().take(kept)) {
+                    block.copy_from_slice(old);
+                }
                 let anchor = Anchor::new(anchors[cell * padded..][..padded].to_vec());
-                for rows in lists.rows[lists.entries(cell)].chunks(BLOCK_ROWS) {
+                for rows in lists.rows[entries].chunks(BLOCK_ROWS).skip(kept) {
                     let block = blocks.next().expect("there is a block for every 32 entries");
                     for (slot, &row) in rows.iter().enumerate() {
                         let Some(vector) = source.vector(RowId(row)) else { continue };
@@ -64,12 +74,17 @@ impl BitCells {
             }
             Ok(())
         })?;
-        Ok(Self { rotation, blocks })
+        Ok(Self { rotation, blocks: blocks.into() })
+    }
+
+    /// Bytes of a block.
+    pub(super) fn block_bytes(&self) -> usize {
+        bit_block_bytes(self.rotation.padded())
     }
 
     /// Code of the block that begins with an entry.
     pub(super) fn block(&self, entry: usize) -> &[u8] {
-        let block_bytes = bit_block_bytes(self.rotation.padded());
+        let block_bytes = self.block_bytes();
         &self.blocks[entry / BLOCK_ROWS * block_bytes..][..block_bytes]
     }
 }

@@ -5,16 +5,21 @@ use synadb_types::{RowId, RowSet};
 use super::assign::{Cells, assign};
 use super::balance::rebalance;
 use super::bits::{BitCells, rotate_all};
-use super::{Directory, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store, block_of};
+use super::heritage::Heritage;
+use super::{
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store, block_of,
+};
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
-use crate::quantize::Rotation;
+use crate::quantize::{Anchor, Rotation};
 use crate::{IndexError, Job, KMeans, VectorSource};
 
 /// Shares of the work, as measured: training, then assignment, then the rest.
 const TRAINED: f32 = 0.55;
 const ASSIGNED: f32 = 0.9;
+/// An index with so many times the cells that its rows would get is built anew.
+const SHRUNK: usize = 4;
 
 impl IvfIndex {
     /// Builds an index of `rows`, with centroids from a random sample of them.
@@ -74,15 +79,17 @@ impl IvfIndex {
             sample
         };
         let centroids = training.train_in_frame(metric, sample, from, &job.crew(), tell)?;
-        let old = (Vec::new(), Vec::new());
-        Self::assemble(metric, config, centroids, old, rows, source, job)
+        let plan = Plan { metric, config, centroids, old: None };
+        plan.assemble(rows, source, job)
     }
 
     /// A new index of `rows`: those that this one has keep their cells, the others are assigned
     /// to the cells there are. Cells that grew too large are split, those that lost their rows
-    /// are dropped, so that recall holds when the data drift away from the sample.
+    /// are dropped, so that recall holds when the data drift away from the sample, and cost does
+    /// when they grow. Codes are kept where a cell has the rows that it had.
     ///
-    /// Time: `O(new rows * cells * dimensions)` for the assignment, and one pass over all rows.
+    /// Time: `O(new rows * cells * dimensions)` for the assignment, a sort of the row numbers,
+    /// and a copy of the codes.
     ///
     /// # Errors
     ///
@@ -98,58 +105,99 @@ impl IvfIndex {
         if query != dimensions {
             return Err(IndexError::Dimensions { query, source: dimensions });
         }
-        if self.cells() == 0 {
+        let fewer = self.config.cells_for(rows.len()).saturating_mul(SHRUNK) <= self.cells();
+        if self.cells() == 0 || fewer {
             return Self::build(self.metric, &self.config, rows, source, job);
         }
-        let (mut old, mut cells) = self.lists.assignments();
-        let mut kept = old.iter().map(|&row| rows.contains(row));
-        cells.retain(|_| kept.next().unwrap_or(false));
-        old.retain(|&row| rows.contains(row));
-        let centroids = self.centroids.clone();
-        Self::assemble(self.metric, &self.config, centroids, (old, cells), rows, source, job)
+        let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
+        Plan { metric, config, centroids, old: Some(self) }.assemble(rows, source, job)
     }
 
+    /// The rows that are also in `wanted`, with their cells.
+    fn assigned(&self, wanted: &RowSet) -> (Vec<RowId>, Vec<Cells>) {
+        let (mut rows, mut cells) = self.lists.assignments();
+        let mut kept = rows.iter().map(|&row| wanted.contains(row));
+        cells.retain(|_| kept.next().unwrap_or(false));
+        rows.retain(|&row| wanted.contains(row));
+        (rows, cells)
+    }
+}
+
+/// What an index is built from.
+struct Plan<'a> {
+    metric: Metric,
+    config: &'a IvfConfig,
+    centroids: Centroids,
+    /// The index that is extended.
+    old: Option<&'a IvfIndex>,
+}
+
+impl Plan<'_> {
     fn assemble(
-        metric: Metric,
-        config: &IvfConfig,
-        mut centroids: Centroids,
-        (mut rows, mut cells): (Vec<RowId>, Vec<Cells>),
+        mut self,
         wanted: &RowSet,
         source: &dyn VectorSource,
         job: &Job<'_>,
-    ) -> Result<Self, IndexError> {
+    ) -> Result<IvfIndex, IndexError> {
         let (kernels, crew, mut meter) = (kernels()?, job.crew(), job.meter());
-        let second = config.second;
+        let second = self.config.second;
+        let (mut rows, mut cells) = self.old.map(|old| old.assigned(wanted)).unwrap_or_default();
         let held: RowSet = rows.iter().copied().collect();
         let new: Vec<RowId> = wanted.iter().filter(|&row| !held.contains(row)).collect();
-        if centroids.count() > 0 {
+        let mut origins = Vec::new();
+        if self.centroids.count() > 0 {
             let tell = |share| meter.tell(TRAINED + (ASSIGNED - TRAINED) * share);
-            cells.extend(assign(&centroids, &new, source, second, kernels, &crew, tell)?);
+            cells.extend(assign(&self.centroids, &new, source, second, kernels, &crew, tell)?);
             rows.extend(new);
-            rebalance(&mut centroids, &rows, &mut cells, second, source, kernels, &crew)?;
+            let (centroids, count) = (&mut self.centroids, self.config.cells_for(rows.len()));
+            origins =
+                rebalance(centroids, count, &rows, &mut cells, second, source, kernels, &crew)?;
         }
         let mut order: Vec<u32> = (0..rows.len() as u32).collect();
         order.sort_unstable_by_key(|&at| rows[at as usize]);
         let sorted: Vec<RowId> = order.iter().map(|&at| rows[at as usize]).collect();
         let cells: Vec<Cells> = order.iter().map(|&at| cells[at as usize]).collect();
-        let lists = Lists::new(&sorted, &cells, centroids.count(), block_of(config.codes));
-        let points = centroids.leave();
-        let mut directory = Directory::new(points, centroids.dimensions, Vec::new(), kernels);
-        directory.radii = directory.measure(metric, &lists, source, kernels);
-        let (directory, store) = if config.codes == IvfCodes::Bits {
-            let rotation = Rotation::new(centroids.dimensions, config.seed);
-            let points = rotate_all(&rotation, &directory.points)?;
-            let cells = BitCells::new(metric, rotation, &points, &lists, source, &crew)?;
-            let padded = cells.rotation.padded();
-            let directory =
-                Directory::new(points, padded, directory.radii, kernels).with_codes(metric);
-            (directory, Store::Bits(cells))
-        } else {
-            let cells = PlainCells::new(&lists, source, &crew)?;
-            (directory, Store::Plain(cells))
-        };
+        let block = block_of(self.config.codes);
+        let lists = Lists::new(&sorted, &cells, self.centroids.count(), block);
+        let heritage = self.old.map(|index| Heritage { index, origins: &origins });
+        let (directory, store) = self.fill(&lists, wanted, heritage, source, &crew)?;
         meter.tell(1.0);
         let flat = FlatIndex::new(wanted.clone());
-        Ok(Self { metric, config: config.clone(), flat, centroids, directory, lists, store })
+        let (metric, config, centroids) = (self.metric, self.config.clone(), self.centroids);
+        Ok(IvfIndex { metric, config, flat, centroids, directory, lists, store })
     }
+
+    fn fill(
+        &self,
+        lists: &Lists,
+        rows: &RowSet,
+        heritage: Option<Heritage<'_>>,
+        source: &dyn VectorSource,
+        crew: &Crew<'_>,
+    ) -> Result<(Directory, Store), IndexError> {
+        let (kernels, metric, dimensions) = (kernels()?, self.metric, self.centroids.dimensions);
+        let mut directory = Directory::new(self.centroids.leave(), dimensions, Vec::new(), kernels);
+        directory.radii = directory.measure(metric, lists, heritage, source, kernels, crew)?;
+        if self.config.codes == IvfCodes::Full {
+            return Ok((directory, Store::Plain(PlainCells::new(lists, source, crew)?)));
+        }
+        let rotation = Rotation::new(dimensions, self.config.seed);
+        let points = rotate_all(&rotation, &directory.points)?;
+        let cells = BitCells::new(metric, rotation, &points, lists, heritage, source, crew)?;
+        let fine = if self.config.codes == IvfCodes::Refined && lists.cells() > 0 {
+            let anchor = anchor_of(&self.centroids, &cells.rotation)?;
+            let old = heritage.and_then(|heritage| heritage.fine());
+            FineRows::new(metric, &cells.rotation, anchor, rows, old, source, crew)?
+        } else {
+            None
+        };
+        let padded = cells.rotation.padded();
+        let directory = Directory::new(points, padded, directory.radii, kernels);
+        Ok((directory.with_codes(metric), Store::Bits(cells, fine)))
+    }
+}
+
+/// What the codes of rows are relative to: the mean of the sample, which no later row moves.
+pub(super) fn anchor_of(centroids: &Centroids, rotation: &Rotation) -> Result<Anchor, IndexError> {
+    Ok(Anchor::new(rotate_all(rotation, centroids.frame.mean())?))
 }

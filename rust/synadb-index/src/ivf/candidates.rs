@@ -34,7 +34,7 @@ impl Candidates {
     pub(super) fn push(&mut self, lower: f32, entry: u32) {
         let lower = if lower.is_nan() { f32::NEG_INFINITY } else { lower };
         self.found.push((lower, entry));
-        if self.found.len() >= self.keep + self.keep.max(SLACK) {
+        if self.found.len() >= self.keep.saturating_add(self.keep.max(SLACK)) {
             self.cut();
         }
     }

@@ -1,12 +1,14 @@
 //! The centroids as a search sees them.
 
 use crate::distance::{Kernels, Metric};
+use crate::job::Crew;
 use crate::kmeans::assign::Near;
 use crate::quantize::{
     Anchor, BLOCK_ROWS, CodeQuery, Estimates, Space, bit_block_bytes, encode_bits,
 };
-use crate::{Query, VectorSource};
+use crate::{IndexError, Query, VectorSource};
 
+use super::heritage::Heritage;
 use super::lists::Lists;
 use crate::kmeans::frame::unit_scale;
 use synadb_types::RowId;
@@ -18,6 +20,8 @@ const BOUND_SLACK: f32 = 2e-5;
 const SHORTLIST: (usize, usize) = (2, 32);
 /// Centroids that are prefetched before they are compared.
 const AHEAD: usize = 4;
+/// Cells that are measured by one call of a worker.
+const PIECE_CELLS: usize = 32;
 /// Squared lengths that `f32` can tell apart.
 const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 
@@ -141,11 +145,12 @@ impl Directory {
         &self,
         metric: Metric,
         lists: &Lists,
+        heritage: Option<Heritage<'_>>,
         source: &dyn VectorSource,
         kernels: &Kernels,
-    ) -> Vec<f32> {
-        let mut unit = vec![0.0; self.dimensions];
-        let mut squared = |row: u32, cell| {
+        crew: &Crew<'_>,
+    ) -> Result<Vec<f32>, IndexError> {
+        let squared = |row: u32, cell, unit: &mut [f32]| {
             let Some(vector) = source.vector(RowId(row)) else { return 0.0 };
             if metric != Metric::Cosine {
                 return (kernels.squared_euclidean)(vector, self.point(cell));
@@ -154,17 +159,24 @@ impl Directory {
             for (unit, value) in unit.iter_mut().zip(vector) {
                 *unit = value * scale;
             }
-            (kernels.squared_euclidean)(&unit, self.point(cell))
+            (kernels.squared_euclidean)(unit, self.point(cell))
         };
-        let radius = |cell| {
-            let rows = lists.rows[lists.entries(cell)].iter();
-            // A distance that is not a number makes the cell reach everywhere.
-            let radius = rows.map(|&row| squared(row, cell)).fold(0.0, |most: f32, squared| {
-                if squared.is_nan() { f32::INFINITY } else { most.max(squared) }
-            });
-            radius.sqrt() * (1.0 + BOUND_SLACK)
-        };
-        (0..lists.cells()).map(radius).collect()
+        let mut radii = vec![0.0; lists.cells()];
+        let pieces = radii.chunks_mut(PIECE_CELLS).enumerate().collect();
+        crew.each(pieces, |(piece, radii): (usize, &mut [f32])| {
+            let mut unit = vec![0.0; self.dimensions];
+            for (at, radius) in radii.iter_mut().enumerate() {
+                let cell = piece * PIECE_CELLS + at;
+                let (kept, known) =
+                    heritage.map_or((0, 0.0), |heritage| heritage.radius(lists, cell));
+                let rows = lists.rows[lists.entries(cell)].iter().skip(kept);
+                // A distance that is not a number makes the cell reach everywhere.
+                let most = rows.map(|&row| squared(row, cell, &mut unit)).fold(0.0, farther);
+                *radius = known.max(most.sqrt() * (1.0 + BOUND_SLACK));
+            }
+            Ok(())
+        })?;
+        Ok(radii)
     }
 
     /// False when the query's scale is beyond what the keys of the cells can tell apart.
@@ -213,6 +225,11 @@ impl Directory {
         let bound = f64::from(gap).powi(2);
         if metric == Metric::Cosine { bound / 2.0 } else { bound }
     }
+}
+
+/// The larger of two squared distances; infinite when the second is not a number.
+fn farther(most: f32, squared: f32) -> f32 {
+    if squared.is_nan() { f32::INFINITY } else { most.max(squared) }
 }
 
 /// The query as the centroids are compared with it, and its squared norm.

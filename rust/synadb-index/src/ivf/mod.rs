@@ -4,12 +4,17 @@ mod assign;
 mod balance;
 mod bits;
 mod build;
+mod bytes;
 mod candidates;
 mod directory;
+mod fine;
+mod heritage;
 mod lists;
 mod plain;
 mod search;
 mod sections;
+#[cfg(test)]
+mod tests;
 mod tune;
 
 pub use tune::Tuned;
@@ -22,6 +27,7 @@ use crate::kmeans::Centroids;
 use crate::quantize::BLOCK_ROWS;
 use bits::BitCells;
 use directory::Directory;
+use fine::FineRows;
 use lists::Lists;
 use plain::PlainCells;
 pub(crate) use search::IvfScratch;
@@ -57,7 +63,7 @@ impl Default for IvfConfig {
             iterations: 6,
             sample_per_cell: 64,
             second: true,
-            codes: IvfCodes::Bits,
+            codes: IvfCodes::Refined,
             seed: 0,
             search: IvfSearch::default(),
         }
@@ -84,6 +90,9 @@ pub enum IvfCodes {
     /// One bit a dimension, relative to the centroid (RaBitQ: Gao and Long 2024): a thirtieth of
     /// the memory; what the codes find nearest is compared at full precision.
     Bits,
+    /// As `Bits`, and beside the cells four bits a dimension of each row, which leave few rows to
+    /// be compared at full precision: a fifth of the memory, with second cells.
+    Refined,
 }
 
 /// How much of an inverted file a search looks at.
@@ -107,7 +116,8 @@ impl Default for IvfSearch {
 ///
 /// Memory: the centroids three times, and for each entry four bytes and its code: the vector, or
 /// one bit a dimension and 12 bytes. There are as many entries as rows, or twice as many with a
-/// second cell, and 16 more a cell where there are codes.
+/// second cell, and 16 more a cell where there are codes; four bits a dimension and 12 bytes for
+/// each row where they are [`IvfCodes::Refined`].
 /// A search costs the distances from all centroids and from the entries of `nprobe` cells. Rows
 /// that died since the build are left out by their live bit; [`IvfIndex::extend`] takes new rows
 /// in and dead ones out.
@@ -128,7 +138,7 @@ pub struct IvfIndex {
 #[derive(Debug, Clone)]
 enum Store {
     Plain(PlainCells),
-    Bits(BitCells),
+    Bits(BitCells, Option<FineRows>),
 }
 
 impl IvfIndex {
@@ -170,7 +180,9 @@ impl IvfIndex {
         let centroids = 3 * self.directory.points.len() * size_of::<f32>();
         let entries = match &self.store {
             Store::Plain(cells) => cells.memory_bytes(),
-            Store::Bits(cells) => cells.blocks.len(),
+            Store::Bits(cells, fine) => {
+                cells.blocks.len() + fine.as_ref().map_or(0, |fine| fine.records.len())
+            }
         };
         centroids + self.lists.rows.len() * size_of::<u32>() + entries
     }
@@ -186,6 +198,6 @@ impl IvfIndex {
 fn block_of(codes: IvfCodes) -> usize {
     match codes {
         IvfCodes::Full => 1,
-        IvfCodes::Bits => BLOCK_ROWS,
+        IvfCodes::Bits | IvfCodes::Refined => BLOCK_ROWS,
     }
 }

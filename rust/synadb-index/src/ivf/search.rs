@@ -6,7 +6,7 @@ use super::bits::BitCells;
 use super::candidates::{Candidates, candidates_for};
 use super::directory::direction;
 use super::plain::PlainCells;
-use super::{IvfIndex, IvfSearch, Store};
+use super::{FineRows, IvfIndex, IvfSearch, Store};
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
 use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
@@ -19,6 +19,10 @@ const SELECT_CHUNK: usize = 16;
 const JUMP_COST: usize = 6;
 /// The same where the rows in order are codes.
 const JUMP_COST_CODES: usize = 24;
+/// The same where both are. It is ten, but a scan misses nothing and may cost twice as much.
+const JUMP_COST_FINE: usize = 5;
+/// Candidates that are put in order at once, at least.
+const STEP: usize = 24;
 /// Standard deviations below the estimate at which a candidate is ranked, and at which it is no
 /// longer compared: nearly all true neighbours are above.
 const EPSILON: f32 = 2.0;
@@ -36,6 +40,7 @@ pub(crate) struct IvfScratch {
     candidates: Candidates,
     code_query: Option<CodeQuery>,
     estimates: Estimates,
+    ordered: Vec<(f32, u32)>,
 }
 
 /// Rows met in a search: each is offered once although two cells may list it.
@@ -87,7 +92,7 @@ impl IvfIndex {
         out: &mut TopK,
     ) -> Result<(), IndexError> {
         query.check(source)?;
-        if out.k() == 0 || self.cells() == 0 {
+        if out.k() == 0 {
             return Ok(());
         }
         let vector = direction(query);
@@ -98,7 +103,8 @@ impl IvfIndex {
         };
         let few = allowed.is_some_and(|rows| self.is_scan_cheaper(rows.len(), search));
         let fits = query.metric() == self.metric && query.dimensions() == self.centroids.dimensions;
-        if few || !fits || !self.directory.can_rank(squared_norm) {
+        let sound = self.cells() > 0 && fits && self.directory.can_rank(squared_norm);
+        if !sound || (few && !matches!(self.store, Store::Bits(_, Some(_)))) {
             return self.flat.search(query, filter, source, scratch, out);
         }
         let mut memory = std::mem::take(&mut scratch.ivf);
@@ -108,7 +114,10 @@ impl IvfIndex {
                 probe.plain(cells, &mut memory);
                 Ok(())
             }
-            Store::Bits(cells) => probe.bits(cells, &mut memory),
+            Store::Bits(cells, fine) => match (fine, allowed.filter(|_| few)) {
+                (Some(fine), Some(rows)) => probe.few(cells, fine, rows, &mut memory),
+                _ => probe.bits(cells, fine.as_ref(), &mut memory),
+            },
         };
         scratch.ivf = memory;
         outcome
@@ -144,11 +153,12 @@ impl IvfIndex {
     }
 
     fn is_scan_cheaper(&self, allowed: usize, search: IvfSearch) -> bool {
-        let cells = search.nprobe.clamp(1, self.cells());
-        let entries = self.lists.rows.len() / self.cells() * cells;
+        let cells = search.nprobe.clamp(1, self.cells().max(1));
+        let entries = self.lists.rows.len() / self.cells().max(1) * cells;
         let jump = match &self.store {
             Store::Plain(_) => JUMP_COST,
-            Store::Bits(_) => JUMP_COST_CODES,
+            Store::Bits(_, None) => JUMP_COST_CODES,
+            Store::Bits(_, Some(_)) => JUMP_COST_FINE,
         };
         allowed * jump <= entries + self.cells() * JUMP_COST
     }
@@ -254,15 +264,28 @@ impl Probe<'_> {
         self.out.offer(RowId(row), key);
     }
 
-    fn bits(&mut self, cells: &BitCells, memory: &mut IvfScratch) -> Result<(), IndexError> {
-        let IvfScratch { near, keys, seen, candidates, code_query, estimates } = memory;
-        let prepared = match code_query {
+    fn prepare<'b>(
+        &self,
+        cells: &BitCells,
+        code_query: &'b mut Option<CodeQuery>,
+    ) -> Result<&'b CodeQuery, IndexError> {
+        match code_query {
             Some(prepared) => {
                 prepared.reset(self.query, &cells.rotation, EPSILON)?;
-                prepared
+                Ok(prepared)
             }
-            None => code_query.insert(CodeQuery::new(self.query, &cells.rotation, EPSILON)?),
-        };
+            None => Ok(code_query.insert(CodeQuery::new(self.query, &cells.rotation, EPSILON)?)),
+        }
+    }
+
+    fn bits(
+        &mut self,
+        cells: &BitCells,
+        fine: Option<&FineRows>,
+        memory: &mut IvfScratch,
+    ) -> Result<(), IndexError> {
+        let IvfScratch { near, keys, seen, candidates, code_query, estimates, ordered } = memory;
+        let prepared = self.prepare(cells, code_query)?;
         let nprobe = self.search.nprobe.clamp(1, self.index.cells());
         let (directory, kernels) = (&self.index.directory, self.query.kernels());
         let metric = self.index.metric;
@@ -287,8 +310,97 @@ impl Probe<'_> {
                 }
             }
         }
-        self.compare(candidates.finish());
+        let Some(fine) = fine else {
+            self.compare(candidates.finish());
+            return Ok(());
+        };
+        ordered.clear();
+        let rows = &self.index.lists.rows;
+        let found = candidates.finish();
+        ordered.extend(found.iter().map(|&(_, entry)| (0.0, rows[entry as usize])));
+        self.compare_refined(fine, prepared, ordered);
         Ok(())
+    }
+
+    /// Compares the few rows that a filter allows.
+    fn few(
+        &mut self,
+        cells: &BitCells,
+        fine: &FineRows,
+        allowed: &RowSet,
+        memory: &mut IvfScratch,
+    ) -> Result<(), IndexError> {
+        let IvfScratch { code_query, ordered, .. } = memory;
+        let prepared = self.prepare(cells, code_query)?;
+        ordered.clear();
+        let held = |&row: &RowId| self.index.row_set().contains(row) && self.source.is_live(row);
+        ordered.extend(allowed.iter().filter(held).map(|row| (0.0, row.0)));
+        self.compare_refined(fine, prepared, ordered);
+        Ok(())
+    }
+
+    /// Puts rows in the order of the bounds that their codes give, and offers the nearest with
+    /// their keys at full precision until the bounds say that no other is among the `k` nearest.
+    fn compare_refined(
+        &mut self,
+        fine: &FineRows,
+        prepared: &CodeQuery,
+        found: &mut Vec<(f32, u32)>,
+    ) {
+        let terms = prepared.terms(&fine.anchor);
+        for &(_, row) in found.iter().take(AHEAD) {
+            fine.prefetch(RowId(row));
+        }
+        for at in 0..found.len() {
+            if let Some(&(_, next)) = found.get(at + AHEAD) {
+                fine.prefetch(RowId(next));
+            }
+            found[at].0 = fine.lower(RowId(found[at].1), prepared, &terms);
+        }
+        let mut rest = found.as_mut_slice();
+        let (mut count, mut compared, mut limit) = (STEP.max(2 * self.out.k()), 0, f64::INFINITY);
+        let mut worst = f64::NEG_INFINITY;
+        while !rest.is_empty() {
+            let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count - 1, order);
+            }
+            let (front, others) = rest.split_at_mut(count.min(rest.len()));
+            front.sort_unstable_by(order);
+            for &(_, row) in front.iter().take(AHEAD) {
+                self.source.prefetch(RowId(row));
+            }
+            for at in 0..front.len() {
+                let (lower, row) = front[at];
+                if f64::from(lower) > limit {
+                    return;
+                }
+                if let Some(&(_, next)) = front.get(at + AHEAD) {
+                    self.source.prefetch(RowId(next));
+                }
+                let Some(key) = self.compare_one(row) else { continue };
+                worst = worst.max(key);
+                compared += 1;
+                if compared == self.out.k() {
+                    limit = worst;
+                }
+            }
+            (rest, count) = (others, 2 * count);
+        }
+    }
+
+    /// Offers a row with its key at full precision.
+    fn compare_one(&mut self, row: u32) -> Option<f64> {
+        let vector = self.source.vector(RowId(row))?;
+        let (mut key, mut norm) = ([0.0], [0.0]);
+        if self.query.needs_norms() {
+            self.source.inverse_norms(RowId(row), &mut norm);
+        }
+        self.query.keys(vector, vector.len(), &norm, &mut key);
+        let reliable = self.query.is_reliable(key[0]);
+        let key = if reliable { f64::from(key[0]) } else { self.query.exact_key(vector) };
+        self.out.offer(RowId(row), key);
+        Some(key)
     }
 
     fn bits_cell(
@@ -334,7 +446,6 @@ impl Probe<'_> {
         for row in ahead.by_ref().take(AHEAD) {
             self.source.prefetch(RowId(row));
         }
-        let needs_norms = self.query.needs_norms();
         for (row, &(lower, _)) in rows.zip(candidates) {
             if f64::from(lower) > self.out.worst() {
                 break;
@@ -342,15 +453,7 @@ impl Probe<'_> {
             if let Some(next) = ahead.next() {
                 self.source.prefetch(RowId(next));
             }
-            let Some(vector) = self.source.vector(RowId(row)) else { continue };
-            let (mut key, mut norm) = ([0.0], [0.0]);
-            if needs_norms {
-                self.source.inverse_norms(RowId(row), &mut norm);
-            }
-            self.query.keys(vector, vector.len(), &norm, &mut key);
-            let reliable = self.query.is_reliable(key[0]);
-            let key = if reliable { f64::from(key[0]) } else { self.query.exact_key(vector) };
-            self.out.offer(RowId(row), key);
+            self.compare_one(row);
         }
     }
 }

@@ -1,20 +1,24 @@
 //! Saving an inverted file as byte sections, and opening it again.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use synadb_types::{RowId, RowSet};
 
 use super::bits::{BitCells, rotate_all};
+use super::bytes::Bytes;
+use super::build::anchor_of;
 use super::lists::NO_ROW;
 use super::{
-    Directory, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store, block_of,
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
+    block_of,
 };
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
 use crate::kmeans::frame::Frame;
 use crate::quantize::{BLOCK_ROWS, Rotation, bit_block_bytes};
-use crate::{IndexError, Job, Section, VectorSource};
+use crate::{IndexError, Job, Section, SharedBytes, VectorSource};
 
 /// Version of the sections.
 const VERSION: u64 = 1;
@@ -25,6 +29,9 @@ const RADII: &str = "ivf.radii";
 const COUNTS: &str = "ivf.counts";
 const ROWS: &str = "ivf.rows";
 const CODES: &str = "ivf.codes";
+const FINE: &str = "ivf.fine";
+/// Numbers of the header stand for these.
+const CODES_KNOWN: [IvfCodes; 3] = [IvfCodes::Full, IvfCodes::Bits, IvfCodes::Refined];
 /// Numbers of the header.
 const FIELDS: usize = 14;
 /// What stands for a number of cells that the configuration leaves open.
@@ -47,16 +54,17 @@ impl IvfIndex {
             config.iterations as u64,
             config.sample_per_cell as u64,
             u64::from(config.second),
-            u64::from(config.codes == IvfCodes::Bits),
+            CODES_KNOWN.iter().position(|&known| known == config.codes).map_or(0, |at| at as u64),
             config.seed,
             config.search.nprobe as u64,
             config.search.candidates as u64,
             frame.factor().to_bits(),
         ];
         let section = |name, bytes| (name, Cow::Owned(bytes));
-        let codes = match &self.store {
-            Store::Plain(_) => Vec::new(),
-            Store::Bits(cells) => cells.blocks.clone(),
+        let (codes, fine): (&[u8], &[u8]) = match &self.store {
+            Store::Plain(_) => (&[], &[]),
+            Store::Bits(cells, None) => (&cells.blocks, &[]),
+            Store::Bits(cells, Some(fine)) => (&cells.blocks, &fine.records),
         };
         vec![
             section(HEADER, header.iter().flat_map(|field| field.to_le_bytes()).collect()),
@@ -65,37 +73,39 @@ impl IvfIndex {
             section(RADII, from_floats(&self.directory.radii)),
             section(COUNTS, from_words(&self.lists.counts)),
             section(ROWS, from_words(&self.lists.rows)),
-            section(CODES, codes),
+            (CODES, Cow::Borrowed(codes)),
+            (FINE, Cow::Borrowed(fine)),
         ]
     }
 
-    /// Opens a saved index over the source that holds its rows. Costs a copy of the codes, or of
-    /// the vectors where there are none.
+    /// Opens a saved index over the source that holds its rows. The codes stay where they are, as
+    /// in a mapped file; costs a copy of the vectors where there are none.
     ///
     /// # Errors
     ///
     /// [`IndexError::Section`] when a section is missing, was written by another version, or holds
     /// what cannot be: no number in it is trusted. The errors of [`kernels`].
     pub fn import(
-        sections: &[(&str, &[u8])],
+        sections: &[(&str, SharedBytes)],
         source: &dyn VectorSource,
         job: &Job<'_>,
     ) -> Result<Self, IndexError> {
         let find = |name: &'static str| {
             let found = sections.iter().find(|section| section.0 == name);
-            found.map(|section| section.1).ok_or(damaged(name, "is missing"))
+            found.map(|(_, bytes)| Bytes::shared(Arc::clone(bytes)))
+                .ok_or(damaged(name, "is missing"))
         };
-        let header = Header::read(find(HEADER)?)?;
+        let header = Header::read(&find(HEADER)?)?;
         let (dimensions, cells) = (source.dimensions(), header.cells);
         if header.dimensions != dimensions {
             return Err(damaged(HEADER, "is for vectors of other dimensions"));
         }
         let kernels = kernels()?;
-        let mean = floats(MEAN, find(MEAN)?, dimensions)?;
-        let points = floats(POINTS, find(POINTS)?, cells.saturating_mul(dimensions))?;
-        let radii = floats(RADII, find(RADII)?, cells)?;
-        let counts = words(COUNTS, find(COUNTS)?, cells)?;
-        let listed = words(ROWS, find(ROWS)?, header.entries)?;
+        let mean = floats(MEAN, &find(MEAN)?, dimensions)?;
+        let points = floats(POINTS, &find(POINTS)?, cells.saturating_mul(dimensions))?;
+        let radii = floats(RADII, &find(RADII)?, cells)?;
+        let counts = words(COUNTS, &find(COUNTS)?, cells)?;
+        let listed = words(ROWS, &find(ROWS)?, header.entries)?;
         let block = block_of(header.config.codes);
         let lists = Lists::open(counts, listed, block).ok_or(damaged(ROWS, "has other counts"))?;
         let rows = checked_rows(&lists, source.rows_end())?;
@@ -107,7 +117,7 @@ impl IvfIndex {
                 let directory = Directory::new(points, dimensions, radii, kernels);
                 (directory, Store::Plain(PlainCells::new(&lists, source, &job.crew())?))
             }
-            IvfCodes::Bits => {
+            IvfCodes::Bits | IvfCodes::Refined => {
                 let rotation = Rotation::new(dimensions, header.config.seed);
                 let padded = rotation.padded();
                 let blocks = find(CODES)?;
@@ -116,8 +126,15 @@ impl IvfIndex {
                 }
                 let points = rotate_all(&rotation, &points)?;
                 let directory = Directory::new(points, padded, radii, kernels);
-                let cells = BitCells { rotation, blocks: blocks.to_vec() };
-                (directory.with_codes(header.metric), Store::Bits(cells))
+                let fine = if header.config.codes == IvfCodes::Refined {
+                    let anchor = anchor_of(&centroids, &rotation)?;
+                    FineRows::open(&rotation, anchor, &rows, find(FINE)?)
+                        .map_err(|()| damaged(FINE, "has another length"))?
+                } else {
+                    None
+                };
+                let cells = BitCells { rotation, blocks };
+                (directory.with_codes(header.metric), Store::Bits(cells, fine))
             }
         };
         let (metric, config, flat) = (header.metric, header.config, FlatIndex::new(rows));
@@ -147,11 +164,13 @@ impl Header {
         if !rest.is_empty() {
             return Err(damaged(HEADER, "has another length"));
         }
-        let [_, metric, dimensions, cells, entries, wanted, iterations, sample, second, bits, ..] =
+        let [_, metric, dimensions, cells, entries, wanted, iterations, sample, second, codes, ..] =
             fields;
         let [.., seed, nprobe, candidates, factor] = fields;
         let factor = f64::from_bits(factor);
-        if second > 1 || bits > 1 || !(factor > 0.0 && factor.is_finite()) {
+        let codes = usize::try_from(codes).ok().and_then(|at| CODES_KNOWN.get(at).copied());
+        let codes = codes.ok_or(damaged(HEADER, "names codes that there are not"))?;
+        if second > 1 || !(factor > 0.0 && factor.is_finite()) {
             return Err(damaged(HEADER, "holds a number out of range"));
         }
         // What else is in it only ever bounds loops over sections whose lengths are compared.
@@ -162,7 +181,7 @@ impl Header {
             iterations: number(iterations).map_err(out_of_range)?,
             sample_per_cell: number(sample).map_err(out_of_range)?,
             second: second == 1,
-            codes: if bits == 1 { IvfCodes::Bits } else { IvfCodes::Full },
+            codes,
             seed,
             search: IvfSearch {
                 nprobe: usize::try_from(nprobe).map_err(out_of_range)?,

@@ -21,6 +21,33 @@ fn exact(rows: &[Pair], panel: &[[Pair; PANEL]], row: usize, column: usize) -> i
 
 #[test]
 fn every_level_gives_the_exact_products_of_every_length() {
+    const LEN_MAX: usize = 2048;
+    let (all, columns) = (codes(1, TILE_ROWS * LEN_MAX, 500), codes(2, PANEL * LEN_MAX, 500));
+    let (panel, _) = columns.as_chunks::<PANEL>();
+    let mut expected = [[0; PANEL]; TILE_ROWS];
+    for len in 1..=LEN_MAX {
+        let row = |row: usize| &all[row * LEN_MAX..][..len];
+        let rows: Vec<Pair> = (0..TILE_ROWS).flat_map(|at| row(at).to_vec()).collect();
+        let product = |x: i16, y: i16| i32::from(x) * i32::from(y);
+        for (at, sums) in expected.iter_mut().enumerate() {
+            let [x, y] = all[at * LEN_MAX + len - 1];
+            for (sum, column) in sums.iter_mut().zip(&panel[len - 1]) {
+                *sum += product(x, column[0]) + product(y, column[1]);
+            }
+        }
+        for level in SimdLevel::ALL {
+            // The plain kernel takes its time without optimisation.
+            if level != SimdLevel::Scalar || len < 100 || len % 64 == 0 {
+                let mut tile = Tile::default();
+                tile_kernel(level)(&rows, &panel[..len], &mut tile);
+                assert_eq!(tile, expected, "{level:?} {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_codes_are_exact() {
     for dimensions in (0_usize..=140).chain([255, 384, 785, 1024, 1535, 2048, 4095, 4096]) {
         let len = dimensions.div_ceil(2);
         // As large as rows of this length may be: the products come near to 2^30.
