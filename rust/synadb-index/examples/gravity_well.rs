@@ -2,8 +2,8 @@
 //!
 //! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells [options]]`
 //!
-//! Options: `single` (no second cells), `full` (no codes), `bits` (nor finer ones), `threads` (two of them too), `grow`
-//! (taking rows in), `filter`.
+//! Options: `single` (no second cells), `full` (no codes), `bits` (nor finer ones), `threads` (two
+//! of them too), `grow` (taking rows in), `filter`, `tune` (searches for a recall).
 //!
 //! The folder holds `NAME.base.f32`, `NAME.query.f32` (little-endian, rows side by side) and
 //! `NAME.truth.u32` (the 100 nearest rows of each query, nearest first); `NAME` ends in the
@@ -21,24 +21,34 @@ use synadb_types::{RowId, RowSet};
 
 const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
-const PASSES: usize = 7;
-const QUERIES_MAX: usize = 1000;
+const PASSES: usize = 5;
+const QUERIES_MAX: usize = 2000;
 const FILTERED_QUERIES: usize = 300;
 const FILTERED_SEARCHES: [(usize, usize); 3] = [(16, 60), (32, 100), (64, 200)];
-const SEARCHES: [(usize, usize); 12] = [
+const SEARCHES: [(usize, usize); 20] = [
+    (2, 30),
+    (3, 40),
     (4, 40),
+    (6, 40),
     (8, 40),
     (8, 60),
+    (12, 60),
+    (16, 40),
     (16, 60),
+    (24, 60),
     (24, 80),
     (32, 80),
-    (32, 120),
+    (48, 100),
     (64, 120),
-    (64, 200),
+    (96, 150),
     (128, 200),
+    (192, 200),
     (256, 300),
-    (400, 400),
+    (400, 300),
+    (400, 600),
 ];
+/// Recalls at which the rate is told, by the straight line between the searches beside it.
+const RECALLS: [f64; 4] = [0.9, 0.95, 0.99, 0.999];
 
 struct Rows {
     dimensions: usize,
@@ -79,6 +89,7 @@ fn floats(path: &Path) -> Result<Vec<f32>, Box<dyn Error>> {
     Ok(words(path)?.into_iter().map(f32::from_le_bytes).collect())
 }
 
+#[derive(Clone, Copy)]
 struct Run<'a> {
     index: &'a IvfIndex,
     rows: &'a Rows,
@@ -129,6 +140,44 @@ impl Run<'_> {
         Ok(self.queries.len() as f64 / best)
     }
 
+    /// Tunes with one half of the queries and measures with the other.
+    fn tuned(&self, truth: &[Vec<u32>]) -> Result<(), Box<dyn Error>> {
+        let middle = self.queries.len() / 2;
+        let (sample, queries) = self.queries.split_at(middle);
+        let sample = &sample[..sample.len().min(FILTERED_QUERIES)];
+        let rest = Run { queries, ..*self };
+        for target in RECALLS {
+            let (start, job) = (Instant::now(), Job::default());
+            let found = self.index.tune(target, K, sample, &Filter::All, self.rows, &job)?;
+            let time = start.elapsed().as_secs_f64();
+            let (recall, rate) = rest.measure(found.search, &Filter::All, &truth[middle..])?;
+            println!(
+                "tuned for {target} in {time:.1} s: {found:?}; others {recall:.4} {rate:.0}/s"
+            );
+        }
+        Ok(())
+    }
+
+    /// Searches at all settings, and the rates at some recalls.
+    fn curve(&self, truth: &[Vec<u32>], threads: bool) -> Result<(), Box<dyn Error>> {
+        let mut measured = Vec::new();
+        for (nprobe, candidates) in SEARCHES {
+            let search = IvfSearch { nprobe, candidates };
+            let (recall, rate) = self.measure(search, &Filter::All, truth)?;
+            let batch = if threads { self.batch(search)? } else { f64::NAN };
+            measured.push((recall, rate));
+            println!(
+                "{nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  {rate:>8.0} queries/s  \
+                 {batch:>8.0} in a batch"
+            );
+        }
+        for recall in RECALLS {
+            let rate = rate_at(recall, &measured).unwrap_or(f64::NAN);
+            println!("at recall {recall}: {rate:.0} queries/s");
+        }
+        Ok(())
+    }
+
     /// Recall among the rows of a filter, and queries a second.
     fn filtered(&self, step: u32) -> Result<(), Box<dyn Error>> {
         let allowed: RowSet = (0..self.rows.rows_end() / step).map(|at| RowId(at * step)).collect();
@@ -152,6 +201,21 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The rate at a recall, from recalls and rates of searches.
+fn rate_at(recall: f64, measured: &[(f64, f64)]) -> Option<f64> {
+    let best = |least: f64| {
+        let enough = measured.iter().filter(|found| found.0 >= least);
+        enough.copied().max_by(|a, b| a.1.total_cmp(&b.1))
+    };
+    let above = best(recall)?;
+    let below = measured.iter().filter(|found| found.0 < recall && found.1 >= above.1);
+    let below = below.copied().max_by(|a, b| a.0.total_cmp(&b.0));
+    Some(below.map_or(above.1, |below| {
+        let share = (recall - below.0) / (above.0 - below.0);
+        below.1 + share * (above.1 - below.1)
+    }))
 }
 
 /// Builds with the first half of the rows and takes the others in, in ten steps.
@@ -219,14 +283,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queries = query.chunks(dimensions).take(QUERIES_MAX);
     let queries: Result<Vec<Query>, _> = queries.map(|query| Query::new(metric, query)).collect();
     let run = Run { index: &index, rows: &rows, queries: &queries? };
-    for (nprobe, candidates) in SEARCHES {
-        let search = IvfSearch { nprobe, candidates };
-        let (recall, rate) = run.measure(search, &Filter::All, &truth[..run.queries.len()])?;
-        let batch = if has("threads") { run.batch(search)? } else { f64::NAN };
-        println!(
-            "{nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  {rate:>8.0} queries/s  \
-             {batch:>8.0} in a batch"
-        );
+    let truth = &truth[..run.queries.len()];
+    run.curve(truth, has("threads"))?;
+    if has("tune") {
+        run.tuned(truth)?;
     }
     if has("filter") {
         run.filtered(10)?;

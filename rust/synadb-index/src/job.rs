@@ -6,6 +6,8 @@ use crate::IndexError;
 
 /// Progress is passed on this often at most, as a fraction of the whole.
 const PROGRESS_STEP: f32 = 0.01;
+/// Pieces that a thread gets at least, so that none waits long for the last.
+const PIECES_A_THREAD: usize = 4;
 
 /// The conditions of a build: its threads, where it reports, and the sign to give up.
 ///
@@ -72,6 +74,11 @@ pub(crate) struct Crew<'a> {
 impl Crew<'_> {
     pub(crate) fn check(&self) -> Result<(), IndexError> {
         Job { cancel: self.cancel, ..Job::default() }.check()
+    }
+
+    /// Items of a piece, so that every thread gets a few pieces of at most `most` items.
+    pub(crate) fn piece_len(&self, items: usize, most: usize) -> usize {
+        items.div_ceil(PIECES_A_THREAD * self.threads).clamp(1, most)
     }
 
     /// Runs `work` on every piece, each once, on as many threads as the job has. The pieces do

@@ -90,20 +90,15 @@ impl Change {
         }
         let mean = members.iter().sum::<usize>() / members.len().max(wanted).max(1);
         let limit = (OVERFULL * mean).max(SPLIT_MIN);
-        let overfull: Vec<usize> = (0..members.len()).filter(|&c| members[c] > limit).collect();
+        let mut kept: Vec<bool> =
+            members.iter().map(|&count| count > 0 && count * UNDERFULL >= mean).collect();
         let mut parts = Vec::new();
-        for cell in overfull {
-            let inside = |at: &usize| cells[*at].contains(&(cell as u32));
-            let inside: Vec<RowId> = (0..rows.len()).filter(inside).map(|at| rows[at]).collect();
+        for (cell, inside) in rows_of_larger(limit, &members, rows, cells) {
             let count = (inside.len() / mean.max(1)).clamp(2, PARTS_MAX);
             if let Some(points) = split(centroids, &inside, count, source, kernels, crew)? {
-                parts.push((cell, points));
+                parts.extend(points);
+                kept[cell] = false;
             }
-        }
-        let mut kept = vec![true; members.len()];
-        for (cell, kept) in kept.iter_mut().enumerate() {
-            let split = parts.iter().any(|&(split, _)| split == cell);
-            *kept = !split && (members[cell] > 0 && members[cell] * UNDERFULL >= mean);
         }
         if kept.iter().all(|&kept| kept) {
             return Ok(None);
@@ -113,9 +108,35 @@ impl Change {
             change.renamed[cell] = (change.points.len() / centroids.dimensions) as u32;
             change.points.extend_from_slice(centroids.point(cell as u32));
         }
-        change.points.extend(parts.into_iter().flat_map(|(_, points)| points));
+        change.points.extend(parts);
         Ok((!change.points.is_empty()).then_some(change))
     }
+}
+
+/// The cells with more rows than `limit`, each with its rows: one pass over all of them.
+fn rows_of_larger(
+    limit: usize,
+    members: &[usize],
+    rows: &[RowId],
+    cells: &[Cells],
+) -> Vec<(usize, Vec<RowId>)> {
+    let mut found: Vec<(usize, Vec<RowId>)> = Vec::new();
+    let mut places = vec![None; members.len()];
+    for (cell, &count) in members.iter().enumerate().filter(|&(_, &count)| count > limit) {
+        places[cell] = Some(found.len());
+        found.push((cell, Vec::with_capacity(count)));
+    }
+    if found.is_empty() {
+        return found;
+    }
+    for (&row, cells) in rows.iter().zip(cells) {
+        for &cell in cells.iter().filter(|&&cell| cell != NO_CELL) {
+            if let Some(place) = places[cell as usize] {
+                found[place].1.push(row);
+            }
+        }
+    }
+    found
 }
 
 /// Centroids of the parts of a cell; none when its rows are all alike.

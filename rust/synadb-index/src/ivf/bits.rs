@@ -82,10 +82,10 @@ impl BitCells {
         bit_block_bytes(self.rotation.padded())
     }
 
-    /// Code of the block that begins with an entry.
-    pub(super) fn block(&self, entry: usize) -> &[u8] {
+    /// The blocks from the one on that begins with an entry.
+    pub(super) fn blocks_from(&self, entry: usize) -> impl Iterator<Item = &[u8]> {
         let block_bytes = self.block_bytes();
-        &self.blocks[entry / BLOCK_ROWS * block_bytes..][..block_bytes]
+        self.blocks[entry / BLOCK_ROWS * block_bytes..].chunks_exact(block_bytes)
     }
 }
 

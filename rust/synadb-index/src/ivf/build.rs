@@ -20,6 +20,10 @@ const TRAINED: f32 = 0.55;
 const ASSIGNED: f32 = 0.9;
 /// An index with so many times the cells that its rows would get is built anew.
 const SHRUNK: usize = 4;
+/// So is one with so many times the rows: its few centroids say little about them.
+const GROWN: usize = 16;
+/// Rounds of k-means at most, so that a damaged configuration can't make a build endless.
+const ITERATIONS_MAX: usize = 1000;
 
 impl IvfIndex {
     /// Builds an index of `rows`, with centroids from a random sample of them.
@@ -65,7 +69,7 @@ impl IvfIndex {
         let mut meter = job.meter();
         let training = KMeans {
             centroids: config.cells_for(rows.len().max(sample.0.len())),
-            iterations: config.iterations,
+            iterations: config.iterations.min(ITERATIONS_MAX),
             sample_per_centroid: config.sample_per_cell,
             spherical: false,
             seed: config.seed,
@@ -106,11 +110,40 @@ impl IvfIndex {
             return Err(IndexError::Dimensions { query, source: dimensions });
         }
         let fewer = self.config.cells_for(rows.len()).saturating_mul(SHRUNK) <= self.cells();
-        if self.cells() == 0 || fewer {
+        let grown = self.row_set().len().saturating_mul(GROWN) <= rows.len();
+        if self.cells() == 0 || fewer || grown {
             return Self::build(self.metric, &self.config, rows, source, job);
         }
         let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
         Plan { metric, config, centroids, old: Some(self) }.assemble(rows, source, job)
+    }
+
+    /// A new index of `rows` out of several: the largest lends its cells and codes as in
+    /// [`IvfIndex::extend`], and the rows of the others are assigned to them. Those of another
+    /// metric or other dimensions lend nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`IvfIndex::extend`].
+    pub fn merge(
+        &self,
+        others: &[&Self],
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Self, IndexError> {
+        let alike = |other: &&&Self| {
+            let dimensions = other.centroids.dimensions == self.centroids.dimensions;
+            dimensions && other.metric == self.metric
+        };
+        let size = |index: &Self| index.row_set().len();
+        let mut largest = self;
+        for other in others.iter().filter(alike) {
+            if size(other) > size(largest) {
+                largest = other;
+            }
+        }
+        largest.extend(rows, source, job)
     }
 
     /// The rows that are also in `wanted`, with their cells.

@@ -56,7 +56,10 @@ impl Candidates {
     }
 }
 
-/// Candidates that are looked at for so many results, when nothing else is said.
+/// Candidates for each row asked for, at least.
+pub(super) const CANDIDATES_A_RESULT: usize = 3;
+
+/// Candidates of a search that wants so many.
 pub(super) fn candidates_for(out: &TopK, wanted: usize) -> usize {
-    wanted.max(out.k().saturating_mul(3))
+    wanted.max(out.k().saturating_mul(CANDIDATES_A_RESULT))
 }

@@ -32,7 +32,9 @@ impl Lists {
         let mut end = 0_u32;
         for &count in &counts {
             starts.push(end);
-            end += count.next_multiple_of(block as u32);
+            let padded = count.checked_next_multiple_of(block as u32);
+            let next = padded.and_then(|padded| end.checked_add(padded));
+            end = next.expect("a part has fewer than 2^31 rows, and two entries for each");
         }
         starts.push(end);
         let mut next = starts.clone();

@@ -6,6 +6,7 @@ mod bits;
 mod build;
 mod bytes;
 mod candidates;
+mod compare;
 mod directory;
 mod fine;
 mod heritage;

@@ -21,15 +21,11 @@ const JUMP_COST: usize = 6;
 const JUMP_COST_CODES: usize = 24;
 /// The same where both are. It is ten, but a scan misses nothing and may cost twice as much.
 const JUMP_COST_FINE: usize = 5;
-/// Candidates that are put in order at once, at least.
-const STEP: usize = 24;
 /// Standard deviations below the estimate at which a candidate is ranked, and at which it is no
 /// longer compared: nearly all true neighbours are above.
 const EPSILON: f32 = 2.0;
-/// Queries of a batch that a thread takes at once.
+/// Queries of a batch that a thread takes at once, at most.
 const PIECE_QUERIES: usize = 64;
-/// Candidates that are prefetched before they are compared.
-const AHEAD: usize = 6;
 
 /// Memory of a search.
 #[derive(Debug, Default)]
@@ -40,7 +36,10 @@ pub(crate) struct IvfScratch {
     candidates: Candidates,
     code_query: Option<CodeQuery>,
     estimates: Estimates,
+    /// Bound and row of candidates.
     ordered: Vec<(f32, u32)>,
+    /// The `k` smallest keys so far, in order.
+    nearest: Vec<f64>,
 }
 
 /// Rows met in a search: each is offered once although two cells may list it.
@@ -143,8 +142,10 @@ impl IvfIndex {
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
         assert_eq!(queries.len(), outs.len(), "every query has its own results");
-        let pieces = queries.chunks(PIECE_QUERIES).zip(outs.chunks_mut(PIECE_QUERIES)).collect();
-        job.crew().each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
+        let crew = job.crew();
+        let len = crew.piece_len(queries.len(), PIECE_QUERIES);
+        let pieces = queries.chunks(len).zip(outs.chunks_mut(len)).collect();
+        crew.each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
             let mut scratch = Scratch::new();
             queries.iter().zip(outs).try_for_each(|(query, out)| {
                 self.search_with(search, query, filter, source, &mut scratch, out)
@@ -177,14 +178,14 @@ fn nearest_first(near: &mut [Near], count: usize) {
 }
 
 /// One query on its way through the cells.
-struct Probe<'a> {
+pub(super) struct Probe<'a> {
     index: &'a IvfIndex,
     search: IvfSearch,
-    query: &'a Query,
+    pub(super) query: &'a Query,
     squared_norm: f32,
     allowed: Option<&'a RowSet>,
-    source: &'a dyn VectorSource,
-    out: &'a mut TopK,
+    pub(super) source: &'a dyn VectorSource,
+    pub(super) out: &'a mut TopK,
 }
 
 impl Probe<'_> {
@@ -284,7 +285,8 @@ impl Probe<'_> {
         fine: Option<&FineRows>,
         memory: &mut IvfScratch,
     ) -> Result<(), IndexError> {
-        let IvfScratch { near, keys, seen, candidates, code_query, estimates, ordered } = memory;
+        let IvfScratch { near, keys, seen, candidates, code_query, estimates, ordered, nearest } =
+            memory;
         let prepared = self.prepare(cells, code_query)?;
         let nprobe = self.search.nprobe.clamp(1, self.index.cells());
         let (directory, kernels) = (&self.index.directory, self.query.kernels());
@@ -310,15 +312,15 @@ impl Probe<'_> {
                 }
             }
         }
-        let Some(fine) = fine else {
-            self.compare(candidates.finish());
-            return Ok(());
-        };
         ordered.clear();
         let rows = &self.index.lists.rows;
         let found = candidates.finish();
-        ordered.extend(found.iter().map(|&(_, entry)| (0.0, rows[entry as usize])));
-        self.compare_refined(fine, prepared, ordered);
+        ordered.extend(found.iter().map(|&(lower, entry)| (lower, rows[entry as usize])));
+        nearest.clear();
+        match fine {
+            Some(fine) => self.compare_refined(fine, prepared, ordered, nearest),
+            None => _ = self.compare(ordered, nearest),
+        }
         Ok(())
     }
 
@@ -330,77 +332,14 @@ impl Probe<'_> {
         allowed: &RowSet,
         memory: &mut IvfScratch,
     ) -> Result<(), IndexError> {
-        let IvfScratch { code_query, ordered, .. } = memory;
+        let IvfScratch { code_query, ordered, nearest, .. } = memory;
         let prepared = self.prepare(cells, code_query)?;
         ordered.clear();
         let held = |&row: &RowId| self.index.row_set().contains(row) && self.source.is_live(row);
         ordered.extend(allowed.iter().filter(held).map(|row| (0.0, row.0)));
-        self.compare_refined(fine, prepared, ordered);
+        nearest.clear();
+        self.compare_refined(fine, prepared, ordered, nearest);
         Ok(())
-    }
-
-    /// Puts rows in the order of the bounds that their codes give, and offers the nearest with
-    /// their keys at full precision until the bounds say that no other is among the `k` nearest.
-    fn compare_refined(
-        &mut self,
-        fine: &FineRows,
-        prepared: &CodeQuery,
-        found: &mut Vec<(f32, u32)>,
-    ) {
-        let terms = prepared.terms(&fine.anchor);
-        for &(_, row) in found.iter().take(AHEAD) {
-            fine.prefetch(RowId(row));
-        }
-        for at in 0..found.len() {
-            if let Some(&(_, next)) = found.get(at + AHEAD) {
-                fine.prefetch(RowId(next));
-            }
-            found[at].0 = fine.lower(RowId(found[at].1), prepared, &terms);
-        }
-        let mut rest = found.as_mut_slice();
-        let (mut count, mut compared, mut limit) = (STEP.max(2 * self.out.k()), 0, f64::INFINITY);
-        let mut worst = f64::NEG_INFINITY;
-        while !rest.is_empty() {
-            let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-            if count < rest.len() {
-                rest.select_nth_unstable_by(count - 1, order);
-            }
-            let (front, others) = rest.split_at_mut(count.min(rest.len()));
-            front.sort_unstable_by(order);
-            for &(_, row) in front.iter().take(AHEAD) {
-                self.source.prefetch(RowId(row));
-            }
-            for at in 0..front.len() {
-                let (lower, row) = front[at];
-                if f64::from(lower) > limit {
-                    return;
-                }
-                if let Some(&(_, next)) = front.get(at + AHEAD) {
-                    self.source.prefetch(RowId(next));
-                }
-                let Some(key) = self.compare_one(row) else { continue };
-                worst = worst.max(key);
-                compared += 1;
-                if compared == self.out.k() {
-                    limit = worst;
-                }
-            }
-            (rest, count) = (others, 2 * count);
-        }
-    }
-
-    /// Offers a row with its key at full precision.
-    fn compare_one(&mut self, row: u32) -> Option<f64> {
-        let vector = self.source.vector(RowId(row))?;
-        let (mut key, mut norm) = ([0.0], [0.0]);
-        if self.query.needs_norms() {
-            self.source.inverse_norms(RowId(row), &mut norm);
-        }
-        self.query.keys(vector, vector.len(), &norm, &mut key);
-        let reliable = self.query.is_reliable(key[0]);
-        let key = if reliable { f64::from(key[0]) } else { self.query.exact_key(vector) };
-        self.out.offer(RowId(row), key);
-        Some(key)
     }
 
     fn bits_cell(
@@ -418,10 +357,10 @@ impl Probe<'_> {
         let entries = self.index.lists.entries(near.cell as usize);
         let (dot, norm) = self.index.directory.product(self.index.metric, near);
         let terms = prepared.terms_of(dot, norm);
-        for start in entries.clone().step_by(BLOCK_ROWS) {
-            let estimate = prepared.kernels().estimate_bits;
-            let mut mask =
-                estimate(cells.block(start), prepared, &terms, candidates.limit(), estimates);
+        let estimate = prepared.kernels().estimate_bits;
+        let blocks = cells.blocks_from(entries.start);
+        for (start, block) in entries.clone().step_by(BLOCK_ROWS).zip(blocks) {
+            let mut mask = estimate(block, prepared, &terms, candidates.limit(), estimates);
             if entries.end - start < BLOCK_ROWS {
                 mask &= (1 << (entries.end - start)) - 1;
             }
@@ -435,25 +374,6 @@ impl Probe<'_> {
                     candidates.push(lower, entry as u32);
                 }
             }
-        }
-    }
-
-    /// Offers the candidates with their keys at full precision.
-    fn compare(&mut self, candidates: &[(f32, u32)]) {
-        let row = |&(_, entry): &(f32, u32)| self.index.lists.rows[entry as usize];
-        let rows = candidates.iter().map(row);
-        let mut ahead = candidates.iter().map(row);
-        for row in ahead.by_ref().take(AHEAD) {
-            self.source.prefetch(RowId(row));
-        }
-        for (row, &(lower, _)) in rows.zip(candidates) {
-            if f64::from(lower) > self.out.worst() {
-                break;
-            }
-            if let Some(next) = ahead.next() {
-                self.source.prefetch(RowId(next));
-            }
-            self.compare_one(row);
         }
     }
 }

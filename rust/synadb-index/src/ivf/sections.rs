@@ -1,4 +1,25 @@
 //! Saving an inverted file as byte sections, and opening it again.
+//!
+//! All numbers are little-endian, in version 1:
+//!
+//! - `ivf.header`: 14 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
+//!   cells; entries; then the configuration: cells (all ones where it names none), rounds of
+//!   k-means, sampled rows a cell, second cells (0 or 1), codes (0 full, 1 bits, 2 refined), seed,
+//!   `nprobe`, candidates; then the bits of an `f64`, the scale of the frame.
+//! - `ivf.mean`: the mean of the training sample, an `f32` for each dimension.
+//! - `ivf.points`: the centroids in the frame, `(vector - mean) * scale`, an `f32` for each
+//!   dimension of each cell.
+//! - `ivf.radii`: an `f32` for each cell; no row of the cell is farther from its centroid.
+//! - `ivf.counts`: a `u32` for each cell, the number of its rows.
+//! - `ivf.rows`: a `u32` for each entry, its row, cell behind cell. Where there are codes each
+//!   cell is filled up with `u32::MAX` to a multiple of 32.
+//! - `ivf.codes`: a block of one-bit codes for every 32 entries, relative to the rotated centroid
+//!   (see [`crate::quantize`]); empty without codes.
+//! - `ivf.fine`: for each row number from the smallest to the largest four bits a dimension and
+//!   three `f32`, relative to the rotated mean; zeros where a row is not in the index. Empty where
+//!   most are not, and where the codes are not refined.
+//!
+//! Centroids are rotated, and their norms and codes made, when a saved index is opened.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,8 +27,8 @@ use std::sync::Arc;
 use synadb_types::{RowId, RowSet};
 
 use super::bits::{BitCells, rotate_all};
-use super::bytes::Bytes;
 use super::build::anchor_of;
+use super::bytes::Bytes;
 use super::lists::NO_ROW;
 use super::{
     Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
@@ -92,7 +113,8 @@ impl IvfIndex {
     ) -> Result<Self, IndexError> {
         let find = |name: &'static str| {
             let found = sections.iter().find(|section| section.0 == name);
-            found.map(|(_, bytes)| Bytes::shared(Arc::clone(bytes)))
+            found
+                .map(|(_, bytes)| Bytes::shared(Arc::clone(bytes)))
                 .ok_or(damaged(name, "is missing"))
         };
         let header = Header::read(&find(HEADER)?)?;
