@@ -11,6 +11,7 @@ use super::{
 };
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
+use crate::job::Crew;
 use crate::kmeans::Centroids;
 use crate::quantize::{Anchor, Rotation};
 use crate::{IndexError, Job, KMeans, VectorSource};
@@ -22,6 +23,9 @@ const ASSIGNED: f32 = 0.9;
 const SHRUNK: usize = 4;
 /// So is one with so many times the rows: its few centroids say little about them.
 const GROWN: usize = 16;
+/// Vectors of fewer dimensions are hardly larger than their codes, whose bounds take the errors of
+/// rotated coordinates for independent: those of two dimensions are not.
+const CODED_DIMENSIONS_MIN: usize = 8;
 /// Rounds of k-means at most, so that a damaged configuration can't make a build endless.
 const ITERATIONS_MAX: usize = 1000;
 
@@ -83,7 +87,11 @@ impl IvfIndex {
             sample
         };
         let centroids = training.train_in_frame(metric, sample, from, &job.crew(), tell)?;
-        let plan = Plan { metric, config, centroids, old: None };
+        let mut config = config.clone();
+        if dimensions < CODED_DIMENSIONS_MIN {
+            config.codes = IvfCodes::Full;
+        }
+        let plan = Plan { metric, config: &config, centroids, old: None };
         plan.assemble(rows, source, job)
     }
 

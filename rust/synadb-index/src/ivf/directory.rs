@@ -15,6 +15,8 @@ use synadb_types::RowId;
 
 /// Relative error that the bound of a cell allows for rounding in `f32`.
 const BOUND_SLACK: f32 = 2e-5;
+/// What rounding may take from a row's own key, relative to the squared lengths.
+const KEY_SLACK: f32 = 4e-6;
 /// Centroids compared at full precision, of those that their codes put first: so many times the
 /// number wanted, and so many more.
 const SHORTLIST: (usize, usize) = (2, 32);
@@ -222,7 +224,7 @@ impl Directory {
         }
         let squared = near.key + query_squared_norm - BOUND_SLACK * norms;
         let gap = (squared.max(0.0).sqrt() - radius).max(0.0);
-        let bound = f64::from(gap).powi(2);
+        let bound = f64::from(gap).powi(2) - f64::from(KEY_SLACK * norms);
         if metric == Metric::Cosine { bound / 2.0 } else { bound }
     }
 }

@@ -49,7 +49,8 @@ pub struct IvfConfig {
     /// Lists each row in a second cell, chosen as in SOAR (Sun, Guo, Kumar 2023). Doubles the
     /// entries; pays where many cells have to be searched.
     pub second: bool,
-    /// What the cells hold of each row.
+    /// What the cells hold of each row. Vectors of less than eight dimensions are held in full,
+    /// whatever this says.
     pub codes: IvfCodes,
     /// Seed of everything random.
     pub seed: u64,

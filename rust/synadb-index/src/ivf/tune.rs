@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::candidates::CANDIDATES_A_RESULT;
 use super::{IvfCodes, IvfIndex, IvfSearch};
+use crate::job::Crew;
 use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
 /// Queries that a thread takes at once, at most.
@@ -32,7 +33,7 @@ struct Sample<'a> {
     truth: Vec<(usize, f32)>,
     filter: &'a Filter,
     source: &'a dyn VectorSource,
-    job: &'a Job<'a>,
+    crew: Crew<'a>,
 }
 
 impl IvfIndex {
@@ -59,8 +60,8 @@ impl IvfIndex {
         job: &Job<'_>,
     ) -> Result<Tuned, IndexError> {
         let mut meter = job.meter();
-        let index = self;
-        let mut sample = Sample { index, k, queries, truth: Vec::new(), filter, source, job };
+        let (index, crew) = (self, job.crew());
+        let mut sample = Sample { index, k, queries, truth: Vec::new(), filter, source, crew };
         sample.truth = sample.exact()?;
         meter.tell(TRUTH_SHARE);
         let mut best: Option<Tuned> = None;
@@ -129,10 +130,9 @@ impl Sample<'_> {
     /// Number and last score of the true neighbours of every query.
     fn exact(&self) -> Result<Vec<(usize, f32)>, IndexError> {
         let mut truth = vec![(0, 0.0); self.queries.len()];
-        let crew = self.job.crew();
-        let len = crew.piece_len(self.queries.len(), PIECE_QUERIES);
+        let len = self.crew.piece_len(self.queries.len(), PIECE_QUERIES);
         let pieces = self.queries.chunks(len).zip(truth.chunks_mut(len)).collect();
-        crew.each(pieces, |(queries, truth): (&[Query], &mut [(usize, f32)])| {
+        self.crew.each(pieces, |(queries, truth): (&[Query], &mut [(usize, f32)])| {
             let (mut scratch, mut hits) = (Scratch::new(), Vec::new());
             let mut top = TopK::new(self.k);
             for (query, truth) in queries.iter().zip(truth) {
@@ -150,10 +150,9 @@ impl Sample<'_> {
     /// Share of the true neighbours that a search finds.
     fn measure(&self, search: IvfSearch) -> Result<Tuned, IndexError> {
         let found = AtomicUsize::new(0);
-        let crew = self.job.crew();
-        let len = crew.piece_len(self.queries.len(), PIECE_QUERIES);
+        let len = self.crew.piece_len(self.queries.len(), PIECE_QUERIES);
         let pieces = self.queries.chunks(len).zip(self.truth.chunks(len)).collect();
-        crew.each(pieces, |(queries, truth): (&[Query], &[(usize, f32)])| {
+        self.crew.each(pieces, |(queries, truth): (&[Query], &[(usize, f32)])| {
             let (mut scratch, mut hits) = (Scratch::new(), Vec::new());
             let mut top = TopK::new(self.k);
             for (query, &(count, last)) in queries.iter().zip(truth) {

@@ -10,7 +10,7 @@ mod sections;
 
 use std::collections::HashSet;
 
-use common::{Memory, Random, naive};
+use common::{Memory, Random, naive, rows, search as scan};
 use synadb_index::{
     Filter, Hit, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Query, Scratch,
     TopK, VectorSource,
@@ -58,10 +58,6 @@ fn search(
     index.search_with(how, &query, filter, source, &mut scratch, &mut top)?;
     top.finish(&query, source, &mut hits);
     Ok(hits)
-}
-
-fn rows(hits: &[Hit]) -> Vec<u32> {
-    hits.iter().map(|hit| hit.row.0).collect()
 }
 
 /// Share of the true neighbours of some queries among the allowed rows that are found.

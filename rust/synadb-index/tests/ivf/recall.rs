@@ -16,10 +16,9 @@ fn all_cells_at_full_precision_are_exact() -> Result<(), IndexError> {
             let config = IvfConfig { second, ..config(IvfCodes::Full, 30) };
             let index = build(metric, &config, &source)?;
             for query in &queries {
-                let truth = naive(metric, query, &vectors, |_| true, 10);
+                let expected = scan(metric, query, &Filter::All, &source, 10)?;
                 let hits = search(&index, all_of(&index), query, &Filter::All, &source, 10)?;
-                let expected: Vec<u32> = truth.iter().map(|(row, _)| row.0).collect();
-                assert_eq!(rows(&hits), expected, "{metric:?} {dimensions}");
+                assert_eq!(hits, expected, "{metric:?} {dimensions}");
             }
         }
     }
@@ -79,8 +78,9 @@ fn dead_rows_and_filters_are_kept_out() -> Result<(), IndexError> {
             for nprobe in [4, index.cells()] {
                 let how = IvfSearch { nprobe, candidates: 100 };
                 let found = recall(&index, how, &queries, &vectors, &filter, &source)?;
-                let least = if step < 20 { 0.7 } else { 0.99 };
-                assert!(found >= least, "one in {step}: {found}");
+                // Few allowed rows are all looked at, however few cells are wanted.
+                let least = if nprobe == 4 && step < 400 { 0.7 } else { 0.99 };
+                assert!(found >= least, "{codes:?} one in {step}: {found}");
             }
         }
         let nothing = Filter::Rows(RowSet::new());
@@ -199,10 +199,9 @@ fn every_number_of_dimensions_is_searched() -> Result<(), IndexError> {
                 let mut found = 0;
                 for query in &queries {
                     let hits = search(&index, how, query, &Filter::All, &source, 10)?;
-                    let truth = naive(metric, query, &vectors, |_| true, 10);
+                    let truth = scan(metric, query, &Filter::All, &source, 10)?;
                     // Scores, since under the cosine most rows of one dimension tie.
-                    let last = truth[9].1 + 1e-5 * truth[9].1.abs() + 1e-6;
-                    found += hits.iter().filter(|hit| f64::from(hit.score) <= last).count();
+                    found += hits.iter().filter(|hit| hit.score <= truth[9].score).count();
                 }
                 let floor = if codes == IvfCodes::Full { 100 } else { 98 };
                 assert!(found >= floor, "{dimensions} {metric:?} {codes:?} {found}");
