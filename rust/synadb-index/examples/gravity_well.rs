@@ -3,7 +3,8 @@
 //! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells [options]]`
 //!
 //! Options: `single` (no second cells), `full` (no codes), `bits` (nor finer ones), `threads` (two
-//! of them too), `grow` (taking rows in), `filter`, `tune` (searches for a recall).
+//! of them too), `grow` (taking rows in), `filter`, `tune` (searches for a recall),
+//! `brief` (four searches only).
 //!
 //! The folder holds `NAME.base.f32`, `NAME.query.f32` (little-endian, rows side by side) and
 //! `NAME.truth.u32` (the 100 nearest rows of each query, nearest first); `NAME` ends in the
@@ -21,7 +22,7 @@ use synadb_types::{RowId, RowSet};
 
 const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
-const PASSES: usize = 5;
+const PASSES: usize = 4;
 const QUERIES_MAX: usize = 2000;
 const FILTERED_QUERIES: usize = 300;
 const FILTERED_SEARCHES: [(usize, usize); 3] = [(16, 60), (32, 100), (64, 200)];
@@ -47,6 +48,7 @@ const SEARCHES: [(usize, usize); 20] = [
     (400, 300),
     (400, 600),
 ];
+const BRIEF: [(usize, usize); 4] = [(8, 40), (24, 60), (64, 120), (256, 300)];
 /// Recalls at which the rate is told, by the straight line between the searches beside it.
 const RECALLS: [f64; 4] = [0.9, 0.95, 0.99, 0.999];
 
@@ -159,9 +161,14 @@ impl Run<'_> {
     }
 
     /// Searches at all settings, and the rates at some recalls.
-    fn curve(&self, truth: &[Vec<u32>], threads: bool) -> Result<(), Box<dyn Error>> {
+    fn curve(
+        &self,
+        searches: &[(usize, usize)],
+        truth: &[Vec<u32>],
+        threads: bool,
+    ) -> Result<(), Box<dyn Error>> {
         let mut measured = Vec::new();
-        for (nprobe, candidates) in SEARCHES {
+        for &(nprobe, candidates) in searches {
             let search = IvfSearch { nprobe, candidates };
             let (recall, rate) = self.measure(search, &Filter::All, truth)?;
             let batch = if threads { self.batch(search)? } else { f64::NAN };
@@ -284,7 +291,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queries: Result<Vec<Query>, _> = queries.map(|query| Query::new(metric, query)).collect();
     let run = Run { index: &index, rows: &rows, queries: &queries? };
     let truth = &truth[..run.queries.len()];
-    run.curve(truth, has("threads"))?;
+    let searches = if has("brief") { &BRIEF[..] } else { &SEARCHES[..] };
+    run.curve(searches, truth, has("threads"))?;
     if has("tune") {
         run.tuned(truth)?;
     }

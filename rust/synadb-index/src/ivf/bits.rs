@@ -1,5 +1,7 @@
 //! Cells that hold one-bit codes, each cell's relative to its centroid.
 
+use std::ops::Range;
+
 use crate::distance::Metric;
 use crate::job::Crew;
 use crate::kmeans::frame::unit_scale;
@@ -82,10 +84,11 @@ impl BitCells {
         bit_block_bytes(self.rotation.padded())
     }
 
-    /// The blocks from the one on that begins with an entry.
-    pub(super) fn blocks_from(&self, entry: usize) -> impl Iterator<Item = &[u8]> {
+    /// The blocks of a cell with these entries.
+    pub(super) fn blocks_of(&self, entries: Range<usize>) -> &[u8] {
         let block_bytes = self.block_bytes();
-        self.blocks[entry / BLOCK_ROWS * block_bytes..].chunks_exact(block_bytes)
+        let first = entries.start / BLOCK_ROWS;
+        &self.blocks[first * block_bytes..][..entries.len().div_ceil(BLOCK_ROWS) * block_bytes]
     }
 }
 

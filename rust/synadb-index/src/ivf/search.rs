@@ -7,6 +7,7 @@ use super::candidates::{Candidates, candidates_for};
 use super::directory::direction;
 use super::plain::PlainCells;
 use super::{FineRows, IvfIndex, IvfSearch, Store};
+use crate::distance::prefetch_bytes;
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
 use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
@@ -24,6 +25,9 @@ const JUMP_COST_FINE: usize = 5;
 /// Standard deviations below the estimate at which a candidate is ranked, and at which it is no
 /// longer compared: nearly all true neighbours are above.
 const EPSILON: f32 = 2.0;
+/// Blocks of codes that are on their way while one is scanned: cells lie far apart, and the
+/// processor does not follow beyond a page.
+const BLOCKS_AHEAD: usize = 3;
 /// Queries of a batch that a thread takes at once, at most.
 const PIECE_QUERIES: usize = 64;
 
@@ -299,14 +303,14 @@ impl Probe<'_> {
         seen.begin(self.index.row_set().extent());
         candidates.reset(candidates_for(self.out, self.search.candidates));
         let (probed, others) = near.split_at_mut(nprobe);
-        for near in probed {
-            self.bits_cell(cells, near, prepared, seen, candidates, estimates);
+        for at in 0..probed.len() {
+            self.bits_cell(cells, &probed[at..], prepared, seen, candidates, estimates);
         }
         if candidates.len() < self.out.k() {
             directory.refine(metric, prepared.rotated(), kernels, others);
             others.sort_unstable_by(order);
-            for near in others {
-                self.bits_cell(cells, near, prepared, seen, candidates, estimates);
+            for at in 0..others.len() {
+                self.bits_cell(cells, &others[at..], prepared, seen, candidates, estimates);
                 if candidates.len() >= self.out.k() {
                     break;
                 }
@@ -342,24 +346,36 @@ impl Probe<'_> {
         Ok(())
     }
 
+    /// Scans the first of some cells; blocks of the second are on their way when it is done.
     fn bits_cell(
         &self,
         cells: &BitCells,
-        near: &Near,
+        ahead: &[Near],
         prepared: &CodeQuery,
         seen: &mut Seen,
         candidates: &mut Candidates,
         estimates: &mut Estimates,
     ) {
+        let near = &ahead[0];
         if self.is_beyond(near, f64::from(candidates.limit())) {
             return;
         }
-        let entries = self.index.lists.entries(near.cell as usize);
+        let lists = &self.index.lists;
+        let entries = lists.entries(near.cell as usize);
+        let (size, codes) = (cells.block_bytes(), cells.blocks_of(entries.clone()));
+        let next = ahead.get(1).map(|next| cells.blocks_of(lists.entries(next.cell as usize)));
         let (dot, norm) = self.index.directory.product(self.index.metric, near);
         let terms = prepared.terms_of(dot, norm);
         let estimate = prepared.kernels().estimate_bits;
-        let blocks = cells.blocks_from(entries.start);
-        for (start, block) in entries.clone().step_by(BLOCK_ROWS).zip(blocks) {
+        let blocks = codes.chunks_exact(size).enumerate();
+        for (start, (at, block)) in entries.clone().step_by(BLOCK_ROWS).zip(blocks) {
+            let from = (at + BLOCKS_AHEAD) * size;
+            let later = match (from.checked_sub(codes.len()), next) {
+                (None, _) => &codes[from..from + size],
+                (Some(from), Some(next)) => next.get(from..from + size).unwrap_or_default(),
+                _ => &[],
+            };
+            prefetch_bytes(later);
             let mut mask = estimate(block, prepared, &terms, candidates.limit(), estimates);
             if entries.end - start < BLOCK_ROWS {
                 mask &= (1 << (entries.end - start)) - 1;
@@ -370,7 +386,7 @@ impl Probe<'_> {
                 let lower = estimates.lower[slot];
                 let entry = start + slot;
                 let is_beyond = lower > candidates.limit();
-                if !is_beyond && self.accepts(self.index.lists.rows[entry], seen) {
+                if !is_beyond && self.accepts(lists.rows[entry], seen) {
                     candidates.push(lower, entry as u32);
                 }
             }
