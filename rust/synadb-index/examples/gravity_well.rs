@@ -48,7 +48,7 @@ const SEARCHES: [(usize, usize); 20] = [
     (400, 300),
     (400, 600),
 ];
-const BRIEF: [(usize, usize); 4] = [(8, 40), (24, 60), (64, 120), (256, 300)];
+const BRIEF: [(usize, usize); 4] = [(16, 60), (64, 120), (256, 300), (400, 600)];
 /// Recalls at which the rate is told, by the straight line between the searches beside it.
 const RECALLS: [f64; 4] = [0.9, 0.95, 0.99, 0.999];
 

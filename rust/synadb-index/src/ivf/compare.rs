@@ -8,6 +8,9 @@ use crate::quantize::CodeQuery;
 
 /// Candidates that are put in order at once, at least.
 const STEP: usize = 24;
+/// The bounds of finer codes allow for so many times the errors that those of one bit do: they
+/// end the comparison, and errors are small.
+const FINE_ERROR: f32 = 1.5;
 /// Candidates that are prefetched before they are compared.
 const AHEAD: usize = 6;
 
@@ -20,7 +23,8 @@ impl Probe<'_> {
         found: &mut [(f32, u32)],
         nearest: &mut Vec<f64>,
     ) {
-        let terms = prepared.terms(&fine.anchor);
+        let mut terms = prepared.terms(&fine.anchor);
+        terms.error *= FINE_ERROR;
         for &(_, row) in found.iter().take(AHEAD) {
             fine.prefetch(RowId(row));
         }
