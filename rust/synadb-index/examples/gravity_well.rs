@@ -1,6 +1,6 @@
 //! Builds an inverted file of real vectors and prints recall@10 and queries a second.
 //!
-//! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells [options]]`
+//! `SYNADB_DATA_F32=folder cargo run --release --example gravity_well NAME METRIC [cells [OPTION]]`
 //!
 //! Options: `single` (no second cells), `full` (no codes), `bits` (nor finer ones), `threads` (two
 //! of them too), `grow` (taking rows in), `filter`, `tune` (searches for a recall),

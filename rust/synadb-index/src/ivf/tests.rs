@@ -116,3 +116,19 @@ fn cells_multiply_as_the_rows_do() -> Result<(), IndexError> {
     assert!(few.cells() <= config.cells_for(200), "{}", few.cells());
     Ok(())
 }
+
+#[test]
+fn rounding_alone_leaves_no_cell_out() -> Result<(), IndexError> {
+    // The fast key of a row at the query may be below zero: that of its cell is lower still.
+    let row: Vec<f32> = (1..40).map(|at| 1.0 / at as f32).collect();
+    let length = inverse_norm(&row);
+    let unit: Vec<f32> = row.iter().map(|value| value * length).collect();
+    let directory = Directory::new(unit.clone(), unit.len(), vec![0.0], kernels()?);
+    for metric in [Metric::Cosine, Metric::Euclidean] {
+        let (mut near, mut keys) = (Vec::new(), Vec::new());
+        directory.rank(metric, &unit, kernels()?, &mut near, &mut keys);
+        let bound = directory.lower_bound(metric, &near[0], 1.0);
+        assert!(bound < -1e-6, "{metric:?} {bound}");
+    }
+    Ok(())
+}
