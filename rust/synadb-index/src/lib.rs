@@ -8,17 +8,26 @@
 mod distance;
 mod error;
 mod flat;
+mod ivf;
+mod job;
+mod kmeans;
 mod part;
+pub mod quantize;
 mod query;
 mod scratch;
+mod section;
 mod source;
 mod topk;
 
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead};
 pub use error::IndexError;
-pub use flat::{FlatIndex, search_batch, search_tail};
+pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};
+pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
+pub use job::Job;
+pub use kmeans::KMeans;
 pub use part::{Filter, Part};
 pub use query::{Query, first_non_finite, inverse_norm};
 pub use scratch::Scratch;
+pub use section::{Section, SharedBytes};
 pub use source::{Block, VectorSource};
 pub use topk::{Hit, TopK};

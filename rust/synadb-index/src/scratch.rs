@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::flat::PackedScratch;
+
 /// Memory that searches reuse, so that a warm search allocates nothing. One for each thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -11,6 +13,10 @@ pub struct Scratch {
     pub(crate) inverse_norms: Vec<f32>,
     /// Runs of rows that were prefetched together.
     pub(crate) runs: Vec<Range<u32>>,
+    /// Memory of the inverted file.
+    pub(crate) ivf: crate::ivf::IvfScratch,
+    /// Memory of packed scans.
+    pub(crate) packed: PackedScratch,
 }
 
 impl Scratch {

@@ -77,6 +77,12 @@ impl TopK {
         self.k
     }
 
+    /// True when there are as many rows as [`TopK::finish`] returns at most.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.heap.len() >= self.k
+    }
+
     /// Key above which a row is refused: infinite while there is room.
     #[must_use]
     pub fn worst(&self) -> f64 {

@@ -136,10 +136,10 @@ pub(super) fn prefetch_vector(vector: &[f32]) {
     }
 }
 
-/// Prefetches all lines of some floats.
-pub(super) fn prefetch_all(floats: &[f32]) {
-    for line in floats.chunks(LINE_FLOATS) {
-        prefetch_line(line.as_ptr());
+/// Prefetches every line of a few bytes.
+pub(super) fn prefetch_bytes(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_FLOATS * size_of::<f32>()) {
+        prefetch_line(line.as_ptr().cast());
     }
 }
 

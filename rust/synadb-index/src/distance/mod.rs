@@ -20,7 +20,6 @@ pub(crate) use scalar::{exact_dot, exact_squared_euclidean};
 const LINE_FLOATS: usize = 16;
 /// How far ahead the rows kernels prefetch, in floats. Measured on a Zen 3 with 384 dimensions:
 /// 16 KiB bring a scan down to the time of one pass over the memory, 6 KiB to 1.2 times that.
-#[cfg(target_arch = "x86_64")]
 const AHEAD_FLOATS: usize = 4096;
 
 /// Asks the processor for the beginning of a vector that will be read soon.
@@ -34,12 +33,17 @@ pub(crate) fn prefetch(vector: &[f32]) {
 /// Asks the processor for what lies as far behind the start of `rows` as the rows kernels look
 /// ahead, as much of it as one row takes; for passes over large matrices, row by row.
 pub fn prefetch_ahead(rows: &[f32], dimensions: usize) {
-    #[cfg(target_arch = "x86_64")]
     if let Some(ahead) = rows.get(AHEAD_FLOATS..) {
-        avx2::prefetch_all(&ahead[..ahead.len().min(dimensions)]);
+        prefetch_bytes(bytemuck::cast_slice(&ahead[..ahead.len().min(dimensions)]));
     }
+}
+
+/// Asks the processor for bytes that will be read soon.
+pub(crate) fn prefetch_bytes(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    avx2::prefetch_bytes(bytes);
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (rows, dimensions);
+    let _ = bytes;
 }
 
 /// Name of the environment variable that forces a level.

@@ -1,5 +1,7 @@
 //! Vectors in memory and the naive search that the others are compared with.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 use synadb_index::{Block, Hit, IndexError, Metric, Query, Scratch, TopK, VectorSource};
 use synadb_index::{Filter, inverse_norm, search_tail};
 use synadb_types::{RowId, RowSet};

@@ -1,0 +1,244 @@
+//! Building an inverted file, and a new one from an old one and new rows.
+
+use synadb_types::{RowId, RowSet};
+
+use super::assign::{Cells, assign};
+use super::balance::rebalance;
+use super::bits::{BitCells, rotate_all};
+use super::heritage::Heritage;
+use super::{
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store, block_of,
+};
+use crate::distance::{Metric, kernels};
+use crate::flat::FlatIndex;
+use crate::job::Crew;
+use crate::kmeans::Centroids;
+use crate::quantize::{Anchor, Rotation};
+use crate::{IndexError, Job, KMeans, VectorSource};
+
+/// Shares of the work, as measured: training, then assignment, then the rest.
+const TRAINED: f32 = 0.55;
+const ASSIGNED: f32 = 0.9;
+/// An index with so many times the cells that its rows would get is built anew.
+const SHRUNK: usize = 4;
+/// So is one with so many times the rows: its few centroids say little about them.
+const GROWN: usize = 16;
+/// Vectors of fewer dimensions are hardly larger than their codes, whose bounds take the errors of
+/// rotated coordinates for independent: those of two dimensions are not.
+const CODED_DIMENSIONS_MIN: usize = 8;
+/// Rounds of k-means at most, so that a damaged configuration can't make a build endless.
+const ITERATIONS_MAX: usize = 1000;
+
+impl IvfIndex {
+    /// Builds an index of `rows`, with centroids from a random sample of them.
+    ///
+    /// Time: `O(rows * cells * dimensions)` multiply-adds of the blocked kernel for the
+    /// assignment and about twice that for the training. The same seed gives the same index on
+    /// any number of threads.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Cancelled`]; the errors of [`kernels`].
+    pub fn build(
+        metric: Metric,
+        config: &IvfConfig,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Self, IndexError> {
+        let sample: Vec<RowId> = rows.iter().collect();
+        Self::build_from_sample(metric, config, (&sample, source), rows, source, job)
+    }
+
+    /// As [`IvfIndex::build`], with the centroids of other vectors: rows of a source of the same
+    /// dimensions, of which at most `config.sample_per_cell` a cell are looked at. An empty
+    /// sample stands for the rows themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Cancelled`]; [`IndexError::Dimensions`] when the sample has others; the
+    /// errors of [`kernels`].
+    pub fn build_from_sample(
+        metric: Metric,
+        config: &IvfConfig,
+        sample: (&[RowId], &dyn VectorSource),
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Self, IndexError> {
+        let (query, dimensions) = (sample.1.dimensions(), source.dimensions());
+        if query != dimensions {
+            return Err(IndexError::Dimensions { query, source: dimensions });
+        }
+        let mut meter = job.meter();
+        let training = KMeans {
+            centroids: config.cells_for(rows.len().max(sample.0.len())),
+            iterations: config.iterations.min(ITERATIONS_MAX),
+            sample_per_centroid: config.sample_per_cell,
+            spherical: false,
+            seed: config.seed,
+        };
+        let tell = |share| meter.tell(TRAINED * share);
+        let all: Vec<RowId>;
+        let (sample, from) = if sample.0.is_empty() {
+            all = rows.iter().collect();
+            (all.as_slice(), source)
+        } else {
+            sample
+        };
+        let centroids = training.train_in_frame(metric, sample, from, &job.crew(), tell)?;
+        let mut config = config.clone();
+        if dimensions < CODED_DIMENSIONS_MIN {
+            config.codes = IvfCodes::Full;
+        }
+        let plan = Plan { metric, config: &config, centroids, old: None };
+        plan.assemble(rows, source, job)
+    }
+
+    /// A new index of `rows`: those that this one has keep their cells, the others are assigned
+    /// to the cells there are. Cells that grew too large are split, those that lost their rows
+    /// are dropped, so that recall holds when the data drift away from the sample, and cost does
+    /// when they grow. Codes are kept where a cell has the rows that it had.
+    ///
+    /// Time: `O(new rows * cells * dimensions)` for the assignment, a sort of the row numbers,
+    /// and a copy of the codes.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Cancelled`]; [`IndexError::Dimensions`] when the source has others; the
+    /// errors of [`kernels`].
+    pub fn extend(
+        &self,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Self, IndexError> {
+        let (query, dimensions) = (source.dimensions(), self.centroids.dimensions);
+        if query != dimensions {
+            return Err(IndexError::Dimensions { query, source: dimensions });
+        }
+        let fewer = self.config.cells_for(rows.len()).saturating_mul(SHRUNK) <= self.cells();
+        let grown = self.row_set().len().saturating_mul(GROWN) <= rows.len();
+        if self.cells() == 0 || fewer || grown {
+            return Self::build(self.metric, &self.config, rows, source, job);
+        }
+        let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
+        Plan { metric, config, centroids, old: Some(self) }.assemble(rows, source, job)
+    }
+
+    /// A new index of `rows` out of several: the largest lends its cells and codes as in
+    /// [`IvfIndex::extend`], and the rows of the others are assigned to them. Those of another
+    /// metric or other dimensions lend nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`IvfIndex::extend`].
+    pub fn merge(
+        &self,
+        others: &[&Self],
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Self, IndexError> {
+        let alike = |other: &&&Self| {
+            let dimensions = other.centroids.dimensions == self.centroids.dimensions;
+            dimensions && other.metric == self.metric
+        };
+        let size = |index: &Self| index.row_set().len();
+        let mut largest = self;
+        for other in others.iter().filter(alike) {
+            if size(other) > size(largest) {
+                largest = other;
+            }
+        }
+        largest.extend(rows, source, job)
+    }
+
+    /// The rows that are also in `wanted`, with their cells.
+    fn assigned(&self, wanted: &RowSet) -> (Vec<RowId>, Vec<Cells>) {
+        let (mut rows, mut cells) = self.lists.assignments();
+        let mut kept = rows.iter().map(|&row| wanted.contains(row));
+        cells.retain(|_| kept.next().unwrap_or(false));
+        rows.retain(|&row| wanted.contains(row));
+        (rows, cells)
+    }
+}
+
+/// What an index is built from.
+struct Plan<'a> {
+    metric: Metric,
+    config: &'a IvfConfig,
+    centroids: Centroids,
+    /// The index that is extended.
+    old: Option<&'a IvfIndex>,
+}
+
+impl Plan<'_> {
+    fn assemble(
+        mut self,
+        wanted: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<IvfIndex, IndexError> {
+        let (kernels, crew, mut meter) = (kernels()?, job.crew(), job.meter());
+        let second = self.config.second;
+        let (mut rows, mut cells) = self.old.map(|old| old.assigned(wanted)).unwrap_or_default();
+        let held: RowSet = rows.iter().copied().collect();
+        let new: Vec<RowId> = wanted.iter().filter(|&row| !held.contains(row)).collect();
+        let mut origins = Vec::new();
+        if self.centroids.count() > 0 {
+            let tell = |share| meter.tell(TRAINED + (ASSIGNED - TRAINED) * share);
+            cells.extend(assign(&self.centroids, &new, source, second, kernels, &crew, tell)?);
+            rows.extend(new);
+            let (centroids, count) = (&mut self.centroids, self.config.cells_for(rows.len()));
+            origins =
+                rebalance(centroids, count, &rows, &mut cells, second, source, kernels, &crew)?;
+        }
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        order.sort_unstable_by_key(|&at| rows[at as usize]);
+        let sorted: Vec<RowId> = order.iter().map(|&at| rows[at as usize]).collect();
+        let cells: Vec<Cells> = order.iter().map(|&at| cells[at as usize]).collect();
+        let block = block_of(self.config.codes);
+        let lists = Lists::new(&sorted, &cells, self.centroids.count(), block);
+        let heritage = self.old.map(|index| Heritage { index, origins: &origins });
+        let (directory, store) = self.fill(&lists, wanted, heritage, source, &crew)?;
+        meter.tell(1.0);
+        let flat = FlatIndex::new(wanted.clone());
+        let (metric, config, centroids) = (self.metric, self.config.clone(), self.centroids);
+        Ok(IvfIndex { metric, config, flat, centroids, directory, lists, store })
+    }
+
+    fn fill(
+        &self,
+        lists: &Lists,
+        rows: &RowSet,
+        heritage: Option<Heritage<'_>>,
+        source: &dyn VectorSource,
+        crew: &Crew<'_>,
+    ) -> Result<(Directory, Store), IndexError> {
+        let (kernels, metric, dimensions) = (kernels()?, self.metric, self.centroids.dimensions);
+        let mut directory = Directory::new(self.centroids.leave(), dimensions, Vec::new(), kernels);
+        directory.radii = directory.measure(metric, lists, heritage, source, kernels, crew)?;
+        if self.config.codes == IvfCodes::Full {
+            return Ok((directory, Store::Plain(PlainCells::new(lists, source, crew)?)));
+        }
+        let rotation = Rotation::new(dimensions, self.config.seed);
+        let points = rotate_all(&rotation, &directory.points)?;
+        let cells = BitCells::new(metric, rotation, &points, lists, heritage, source, crew)?;
+        let fine = if self.config.codes == IvfCodes::Refined && lists.cells() > 0 {
+            let anchor = anchor_of(&self.centroids, &cells.rotation)?;
+            let old = heritage.and_then(|heritage| heritage.fine());
+            FineRows::new(metric, &cells.rotation, anchor, rows, old, source, crew)?
+        } else {
+            None
+        };
+        let padded = cells.rotation.padded();
+        let directory = Directory::new(points, padded, directory.radii, kernels);
+        Ok((directory.with_codes(metric), Store::Bits(cells, fine)))
+    }
+}
+
+/// What the codes of rows are relative to: the mean of the sample, which no later row moves.
+pub(super) fn anchor_of(centroids: &Centroids, rotation: &Rotation) -> Result<Anchor, IndexError> {
+    Ok(Anchor::new(rotate_all(rotation, centroids.frame.mean())?))
+}

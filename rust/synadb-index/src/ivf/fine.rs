@@ -1,0 +1,121 @@
+//! Four bits a dimension of every row: they put candidates in order before vectors are read.
+
+use synadb_types::{RowId, RowSet};
+
+use super::bytes::Bytes;
+use crate::distance::{Metric, prefetch_bytes};
+use crate::job::Crew;
+use crate::kmeans::frame::unit_scale;
+use crate::quantize::{
+    Anchor, CodeQuery, FACTORS_BYTES, Factors, Rotation, Space, Terms, code_kernels,
+    encode_nibbles, nibbles_bytes,
+};
+use crate::{IndexError, VectorSource};
+
+/// Rows coded by one call of a worker.
+const PIECE_ROWS: usize = 1024;
+/// The codes of all rows between the first and the last may have room for so many times the rows
+/// that there are.
+const SPREAD_MAX: usize = 2;
+
+/// Codes by row number, relative to one anchor: `padded / 2 + 12` bytes a row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct FineRows {
+    first: u32,
+    record_bytes: usize,
+    pub(super) anchor: Anchor,
+    /// Code and factors of each row; zeros where a row is not in the index.
+    pub(super) records: Bytes,
+}
+
+impl FineRows {
+    /// The first row, and the rows from there to the last: none when most of them are not in the
+    /// index.
+    fn span(rows: &RowSet) -> Option<(u32, usize)> {
+        let first = rows.iter().next()?.0;
+        let count = (rows.extent() - first) as usize;
+        (count <= rows.len().saturating_mul(SPREAD_MAX)).then_some((first, count))
+    }
+
+    /// Codes rows, those apart that `old` holds; none when they lie too far apart.
+    /// O(d log d) a row.
+    pub(super) fn new(
+        metric: Metric,
+        rotation: &Rotation,
+        anchor: Anchor,
+        rows: &RowSet,
+        old: Option<(&Self, &RowSet)>,
+        source: &dyn VectorSource,
+        crew: &Crew<'_>,
+    ) -> Result<Option<Self>, IndexError> {
+        let Some((first, count)) = Self::span(rows) else { return Ok(None) };
+        let (kernels, space, padded) = (code_kernels()?, Space::of(metric), rotation.padded());
+        let len = nibbles_bytes(padded) + FACTORS_BYTES;
+        let mut records = vec![0; count * len];
+        let pieces = records.chunks_mut(PIECE_ROWS * len).enumerate().collect();
+        crew.each(pieces, |(piece, records): (usize, &mut [u8])| {
+            let mut rotated = vec![0.0; padded];
+            let from = first + (piece * PIECE_ROWS) as u32;
+            for (row, record) in (from..).map(RowId).zip(records.chunks_exact_mut(len)) {
+                if !rows.contains(row) {
+                    continue;
+                }
+                let known = old.filter(|(_, rows)| rows.contains(row));
+                if let Some(known) = known.and_then(|(old, _)| old.record(row)) {
+                    record.copy_from_slice(known);
+                    continue;
+                }
+                let Some(vector) = source.vector(row) else { continue };
+                let scale = match metric {
+                    Metric::Cosine => unit_scale(vector, row, source) as f32,
+                    Metric::Euclidean | Metric::DotProduct => 1.0,
+                };
+                rotation.rotate(kernels, vector, scale, &mut rotated);
+                let (code, rest) = record.split_at_mut(nibbles_bytes(padded));
+                let factors = encode_nibbles(space, &anchor, &rotated, code);
+                rest.copy_from_slice(&factors.to_bytes());
+            }
+            Ok(())
+        })?;
+        Ok(Some(Self { first, record_bytes: len, anchor, records: records.into() }))
+    }
+
+    /// Opens saved records; `Err` when there are not as many as there should be.
+    pub(super) fn open(
+        rotation: &Rotation,
+        anchor: Anchor,
+        rows: &RowSet,
+        records: Bytes,
+    ) -> Result<Option<Self>, ()> {
+        let record_bytes = nibbles_bytes(rotation.padded()) + FACTORS_BYTES;
+        let (first, count) = Self::span(rows).unwrap_or_default();
+        if count.checked_mul(record_bytes) != Some(records.len()) {
+            return Err(());
+        }
+        Ok((count > 0).then_some(Self { first, record_bytes, anchor, records }))
+    }
+
+    fn record(&self, row: RowId) -> Option<&[u8]> {
+        let at = row.0.checked_sub(self.first)? as usize;
+        let len = self.record_bytes;
+        self.records.get(at * len..)?.get(..len)
+    }
+
+    pub(super) fn prefetch(&self, row: RowId) {
+        if let Some(record) = self.record(row) {
+            prefetch_bytes(record);
+        }
+    }
+
+    /// What the key of a row exceeds, by its code; less than everything when the code says
+    /// nothing.
+    pub(super) fn lower(&self, row: RowId, query: &CodeQuery, terms: &Terms) -> f32 {
+        let record = self.record(row).and_then(<[u8]>::split_last_chunk);
+        let Some((code, factors)) = record else { return f32::NEG_INFINITY };
+        let mut dot = [0];
+        (query.kernels().dot_nibbles)(query.bytes().0, code, 0, &mut dot);
+        let factors = Factors::from_bytes(factors);
+        let lower = query.estimate_nibbles(dot[0], &factors, terms).lower;
+        if lower.is_nan() { f32::NEG_INFINITY } else { lower }
+    }
+}

@@ -1,0 +1,412 @@
+//! Searching an inverted file.
+
+use synadb_types::{RowId, RowSet};
+
+use super::bits::BitCells;
+use super::candidates::{Candidates, candidates_for};
+use super::directory::direction;
+use super::plain::PlainCells;
+use super::{FineRows, IvfIndex, IvfSearch, Store};
+use crate::distance::prefetch_bytes;
+use crate::kmeans::assign::Near;
+use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
+use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
+
+/// Entries whose keys are computed before any is looked at.
+const KEYS_AT_ONCE: usize = 256;
+/// Keys compared with the limit at once.
+const SELECT_CHUNK: usize = 16;
+/// A row out of order costs as much as so many in order.
+const JUMP_COST: usize = 6;
+/// The same where the rows in order are codes.
+const JUMP_COST_CODES: usize = 24;
+/// The same where both are. It is ten, but a scan misses nothing and may cost twice as much.
+const JUMP_COST_FINE: usize = 5;
+/// Standard deviations below the estimate at which a candidate is ranked, and at which it is no
+/// longer compared: nearly all true neighbours are above.
+const EPSILON: f32 = 2.0;
+/// Blocks of codes that are on their way while one is scanned: cells lie far apart, and the
+/// processor does not follow beyond a page.
+const BLOCKS_AHEAD: usize = 3;
+/// Queries of a batch that a thread takes at once, at most.
+const PIECE_QUERIES: usize = 64;
+
+/// Memory of a search.
+#[derive(Debug, Default)]
+pub(crate) struct IvfScratch {
+    near: Vec<Near>,
+    keys: Vec<f32>,
+    seen: Seen,
+    candidates: Candidates,
+    code_query: Option<CodeQuery>,
+    estimates: Estimates,
+    /// Bound and row of candidates.
+    ordered: Vec<(f32, u32)>,
+    /// The `k` smallest keys so far, in order.
+    nearest: Vec<f64>,
+}
+
+/// Rows met in a search: each is offered once although two cells may list it.
+#[derive(Debug, Default)]
+struct Seen {
+    words: Vec<u64>,
+    touched: Vec<u32>,
+}
+
+impl Seen {
+    fn begin(&mut self, rows_end: u32) {
+        for word in self.touched.drain(..) {
+            self.words[word as usize] = 0;
+        }
+        let words = (rows_end as usize).div_ceil(64);
+        if self.words.len() < words {
+            self.words.resize(words, 0);
+        }
+    }
+
+    /// True when the row was not met before.
+    fn insert(&mut self, row: u32) -> bool {
+        let (word, bit) = (row / 64, 1 << (row % 64));
+        let Some(slot) = self.words.get_mut(word as usize) else {
+            return true;
+        };
+        let new = *slot & bit == 0;
+        if *slot == 0 {
+            self.touched.push(word);
+        }
+        *slot |= bit;
+        new
+    }
+}
+
+impl IvfIndex {
+    /// As [`Part::search`], looking at as much as `search` says.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the query does not fit the source.
+    pub fn search_with(
+        &self,
+        search: IvfSearch,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
+        query.check(source)?;
+        if out.k() == 0 {
+            return Ok(());
+        }
+        let vector = direction(query);
+        let squared_norm = (query.kernels().dot)(vector, vector);
+        let allowed = match filter {
+            Filter::All => None,
+            Filter::Rows(rows) => Some(rows),
+        };
+        let few = allowed.is_some_and(|rows| self.is_scan_cheaper(rows.len(), search));
+        let fits = query.metric() == self.metric && query.dimensions() == self.centroids.dimensions;
+        let sound = self.cells() > 0 && fits && self.directory.can_rank(squared_norm);
+        if !sound || (few && !matches!(self.store, Store::Bits(_, Some(_)))) {
+            return self.flat.search(query, filter, source, scratch, out);
+        }
+        let mut memory = std::mem::take(&mut scratch.ivf);
+        let mut probe = Probe { index: self, search, query, squared_norm, allowed, source, out };
+        let outcome = match &self.store {
+            Store::Plain(cells) => {
+                probe.plain(cells, &mut memory);
+                Ok(())
+            }
+            Store::Bits(cells, fine) => match (fine, allowed.filter(|_| few)) {
+                (Some(fine), Some(rows)) => probe.few(cells, fine, rows, &mut memory),
+                _ => probe.bits(cells, fine.as_ref(), &mut memory),
+            },
+        };
+        scratch.ivf = memory;
+        outcome
+    }
+
+    /// Searches for several queries on the threads of a job; each has its own results.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when a query does not fit the source;
+    /// [`IndexError::Cancelled`].
+    ///
+    /// # Panics
+    ///
+    /// Panics when `outs` has another length than `queries`.
+    pub fn search_batch(
+        &self,
+        search: IvfSearch,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+        outs: &mut [TopK],
+    ) -> Result<(), IndexError> {
+        assert_eq!(queries.len(), outs.len(), "every query has its own results");
+        let crew = job.crew();
+        let len = crew.piece_len(queries.len(), PIECE_QUERIES);
+        let pieces = queries.chunks(len).zip(outs.chunks_mut(len)).collect();
+        crew.each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
+            let mut scratch = Scratch::new();
+            queries.iter().zip(outs).try_for_each(|(query, out)| {
+                self.search_with(search, query, filter, source, &mut scratch, out)
+            })
+        })
+    }
+
+    fn is_scan_cheaper(&self, allowed: usize, search: IvfSearch) -> bool {
+        let cells = search.nprobe.clamp(1, self.cells().max(1));
+        let entries = self.lists.rows.len() / self.cells().max(1) * cells;
+        let jump = match &self.store {
+            Store::Plain(_) => JUMP_COST,
+            Store::Bits(_, None) => JUMP_COST_CODES,
+            Store::Bits(_, Some(_)) => JUMP_COST_FINE,
+        };
+        allowed * jump <= entries + self.cells() * JUMP_COST
+    }
+}
+
+fn order(a: &Near, b: &Near) -> std::cmp::Ordering {
+    a.key.total_cmp(&b.key).then(a.cell.cmp(&b.cell))
+}
+
+/// Brings the `count` nearest cells to the front, in order.
+fn nearest_first(near: &mut [Near], count: usize) {
+    if count < near.len() {
+        near.select_nth_unstable_by(count - 1, order);
+    }
+    near[..count].sort_unstable_by(order);
+}
+
+/// One query on its way through the cells.
+pub(super) struct Probe<'a> {
+    index: &'a IvfIndex,
+    search: IvfSearch,
+    pub(super) query: &'a Query,
+    squared_norm: f32,
+    allowed: Option<&'a RowSet>,
+    pub(super) source: &'a dyn VectorSource,
+    pub(super) out: &'a mut TopK,
+}
+
+impl Probe<'_> {
+    /// Ranks the cells by `vector` and brings those to be probed to the front.
+    fn rank(&self, vector: &[f32], near: &mut Vec<Near>, keys: &mut Vec<f32>) -> usize {
+        let index = self.index;
+        index.directory.rank(index.metric, vector, self.query.kernels(), near, keys);
+        let nprobe = self.search.nprobe.clamp(1, near.len());
+        nearest_first(near, nprobe);
+        nprobe
+    }
+
+    /// True when no row of the cell has a key below `worst`.
+    fn is_beyond(&self, near: &Near, worst: f64) -> bool {
+        // A bound that is not a number says nothing.
+        self.index.directory.lower_bound(self.index.metric, near, self.squared_norm) > worst
+    }
+
+    /// True when the row may be returned and was not met before.
+    fn accepts(&self, row: u32, seen: &mut Seen) -> bool {
+        self.allowed.is_none_or(|rows| rows.contains(RowId(row)))
+            && self.source.is_live(RowId(row))
+            && seen.insert(row)
+    }
+
+    fn plain(&mut self, cells: &PlainCells, memory: &mut IvfScratch) {
+        let IvfScratch { near, keys, seen, .. } = memory;
+        let nprobe = self.rank(direction(self.query), near, keys);
+        keys.resize(KEYS_AT_ONCE.max(keys.len()), 0.0);
+        seen.begin(self.index.row_set().extent());
+        let (probed, others) = near.split_at_mut(nprobe);
+        for near in probed {
+            if !self.is_beyond(near, self.out.worst()) {
+                self.plain_cell(cells, near.cell as usize, keys, seen);
+            }
+        }
+        if !self.out.is_full() {
+            others.sort_unstable_by(order);
+            for near in others {
+                self.plain_cell(cells, near.cell as usize, keys, seen);
+                if self.out.is_full() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn plain_cell(&mut self, cells: &PlainCells, cell: usize, keys: &mut [f32], seen: &mut Seen) {
+        let entries = self.index.lists.entries(cell);
+        let mut limit = self.query.key_limit(self.out.worst());
+        for start in entries.clone().step_by(KEYS_AT_ONCE) {
+            let keys = &mut keys[..KEYS_AT_ONCE.min(entries.end - start)];
+            cells.keys(self.query, start..start + keys.len(), keys);
+            for (chunk, keys) in keys.chunks(SELECT_CHUNK).enumerate() {
+                if keys.iter().fold(true, |beyond, &key| beyond & (key > limit)) {
+                    continue;
+                }
+                for (lane, &key) in keys.iter().enumerate() {
+                    if key > limit {
+                        continue;
+                    }
+                    let entry = start + chunk * SELECT_CHUNK + lane;
+                    let row = self.index.lists.rows[entry];
+                    if self.accepts(row, seen) {
+                        let vector = cells.vector(entry, self.query.dimensions());
+                        self.offer(row, key, vector);
+                    }
+                }
+                limit = self.query.key_limit(self.out.worst());
+            }
+        }
+    }
+
+    fn offer(&mut self, row: u32, key: f32, vector: &[f32]) {
+        let reliable = self.query.is_reliable(key);
+        let key = if reliable { f64::from(key) } else { self.query.exact_key(vector) };
+        self.out.offer(RowId(row), key);
+    }
+
+    fn prepare<'b>(
+        &self,
+        cells: &BitCells,
+        code_query: &'b mut Option<CodeQuery>,
+    ) -> Result<&'b CodeQuery, IndexError> {
+        match code_query {
+            Some(prepared) => {
+                prepared.reset(self.query, &cells.rotation, EPSILON)?;
+                Ok(prepared)
+            }
+            None => Ok(code_query.insert(CodeQuery::new(self.query, &cells.rotation, EPSILON)?)),
+        }
+    }
+
+    fn bits(
+        &mut self,
+        cells: &BitCells,
+        fine: Option<&FineRows>,
+        memory: &mut IvfScratch,
+    ) -> Result<(), IndexError> {
+        let IvfScratch { near, keys, seen, candidates, code_query, estimates, ordered, nearest } =
+            memory;
+        let prepared = self.prepare(cells, code_query)?;
+        let nprobe = self.search.nprobe.clamp(1, self.index.cells());
+        let (directory, kernels) = (&self.index.directory, self.query.kernels());
+        let metric = self.index.metric;
+        let exact = directory.rank_coded(metric, prepared, kernels, nprobe, near, estimates);
+        match exact {
+            Some(exact) => nearest_first(&mut near[..exact], nprobe),
+            None => _ = self.rank(prepared.rotated(), near, keys),
+        }
+        seen.begin(self.index.row_set().extent());
+        candidates.reset(candidates_for(self.out, self.search.candidates));
+        let (probed, others) = near.split_at_mut(nprobe);
+        for at in 0..probed.len() {
+            self.bits_cell(cells, &probed[at..], prepared, seen, candidates, estimates);
+        }
+        if candidates.len() < self.out.k() {
+            directory.refine(metric, prepared.rotated(), kernels, others);
+            others.sort_unstable_by(order);
+            for at in 0..others.len() {
+                self.bits_cell(cells, &others[at..], prepared, seen, candidates, estimates);
+                if candidates.len() >= self.out.k() {
+                    break;
+                }
+            }
+        }
+        ordered.clear();
+        let rows = &self.index.lists.rows;
+        let found = candidates.finish();
+        ordered.extend(found.iter().map(|&(lower, entry)| (lower, rows[entry as usize])));
+        nearest.clear();
+        match fine {
+            Some(fine) => self.compare_refined(fine, prepared, ordered, nearest),
+            None => _ = self.compare(ordered, nearest),
+        }
+        Ok(())
+    }
+
+    /// Compares the few rows that a filter allows.
+    fn few(
+        &mut self,
+        cells: &BitCells,
+        fine: &FineRows,
+        allowed: &RowSet,
+        memory: &mut IvfScratch,
+    ) -> Result<(), IndexError> {
+        let IvfScratch { code_query, ordered, nearest, .. } = memory;
+        let prepared = self.prepare(cells, code_query)?;
+        ordered.clear();
+        let held = |&row: &RowId| self.index.row_set().contains(row) && self.source.is_live(row);
+        ordered.extend(allowed.iter().filter(held).map(|row| (0.0, row.0)));
+        nearest.clear();
+        self.compare_refined(fine, prepared, ordered, nearest);
+        Ok(())
+    }
+
+    /// Scans the first of some cells; blocks of the second are on their way when it is done.
+    fn bits_cell(
+        &self,
+        cells: &BitCells,
+        ahead: &[Near],
+        prepared: &CodeQuery,
+        seen: &mut Seen,
+        candidates: &mut Candidates,
+        estimates: &mut Estimates,
+    ) {
+        let near = &ahead[0];
+        if self.is_beyond(near, f64::from(candidates.limit())) {
+            return;
+        }
+        let lists = &self.index.lists;
+        let entries = lists.entries(near.cell as usize);
+        let (size, codes) = (cells.block_bytes(), cells.blocks_of(entries.clone()));
+        let next = ahead.get(1).map(|next| cells.blocks_of(lists.entries(next.cell as usize)));
+        let (dot, norm) = self.index.directory.product(self.index.metric, near);
+        let terms = prepared.terms_of(dot, norm);
+        let estimate = prepared.kernels().estimate_bits;
+        let blocks = codes.chunks_exact(size).enumerate();
+        for (start, (at, block)) in entries.clone().step_by(BLOCK_ROWS).zip(blocks) {
+            let from = (at + BLOCKS_AHEAD) * size;
+            let later = match (from.checked_sub(codes.len()), next) {
+                (None, _) => &codes[from..from + size],
+                (Some(from), Some(next)) => next.get(from..from + size).unwrap_or_default(),
+                _ => &[],
+            };
+            prefetch_bytes(later);
+            let mut mask = estimate(block, prepared, &terms, candidates.limit(), estimates);
+            if entries.end - start < BLOCK_ROWS {
+                mask &= (1 << (entries.end - start)) - 1;
+            }
+            while mask != 0 {
+                let slot = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                let lower = estimates.lower[slot];
+                let entry = start + slot;
+                let is_beyond = lower > candidates.limit();
+                if !is_beyond && self.accepts(lists.rows[entry], seen) {
+                    candidates.push(lower, entry as u32);
+                }
+            }
+        }
+    }
+}
+
+impl Part for IvfIndex {
+    fn rows(&self) -> &RowSet {
+        self.row_set()
+    }
+
+    fn search(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
+        self.search_with(self.config.search, query, filter, source, scratch, out)
+    }
+}

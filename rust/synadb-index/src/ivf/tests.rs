@@ -1,0 +1,134 @@
+use synadb_types::{RowId, RowSet};
+
+use super::bits::rotate_all;
+use super::*;
+use crate::kmeans::random::Random;
+use crate::{Block, IndexError, Job, VectorSource, inverse_norm, kernels};
+
+struct Rows {
+    dimensions: usize,
+    data: Vec<f32>,
+}
+
+impl VectorSource for Rows {
+    fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    fn rows_end(&self) -> u32 {
+        (self.data.len() / self.dimensions) as u32
+    }
+
+    fn block(&self, row: RowId) -> Option<Block<'_>> {
+        let (first, stride) = (row.0 as usize, self.dimensions);
+        let count = (self.rows_end() as usize).checked_sub(first).filter(|&count| count > 0)?;
+        Some(Block { first: row, count, stride, data: &self.data[first * stride..] })
+    }
+
+    fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
+        let vectors = self.data.chunks(self.dimensions).skip(first.0 as usize);
+        for (out, vector) in out.iter_mut().zip(vectors) {
+            *out = inverse_norm(vector);
+        }
+    }
+
+    fn is_live(&self, _row: RowId) -> bool {
+        true
+    }
+}
+
+fn rows(count: usize, dimensions: usize) -> Rows {
+    let mut random = Random::new(3);
+    let value = |_| random.below(2001) as f32 / 1000.0 - 1.0;
+    Rows { dimensions, data: (0..count * dimensions).map(value).collect() }
+}
+
+/// What the index holds is what it would hold without the one that it extends.
+fn check(index: &IvfIndex, source: &Rows, radii_grew: bool) -> Result<(), IndexError> {
+    let (job, metric) = (Job::default(), index.metric);
+    let points = index.centroids.leave();
+    let plain = Directory::new(points.clone(), source.dimensions, Vec::new(), kernels()?);
+    let radii = plain.measure(metric, &index.lists, None, source, kernels()?, &job.crew())?;
+    if radii_grew {
+        assert!(index.directory.radii.iter().zip(&radii).all(|(known, needed)| known >= needed));
+    } else {
+        assert_eq!(index.directory.radii, radii);
+    }
+    let Store::Bits(cells, fine) = &index.store else { panic!("the cells hold codes") };
+    let points = rotate_all(&cells.rotation, &points)?;
+    let rotation = cells.rotation.clone();
+    let (lists, crew) = (&index.lists, job.crew());
+    let fresh = BitCells::new(metric, rotation, &points, lists, None, source, &crew)?;
+    assert!(*cells == fresh, "the codes are those of the rows");
+    let anchor = build::anchor_of(&index.centroids, &fresh.rotation)?;
+    let rows = index.row_set();
+    let fresh = FineRows::new(metric, &fresh.rotation, anchor, rows, None, source, &crew)?;
+    assert!(*fine == fresh && fresh.is_some(), "so are the finer ones");
+    Ok(())
+}
+
+#[test]
+fn what_is_taken_over_is_what_would_be_computed() -> Result<(), IndexError> {
+    let source = rows(3000, 20);
+    let job = Job::default();
+    for metric in [Metric::Cosine, Metric::Euclidean, Metric::DotProduct] {
+        let config = IvfConfig { cells: Some(12), ..IvfConfig::default() };
+        let first = RowSet::range(RowId(0), 1500);
+        let index = IvfIndex::build(metric, &config, &first, &source, &job)?;
+        check(&index, &source, false)?;
+        let grown = index.extend(&RowSet::range(RowId(0), 2800), &source, &job)?;
+        check(&grown, &source, false)?;
+        let fewer: RowSet = (0..3000).filter(|row| row % 700 != 9).map(RowId).collect();
+        check(&grown.extend(&fewer, &source, &job)?, &source, true)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn blocks_are_taken_over_where_cells_only_grew() -> Result<(), IndexError> {
+    let source = rows(3000, 20);
+    let (config, job) = (IvfConfig { cells: Some(6), ..IvfConfig::default() }, Job::default());
+    let first = RowSet::range(RowId(0), 2500);
+    let index = IvfIndex::build(Metric::Euclidean, &config, &first, &source, &job)?;
+    let grown = index.extend(&RowSet::range(RowId(0), 3000), &source, &job)?;
+    assert_eq!(grown.cells(), index.cells());
+    let origins: Vec<u32> = (0..6).collect();
+    let heritage = heritage::Heritage { index: &index, origins: &origins };
+    let blocks: usize = (0..6).map(|cell| heritage.blocks(&grown.lists, cell).1).sum();
+    assert!(blocks >= 2 * 2500 / BLOCK_ROWS - 6, "{blocks}");
+    Ok(())
+}
+
+#[test]
+fn cells_multiply_as_the_rows_do() -> Result<(), IndexError> {
+    let source = rows(20_000, 6);
+    let (config, job) = (IvfConfig::default(), Job::default());
+    let mut end = 300;
+    let first = RowSet::range(RowId(0), end);
+    let mut index = IvfIndex::build(Metric::Euclidean, &config, &first, &source, &job)?;
+    while end < 20_000 {
+        end = (2 * end).min(20_000);
+        index = index.extend(&RowSet::range(RowId(0), end), &source, &job)?;
+    }
+    let wanted = config.cells_for(20_000);
+    assert!(index.cells() * 3 > wanted, "{} {wanted}", index.cells());
+    let few = index.extend(&RowSet::range(RowId(0), 200), &source, &job)?;
+    assert!(few.cells() <= config.cells_for(200), "{}", few.cells());
+    Ok(())
+}
+
+#[test]
+fn rounding_alone_leaves_no_cell_out() -> Result<(), IndexError> {
+    // The fast key of a row at the query may be below zero: that of its cell is lower still.
+    let row: Vec<f32> = (1..40).map(|at| 1.0 / at as f32).collect();
+    let length = inverse_norm(&row);
+    let unit: Vec<f32> = row.iter().map(|value| value * length).collect();
+    let directory = Directory::new(unit.clone(), unit.len(), vec![0.0], kernels()?);
+    for metric in [Metric::Cosine, Metric::Euclidean] {
+        let (mut near, mut keys) = (Vec::new(), Vec::new());
+        directory.rank(metric, &unit, kernels()?, &mut near, &mut keys);
+        let bound = directory.lower_bound(metric, &near[0], 1.0);
+        assert!(bound < -1e-6, "{metric:?} {bound}");
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Saving and opening.
+
+use std::sync::Arc;
+
+use synadb_index::{Part, Section, SharedBytes};
+
+use super::*;
+
+fn shared<'a>(saved: &[Section<'a>]) -> Vec<(&'a str, SharedBytes)> {
+    let share = |(name, bytes): &Section<'a>| (*name, Arc::new(bytes.to_vec()) as SharedBytes);
+    saved.iter().map(share).collect()
+}
+
+#[test]
+fn an_opened_index_is_the_saved_one() -> Result<(), IndexError> {
+    let vectors = clustered(16, 1200, 30, 20);
+    let source = Memory::new(&vectors, 30);
+    for metric in METRICS {
+        for codes in CODES {
+            let index = build(metric, &config(codes, 32), &source)?;
+            let saved = index.export();
+            let opened = IvfIndex::import(&shared(&saved), &source, &Job::default())?;
+            assert_eq!(opened.export(), saved);
+            assert_eq!(opened.rows(), index.rows());
+            for query in &vectors[..20] {
+                let how = IvfSearch { nprobe: 5, candidates: 50 };
+                let expected = search(&index, how, query, &Filter::All, &source, 10)?;
+                assert_eq!(search(&opened, how, query, &Filter::All, &source, 10)?, expected);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
+    let vectors = clustered(17, 300, 8, 10);
+    let source = Memory::new(&vectors, 8);
+    let mut random = Random(18);
+    for codes in CODES {
+        let index = build(Metric::Euclidean, &config(codes, 12), &source)?;
+        let saved = index.export();
+        let mut refused = 0;
+        for round in 0..600 {
+            let mut damaged = saved.clone();
+            let at = round % damaged.len();
+            let bytes = damaged[at].1.to_mut();
+            let place = ((random.float() + 1.0) * 0.5 * bytes.len() as f32) as usize;
+            if bytes.is_empty() || round % 5 == 0 {
+                bytes.truncate(place);
+                bytes.extend_from_slice(&[0; 3][..round % 4]);
+            } else {
+                let last = bytes.len() - 1;
+                bytes[place.min(last)] ^= 1 << (round % 8);
+            }
+            match IvfIndex::import(&shared(&damaged), &source, &Job::default()) {
+                Ok(index) => {
+                    let how = IvfSearch { nprobe: 4, candidates: 20 };
+                    search(&index, how, &vectors[1], &Filter::All, &source, 10)?;
+                }
+                Err(IndexError::Section { .. }) => refused += 1,
+                Err(other) => return Err(other),
+            }
+        }
+        assert!(refused > 200, "{refused}");
+        assert!(IvfIndex::import(&[], &source, &Job::default()).is_err());
+        let other = Memory::new(&clustered(17, 300, 9, 10), 9);
+        let sections = shared(&saved);
+        assert!(IvfIndex::import(&sections, &other, &Job::default()).is_err());
+        // Rows that the source does not have are refused.
+        let fewer = Memory::new(&vectors[..200], 8);
+        assert!(IvfIndex::import(&sections, &fewer, &Job::default()).is_err());
+    }
+    Ok(())
+}
