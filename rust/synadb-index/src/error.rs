@@ -28,6 +28,15 @@ pub enum IndexError {
         /// Position of the first such component.
         position: usize,
     },
+    /// The build was stopped by its progress callback.
+    Cancelled,
+    /// A saved section is not what an index of this version writes.
+    Section {
+        /// Name of the section.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
 }
 
 impl fmt::Display for IndexError {
@@ -44,6 +53,10 @@ impl fmt::Display for IndexError {
             }
             Self::NonFinite { position } => {
                 write!(formatter, "query component {position} is not a finite number")
+            }
+            Self::Cancelled => write!(formatter, "the build of the index was cancelled"),
+            Self::Section { name, problem } => {
+                write!(formatter, "section '{name}' of the index {problem}")
             }
         }
     }

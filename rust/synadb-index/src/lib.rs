@@ -8,6 +8,7 @@
 mod distance;
 mod error;
 mod flat;
+mod hnsw;
 mod part;
 mod query;
 mod scratch;
@@ -17,6 +18,7 @@ mod topk;
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels};
 pub use error::IndexError;
 pub use flat::{FlatIndex, search_batch, search_tail};
+pub use hnsw::{BuildControl, HnswConfig, HnswIndex, SearchCounts, SharedBytes};
 pub use part::{Filter, Part};
 pub use query::{Query, first_non_finite, inverse_norm};
 pub use scratch::Scratch;

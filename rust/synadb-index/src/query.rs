@@ -90,6 +90,16 @@ impl Query {
         &self.values
     }
 
+    /// The vector at unit length; all zero for a zero query.
+    pub(crate) fn unit(&self) -> &[f32] {
+        &self.unit
+    }
+
+    /// Kernels that the query uses.
+    pub(crate) fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
     /// Checks that the query fits a source.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::hnsw::search::HnswScratch;
+
 /// Memory that searches reuse, so that a warm search allocates nothing. One for each thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -11,6 +13,8 @@ pub struct Scratch {
     pub(crate) inverse_norms: Vec<f32>,
     /// Runs of rows that were prefetched together.
     pub(crate) runs: Vec<Range<u32>>,
+    /// State of a walk through a graph.
+    pub(crate) hnsw: HnswScratch,
 }
 
 impl Scratch {

@@ -1,0 +1,320 @@
+//! Searches of the graph.
+
+mod direct;
+mod pool;
+
+use synadb_types::{RowId, RowSet};
+
+use crate::hnsw::HnswIndex;
+use crate::hnsw::codes::{Code, CodeKernels, Codes};
+use crate::hnsw::graph::GraphView;
+use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+
+use pool::{Pool, Seen};
+
+/// Entry points that a walk begins from: the nearest ones.
+const STARTS: usize = 4;
+/// A step of a walk costs as much as this many codes of a scan, measured at 384 dimensions.
+const STEP_CODES: usize = 48;
+/// Rows that are prefetched before their keys are computed.
+const AHEAD: usize = 4;
+
+/// Memory of a search.
+#[derive(Debug, Default)]
+pub(crate) struct HnswScratch {
+    pool: Pool,
+    seen: Seen,
+    /// Neighbours of one node that were not seen before.
+    fresh: Vec<u32>,
+    /// Nodes with the distances of their codes.
+    visited: Vec<(f32, u32)>,
+    point: Vec<f32>,
+    code: Option<Codes>,
+    distances: Vec<f32>,
+    nodes: Vec<u32>,
+    counts: SearchCounts,
+}
+
+/// What searches did since the counts were last taken.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SearchCounts {
+    /// Nodes visited.
+    pub steps: u64,
+    /// Distances of codes, estimates included.
+    pub distances: u64,
+    /// Full vectors read.
+    pub rows: u64,
+}
+
+impl Scratch {
+    /// Takes the counts of the graph searches that used this scratch.
+    pub fn take_counts(&mut self) -> SearchCounts {
+        std::mem::take(&mut self.hnsw.counts)
+    }
+}
+
+/// Which of the visited nodes may be returned.
+struct Accept<'a> {
+    index: &'a HnswIndex,
+    filter: &'a Filter,
+    source: &'a dyn VectorSource,
+}
+
+impl<'a> Accept<'a> {
+    fn rows(&self, node: u32) -> impl Iterator<Item = RowId> + use<'a> {
+        let Self { index, filter, source } = *self;
+        let rows = index.members.of(node).iter().map(|&row| RowId(row));
+        rows.filter(move |&row| filter.allows(row) && source.is_live(row))
+    }
+
+    fn node(&self, node: u32) -> bool {
+        self.rows(node).next().is_some()
+    }
+}
+
+impl Part for HnswIndex {
+    fn rows(&self) -> &RowSet {
+        &self.rows
+    }
+
+    fn search(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
+        self.search_with_ef(query, filter, source, scratch, out, self.config.ef_search)
+    }
+}
+
+impl HnswIndex {
+    /// As [`Part::search`] with a queue of `ef` nodes: recall and time grow with it.
+    ///
+    /// Dead rows and rows that the filter refuses are passed through and not returned; the queue
+    /// grows until enough others are found. Where few rows pass, their codes are scanned instead.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the query does not fit the source.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the query has another metric than the index.
+    pub fn search_with_ef(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+        ef: usize,
+    ) -> Result<(), IndexError> {
+        query.check(source)?;
+        assert_eq!(query.metric(), self.space.metric, "an index answers queries of its metric");
+        if out.k() == 0 || self.graph.nodes == 0 || query.dimensions() != self.space.dimensions() {
+            return Ok(());
+        }
+        let allowed = match filter {
+            Filter::All => self.rows.len(),
+            Filter::Rows(rows) => rows.len().min(self.rows.len()),
+        };
+        if allowed == 0 {
+            return Ok(());
+        }
+        let accept = Accept { index: self, filter, source };
+        let nodes = self.graph.nodes;
+        let ef = ef.max(out.k().saturating_mul(2)).min(nodes);
+        // A walk has to visit so many nodes that enough of them are allowed ones.
+        let wide = (ef as u128 * self.rows.len() as u128 / allowed as u128).min(nodes as u128);
+        let scratch = &mut scratch.hnsw;
+        scratch.prepare(self, query);
+        let code = scratch.code.take().expect("just prepared");
+        let job = Search { index: self, accept, query, source, ef };
+        if let Filter::Rows(rows) = filter
+            && allowed as u128 <= wide * STEP_CODES as u128
+        {
+            job.scan(code.code(0), rows, scratch);
+        } else {
+            job.walk(code.code(0), wide as usize, out.k().min(allowed), scratch);
+        }
+        scratch.code = Some(code);
+        job.rank(scratch, out);
+        Ok(())
+    }
+
+    /// As [`HnswIndex::search_with_ef`] for several queries, on as many threads as asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when a query does not fit the source.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `outs` has another length than `queries`.
+    pub fn search_batch(
+        &self,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        outs: &mut [TopK],
+        ef: usize,
+        threads: usize,
+    ) -> Result<(), IndexError> {
+        assert_eq!(queries.len(), outs.len(), "every query has its own results");
+        let share = queries.len().div_ceil(threads.max(1)).max(1);
+        let run = |queries: &[Query], outs: &mut [TopK]| {
+            let mut scratch = Scratch::new();
+            queries.iter().zip(outs).try_for_each(|(query, out)| {
+                self.search_with_ef(query, filter, source, &mut scratch, out, ef)
+            })
+        };
+        std::thread::scope(|scope| {
+            let shares = queries.chunks(share).zip(outs.chunks_mut(share));
+            let threads: Vec<_> =
+                shares.map(|(queries, outs)| scope.spawn(move || run(queries, outs))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().try_for_each(join)
+        })
+    }
+}
+
+impl HnswScratch {
+    /// Encodes the query.
+    fn prepare(&mut self, index: &HnswIndex, query: &Query) {
+        self.point.resize(index.space.dimensions(), 0.0);
+        index.space.place_query(query, &mut self.point);
+        let mut code = match self.code.take() {
+            Some(code) if code.stride == index.entry_codes.stride => code,
+            _ => index.entry_codes.empty(),
+        };
+        code.clear();
+        code.push(&self.point, 0.0);
+        self.code = Some(code);
+        self.visited.clear();
+    }
+}
+
+/// One search.
+struct Search<'a> {
+    index: &'a HnswIndex,
+    accept: Accept<'a>,
+    query: &'a Query,
+    source: &'a dyn VectorSource,
+    ef: usize,
+}
+
+impl Search<'_> {
+    fn kernels(&self) -> CodeKernels {
+        CodeKernels::new(self.query.kernels())
+    }
+
+    /// Leaves the allowed nodes among the visited ones; walks again with a longer queue while
+    /// they are too few.
+    fn walk(&self, code: Code<'_>, ef: usize, wanted: usize, scratch: &mut HnswScratch) {
+        let view = self.index.graph.view();
+        let mut ef = ef;
+        loop {
+            scratch.visited.clear();
+            self.start(view, code, ef, scratch);
+            direct::walk(view, code, self.kernels(), scratch);
+            scratch.visited.retain(|&(_, node)| self.accept.node(node));
+            if scratch.visited.len() >= wanted || ef >= view.nodes() {
+                return;
+            }
+            ef = ef.saturating_mul(2).min(view.nodes());
+        }
+    }
+
+    /// Puts the nearest entry points into the queue.
+    fn start(&self, view: GraphView<'_>, code: Code<'_>, ef: usize, scratch: &mut HnswScratch) {
+        scratch.pool.reset(ef);
+        scratch.seen.reset(view.nodes());
+        let entries = &self.index.entries;
+        scratch.distances.resize(entries.len(), 0.0);
+        self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
+        scratch.counts.distances += entries.len() as u64;
+        // With room for every node the walk is to see every node.
+        let starts = if ef >= view.nodes() { entries.len() } else { STARTS };
+        let mut best: [(f32, u32); STARTS] = [(f32::INFINITY, 0); STARTS];
+        for (&distance, &entry) in scratch.distances.iter().zip(entries) {
+            if starts > STARTS {
+                if scratch.seen.insert(entry) {
+                    scratch.pool.insert(distance, entry);
+                }
+            } else if distance < best[STARTS - 1].0 {
+                let place = best.partition_point(|&(other, _)| other <= distance);
+                best[place..].rotate_right(1);
+                best[place] = (distance, entry);
+            }
+        }
+        for (distance, entry) in best {
+            if distance.is_finite() && scratch.seen.insert(entry) {
+                scratch.pool.insert(distance, entry);
+            }
+        }
+    }
+
+    /// The distances of the codes of all allowed rows.
+    fn scan(&self, code: Code<'_>, rows: &RowSet, scratch: &mut HnswScratch) {
+        let (view, kernels) = (self.index.graph.view(), self.kernels());
+        let HnswScratch { nodes, visited, counts, seen, .. } = scratch;
+        seen.reset(view.nodes());
+        nodes.clear();
+        let of_part = rows.iter().filter_map(|row| {
+            self.index.node_of_row(row.0).filter(|_| self.source.is_live(row))
+        });
+        nodes.extend(of_part.filter(|&node| seen.insert(node)));
+        counts.distances += nodes.len() as u64;
+        for (index, &node) in nodes.iter().enumerate() {
+            if let Some(&ahead) = nodes.get(index + AHEAD) {
+                (kernels.int8.prefetch)(view.code(view.block(ahead)));
+            }
+            visited.push((direct::distance(view, code, kernels, node), node));
+        }
+    }
+
+    /// Offers the rows of the visited nodes that are nearest by their codes.
+    fn rank(&self, scratch: &mut HnswScratch, out: &mut TopK) {
+        let HnswScratch { visited, nodes, counts, .. } = scratch;
+        let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        let keep = (self.ef / 4).max(out.k() + out.k() / 4 + 8);
+        if visited.len() > keep {
+            visited.select_nth_unstable_by(keep - 1, order);
+            visited.truncate(keep);
+        }
+        visited.sort_unstable_by(order);
+        nodes.clear();
+        nodes.extend(visited.iter().map(|&(_, node)| node));
+        let rows = |node| self.accept.rows(node);
+        let mut ahead = nodes.iter().flat_map(|&node| rows(node));
+        for row in ahead.by_ref().take(AHEAD) {
+            self.source.prefetch(row);
+        }
+        for row in nodes.iter().flat_map(|&node| rows(node)) {
+            if let Some(row) = ahead.next() {
+                self.source.prefetch(row);
+            }
+            counts.rows += 1;
+            self.offer(row, out);
+        }
+    }
+
+    fn offer(&self, row: RowId, out: &mut TopK) {
+        let Some(vector) = self.source.vector(row) else { return };
+        let (mut key, mut inverse_norm) = ([0.0], [0.0]);
+        if self.query.needs_norms() {
+            self.source.inverse_norms(row, &mut inverse_norm);
+        }
+        self.query.keys(vector, vector.len(), &inverse_norm, &mut key);
+        let key = if self.query.is_reliable(key[0]) {
+            f64::from(key[0])
+        } else {
+            self.query.exact_key(vector)
+        };
+        out.offer(row, key);
+    }
+}
