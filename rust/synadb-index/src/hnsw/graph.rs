@@ -1,9 +1,13 @@
 //! The graph as a search reads it: one block of bytes a node.
+//!
+//! With the codes of the neighbours packed beside the links, a step of a walk reads one block and
+//! nothing else (SymphonyQG: Gou et al. 2025).
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::hnsw::codes::{Code, Terms};
+use crate::quantize::{BLOCK_ROWS, bit_block_bytes};
 
 /// Bytes that a block's length is a multiple of: a cache line.
 const LINE: usize = 64;
@@ -13,11 +17,14 @@ const TERMS_BYTES: usize = 16;
 /// Bytes that are owned, or mapped by somebody else.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// Where the pieces of a block lie: code | links | terms, padded to whole cache lines.
+/// Where the pieces of a block lie: code | packed codes of the neighbours, in groups of 32 | links
+/// | terms, padded to whole cache lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Bytes of the node's own code.
     pub(super) code_bytes: usize,
+    /// Dimensions of the packed codes; 0 when there are none.
+    pub(super) packed: usize,
     /// Links of a node.
     pub(super) degree: usize,
 }
@@ -27,8 +34,13 @@ impl Layout {
         (self.terms_at() + TERMS_BYTES).next_multiple_of(LINE)
     }
 
+    /// Bytes of the packed codes of one group of neighbours.
+    pub(super) fn group_bytes(&self) -> usize {
+        if self.packed > 0 { bit_block_bytes(self.packed) } else { 0 }
+    }
+
     fn links_at(&self) -> usize {
-        self.code_bytes
+        self.code_bytes + self.degree / BLOCK_ROWS * self.group_bytes()
     }
 
     fn terms_at(&self) -> usize {
@@ -55,9 +67,13 @@ impl fmt::Debug for Graph {
 
 impl Graph {
     pub(super) fn view(&self) -> GraphView<'_> {
+        GraphView { layout: self.layout, stride: self.layout.stride(), blocks: self.bytes() }
+    }
+
+    /// The bytes of all blocks.
+    pub(super) fn bytes(&self) -> &[u8] {
         let len = self.nodes * self.layout.stride();
-        let blocks = &(*self.blocks).as_ref()[self.start..][..len];
-        GraphView { layout: self.layout, stride: self.layout.stride(), blocks }
+        &(*self.blocks).as_ref()[self.start..][..len]
     }
 
     /// The graph of blocks that were made here; they begin at a cache line.
@@ -97,6 +113,21 @@ impl<'a> GraphView<'a> {
         &block[..self.layout.code_bytes]
     }
 
+    /// The packed codes of a group of neighbours.
+    pub(super) fn group(&self, block: &'a [u8], group: usize) -> &'a [u8] {
+        let bytes = self.layout.group_bytes();
+        &block[self.layout.code_bytes + group * bytes..][..bytes]
+    }
+
+    /// One link of a block, if it leads to a node.
+    #[inline]
+    pub(super) fn link(&self, block: &[u8], slot: usize) -> Option<u32> {
+        let at = self.layout.links_at() + size_of::<u32>() * slot;
+        let bytes = block.get(at..at + size_of::<u32>())?;
+        let link = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        ((link as usize) < self.nodes()).then_some(link)
+    }
+
     /// The links of a block that lead to a node; what else a section may hold is left out.
     pub(super) fn links(&self, block: &'a [u8]) -> impl Iterator<Item = u32> + use<'a> {
         let at = self.layout.links_at();
@@ -113,11 +144,18 @@ impl<'a> GraphView<'a> {
     }
 }
 
-/// Appends the block of a node.
-pub(super) fn push_block(layout: Layout, code: Code<'_>, links: &[u32], out: &mut Vec<u8>) {
+/// Appends the block of a node; `packed` holds the codes of its neighbours.
+pub(super) fn push_block(
+    layout: Layout,
+    code: Code<'_>,
+    packed: &[u8],
+    links: &[u32],
+    out: &mut Vec<u8>,
+) {
     let end = out.len() + layout.stride();
     out.extend_from_slice(code.bytes);
     out.extend(code.floats.iter().flat_map(|value| value.to_le_bytes()));
+    out.extend_from_slice(packed);
     out.extend(links.iter().flat_map(|link| link.to_le_bytes()));
     let Terms { scale, extra, norm } = code.terms;
     out.extend([scale, extra, norm].iter().flat_map(|value| value.to_le_bytes()));

@@ -13,10 +13,13 @@ pub(crate) mod int8;
 mod members;
 mod random;
 pub(crate) mod search;
+mod sections;
 mod space;
 mod workers;
 
 use synadb_types::RowSet;
+
+use crate::quantize::Rotation;
 
 use codes::Codes;
 use graph::Graph;
@@ -26,6 +29,7 @@ use space::Space;
 pub use config::HnswConfig;
 pub use graph::SharedBytes;
 pub use search::SearchCounts;
+pub use sections::Section;
 pub use workers::BuildControl;
 
 /// A link that leads nowhere.
@@ -45,6 +49,8 @@ pub struct HnswIndex {
     entries: Vec<u32>,
     /// Codes of the entry points.
     entry_codes: Codes,
+    /// The rotation of the packed codes; none where there are none.
+    rotation: Option<Rotation>,
 }
 
 impl HnswIndex {
@@ -64,7 +70,20 @@ impl HnswIndex {
             let block = view.block(entry);
             entry_codes.push_bytes(view.code(block), view.terms(block));
         }
-        Self { config, space, rows, members, node_of_row, first_row, graph, entries, entry_codes }
+        let packed = graph.layout.packed > 0;
+        let rotation = packed.then(|| Rotation::new(space.dimensions(), config.seed));
+        Self {
+            config,
+            space,
+            rows,
+            members,
+            node_of_row,
+            first_row,
+            graph,
+            entries,
+            entry_codes,
+            rotation,
+        }
     }
 
     /// Parameters that it was built with.

@@ -1,5 +1,8 @@
 //! Vectors in memory and the naive search that the others are compared with.
 
+// Each test file uses a part of it.
+#![allow(dead_code)]
+
 use synadb_index::{Block, Hit, IndexError, Metric, Query, Scratch, TopK, VectorSource};
 use synadb_index::{Filter, inverse_norm, search_tail};
 use synadb_types::{RowId, RowSet};

@@ -1,5 +1,6 @@
 //! How the graph is made: leaves, nearest nodes, links, repair. No node is ever inserted.
 
+mod blocks;
 mod leaves;
 mod prune;
 mod reach;
@@ -9,7 +10,6 @@ use synadb_types::{RowId, RowSet};
 
 use crate::hnsw::codes::{CodeKernels, Codes};
 use crate::hnsw::config::HnswConfig;
-use crate::hnsw::graph::{Graph, Layout, push_block};
 use crate::hnsw::members::{Members, group};
 use crate::hnsw::random::Random;
 use crate::hnsw::space::Space;
@@ -94,7 +94,9 @@ impl HnswIndex {
         entries.extend(reach::repair(&mut links, degree, &nearest, &entries));
 
         workers.stage(STAGES[5]);
-        let graph = blocks(&codes, &links, degree, &workers)?;
+        let rows: Vec<u32> = (0..codes.len() as u32).map(|node| members.of(node)[0]).collect();
+        let points = blocks::Points { space: &space, rows: &rows, source, seed: config.seed };
+        let graph = blocks::write(&codes, &points, &links, degree, &workers)?;
         Ok(Self::assemble(config, space, members, graph, entries))
     }
 }
@@ -122,25 +124,6 @@ fn encode(
     let mut codes = Codes::new(dimensions);
     pieces.into_iter().for_each(|piece| codes.append(piece));
     Ok(codes)
-}
-
-/// Writes the blocks of all nodes.
-fn blocks(
-    codes: &Codes,
-    links: &[u32],
-    degree: usize,
-    workers: &Workers<'_>,
-) -> Result<Graph, IndexError> {
-    let layout = Layout { code_bytes: codes.code_bytes(), degree };
-    let pieces = workers.map(codes.len(), GRAIN, || (), |(), range| {
-        let mut bytes = Vec::with_capacity(range.len() * layout.stride());
-        for node in range {
-            let links = &links[node * degree..][..degree];
-            push_block(layout, codes.code(node), links, &mut bytes);
-        }
-        bytes
-    })?;
-    Ok(Graph::from_pieces(layout, codes.len(), pieces))
 }
 
 /// What the parts of a merge know of the neighbours of a node.

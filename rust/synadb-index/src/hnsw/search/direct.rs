@@ -17,6 +17,9 @@ pub(super) fn walk(
     scratch: &mut HnswScratch,
 ) {
     let HnswScratch { pool, seen, fresh, visited, counts, .. } = scratch;
+    pool.nodes().for_each(|entry| {
+        seen.insert(entry);
+    });
     while let Some((distance, node)) = pool.pop() {
         visited.push((distance, node));
         counts.steps += 1;

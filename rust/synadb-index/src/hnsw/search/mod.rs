@@ -1,6 +1,7 @@
 //! Searches of the graph.
 
 mod direct;
+mod packed;
 mod pool;
 
 use synadb_types::{RowId, RowSet};
@@ -30,6 +31,8 @@ pub(crate) struct HnswScratch {
     visited: Vec<(f32, u32)>,
     point: Vec<f32>,
     code: Option<Codes>,
+    /// The query of the packed codes.
+    packed: Option<packed::PackedQuery>,
     distances: Vec<f32>,
     nodes: Vec<u32>,
     counts: SearchCounts,
@@ -129,7 +132,7 @@ impl HnswIndex {
         // A walk has to visit so many nodes that enough of them are allowed ones.
         let wide = (ef as u128 * self.rows.len() as u128 / allowed as u128).min(nodes as u128);
         let scratch = &mut scratch.hnsw;
-        scratch.prepare(self, query);
+        scratch.prepare(self, query)?;
         let code = scratch.code.take().expect("just prepared");
         let job = Search { index: self, accept, query, source, ef };
         if let Filter::Rows(rows) = filter
@@ -184,7 +187,7 @@ impl HnswIndex {
 
 impl HnswScratch {
     /// Encodes the query.
-    fn prepare(&mut self, index: &HnswIndex, query: &Query) {
+    fn prepare(&mut self, index: &HnswIndex, query: &Query) -> Result<(), IndexError> {
         self.point.resize(index.space.dimensions(), 0.0);
         index.space.place_query(query, &mut self.point);
         let mut code = match self.code.take() {
@@ -195,6 +198,11 @@ impl HnswScratch {
         code.push(&self.point, 0.0);
         self.code = Some(code);
         self.visited.clear();
+        if let Some(rotation) = &index.rotation {
+            let kernels = query.kernels();
+            packed::PackedQuery::prepare(&mut self.packed, &self.point, rotation, kernels)?;
+        }
+        Ok(())
     }
 }
 
@@ -220,7 +228,12 @@ impl Search<'_> {
         loop {
             scratch.visited.clear();
             self.start(view, code, ef, scratch);
-            direct::walk(view, code, self.kernels(), scratch);
+            // A queue for all nodes has no room for doubles.
+            if self.index.rotation.is_some() && ef < view.nodes() {
+                packed::walk(view, code, self.kernels(), scratch);
+            } else {
+                direct::walk(view, code, self.kernels(), scratch);
+            }
             scratch.visited.retain(|&(_, node)| self.accept.node(node));
             if scratch.visited.len() >= wanted || ef >= view.nodes() {
                 return;
@@ -242,9 +255,7 @@ impl Search<'_> {
         let mut best: [(f32, u32); STARTS] = [(f32::INFINITY, 0); STARTS];
         for (&distance, &entry) in scratch.distances.iter().zip(entries) {
             if starts > STARTS {
-                if scratch.seen.insert(entry) {
-                    scratch.pool.insert(distance, entry);
-                }
+                scratch.pool.insert(distance, entry);
             } else if distance < best[STARTS - 1].0 {
                 let place = best.partition_point(|&(other, _)| other <= distance);
                 best[place..].rotate_right(1);
@@ -252,7 +263,7 @@ impl Search<'_> {
             }
         }
         for (distance, entry) in best {
-            if distance.is_finite() && scratch.seen.insert(entry) {
+            if distance.is_finite() {
                 scratch.pool.insert(distance, entry);
             }
         }

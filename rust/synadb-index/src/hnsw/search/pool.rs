@@ -61,6 +61,11 @@ impl Pool {
         self.items.get(self.cursor).map(|&item| node_of(item))
     }
 
+    /// The nodes of the queue.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = u32> {
+        self.items.iter().map(|&item| node_of(item))
+    }
+
     fn skip(&mut self) {
         while self.items.get(self.cursor).is_some_and(|item| item & VISITED != 0) {
             self.cursor += 1;
