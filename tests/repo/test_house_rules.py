@@ -24,6 +24,8 @@ UNSAFE_FILES = {
     "rust/synadb-index/src/distance/avx512.rs",
     "rust/synadb-index/src/hnsw/int8/avx2.rs",
     "rust/synadb-index/src/hnsw/int8/avx512.rs",
+    "rust/synadb-index/src/quantize/kernels/avx2.rs",
+    "rust/synadb-index/src/quantize/kernels/avx512.rs",
     "rust/synadb-python/src/numpy.rs",
 }
 """Where unsafe code may stand: maps, locks, forks, SIMD, NumPy's buffers, raw tensors."""

@@ -53,7 +53,7 @@ fn search(index: &HnswIndex, source: &Memory) -> Result<Vec<Hit>, IndexError> {
 
 #[test]
 fn an_imported_index_is_the_same() -> Result<(), IndexError> {
-    for dimensions in [3, 64, 100] {
+    for dimensions in [3, 100, 200] {
         let source = source(dimensions);
         for metric in [Metric::Cosine, Metric::Euclidean, Metric::DotProduct] {
             let index = build(metric, &source)?;
@@ -89,7 +89,7 @@ fn a_section_that_is_missing_or_cut_is_refused() -> Result<(), IndexError> {
 
 #[test]
 fn no_byte_of_a_section_is_believed() -> Result<(), IndexError> {
-    for dimensions in [8, 64] {
+    for dimensions in [8, 64, 200] {
         let source = source(dimensions);
         let sections = owned(&build(Metric::DotProduct, &source)?);
         let mut random = Random(5);

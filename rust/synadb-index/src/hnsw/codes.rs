@@ -207,8 +207,8 @@ pub(super) fn encode(point: &[f32], extra: f32, bytes: &mut [u8]) -> Terms {
     let inverse = 1.0 / scale;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     for (byte, &value) in bytes.iter_mut().zip(point) {
-        *byte = ((value * inverse).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8)
-            .cast_unsigned();
+        *byte =
+            ((value * inverse).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8).cast_unsigned();
     }
     let squares = bytes.iter().map(|&byte| i64::from(byte.cast_signed()).pow(2)).sum::<i64>();
     let norm = scale * scale * squares as f32 + extra * extra;

@@ -7,12 +7,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::hnsw::codes::{Code, Terms};
+use crate::hnsw::int8::CODE_ALIGN;
 use crate::quantize::{BLOCK_ROWS, bit_block_bytes};
 
 /// Bytes that a block's length is a multiple of: a cache line.
 const LINE: usize = 64;
 /// Bytes of the terms behind the links of a block.
 const TERMS_BYTES: usize = 16;
+
+/// Up to this many dimensions the codes of the neighbours are not packed: a bit for each says too
+/// little, and the codes of the nodes are short.
+const PLAIN_DIMENSIONS_MAX: usize = 192;
+
+/// Dimensions of the packed codes of vectors; 0 when there are none.
+pub(super) fn packed_dimensions(dimensions: usize) -> usize {
+    if dimensions > PLAIN_DIMENSIONS_MAX { dimensions.next_multiple_of(CODE_ALIGN) } else { 0 }
+}
 
 /// Bytes that are owned, or mapped by somebody else.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;

@@ -12,7 +12,7 @@ use synadb_types::{RowId, RowSet};
 
 use crate::hnsw::codes::Codes;
 use crate::hnsw::config::{DEGREE_ALIGN, DEGREE_MAX, HnswConfig};
-use crate::hnsw::graph::{Graph, Layout, SharedBytes};
+use crate::hnsw::graph::{Graph, Layout, SharedBytes, packed_dimensions};
 use crate::hnsw::members::Members;
 use crate::hnsw::space::Space;
 use crate::hnsw::{HnswIndex, NO_NODE};
@@ -142,8 +142,7 @@ impl Header {
         let (degree, packed, codes) = (word(7), word(8), Codes::new(dimensions));
         let layout = Layout { code_bytes: codes.code_bytes(), packed, degree };
         let sound = degree > 0 && degree <= DEGREE_MAX && degree.is_multiple_of(DEGREE_ALIGN);
-        // Codes of bytes and packed codes are padded alike, and there are both or neither.
-        if !sound || packed != codes.stride {
+        if !sound || packed != packed_dimensions(dimensions) {
             return Err(bad(HEADER, "describes another layout"));
         }
         let config = HnswConfig {

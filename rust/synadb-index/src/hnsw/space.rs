@@ -32,9 +32,9 @@ impl Space {
         let vectors = || rows.iter().filter_map(|&row| source.vector(row));
         let largest = match metric {
             Metric::Cosine => 1.0,
-            Metric::Euclidean => vectors().flatten().fold(0.0, |largest: f64, &value| {
-                largest.max(f64::from(value.abs()))
-            }),
+            Metric::Euclidean => vectors()
+                .flatten()
+                .fold(0.0, |largest: f64, &value| largest.max(f64::from(value.abs()))),
             Metric::DotProduct => vectors().map(|v| exact_dot(v, v)).fold(0.0, f64::max).sqrt(),
         };
         let scale = if largest > 0.0 && largest.is_finite() { 1.0 / largest } else { 1.0 };

@@ -35,11 +35,18 @@ pub(super) struct Workers<'a> {
     cancelled: AtomicBool,
     /// Progress at the beginning and at the end of the stage that runs.
     stage: (f64, f64),
+    /// Progress as it was reported last: it never goes back.
+    reported: Mutex<f64>,
 }
 
 impl<'a> Workers<'a> {
     pub(super) fn new(control: BuildControl<'a>) -> Self {
-        Self { control, cancelled: AtomicBool::new(false), stage: (0.0, 0.0) }
+        Self {
+            control,
+            cancelled: AtomicBool::new(false),
+            stage: (0.0, 0.0),
+            reported: Mutex::new(0.0),
+        }
     }
 
     /// Begins the next stage, after which the share `end` of the build is done.
@@ -54,7 +61,9 @@ impl<'a> Workers<'a> {
     /// [`IndexError::Cancelled`] when the build is to stop.
     fn report(&self, share: f64) -> Result<(), IndexError> {
         let (begin, end) = self.stage;
-        if !(self.control.progress)(begin + share * (end - begin)) {
+        let mut reported = self.reported.lock().expect("the progress callback did not panic");
+        *reported = reported.max(begin + share * (end - begin));
+        if !(self.control.progress)(*reported) {
             self.cancelled.store(true, Ordering::Relaxed);
         }
         if self.cancelled.load(Ordering::Relaxed) { Err(IndexError::Cancelled) } else { Ok(()) }

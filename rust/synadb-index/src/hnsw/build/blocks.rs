@@ -4,7 +4,7 @@ use synadb_types::RowId;
 
 use crate::hnsw::NO_NODE;
 use crate::hnsw::codes::Codes;
-use crate::hnsw::graph::{Graph, Layout, push_block};
+use crate::hnsw::graph::{Graph, Layout, packed_dimensions, push_block};
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
 use crate::quantize::{
@@ -56,11 +56,12 @@ pub(super) fn write(
     degree: usize,
     workers: &Workers<'_>,
 ) -> Result<Graph, IndexError> {
-    let rotation = (codes.stride > 0).then(|| {
-        let rotation = Rotation::new(points.space.dimensions(), points.seed);
-        points.rotated(&rotation, workers).map(|rotated| (rotation.padded(), rotated))
-    });
-    let (padded, rotated) = rotation.transpose()?.unwrap_or_default();
+    let padded = packed_dimensions(points.space.dimensions());
+    let rotated = if padded > 0 {
+        points.rotated(&Rotation::new(points.space.dimensions(), points.seed), workers)?
+    } else {
+        Vec::new()
+    };
     let layout = Layout { code_bytes: codes.code_bytes(), packed: padded, degree };
     let packed = || vec![0; degree / BLOCK_ROWS * layout.group_bytes()];
     let pieces = workers.map(codes.len(), GRAIN, packed, |packed, range| {

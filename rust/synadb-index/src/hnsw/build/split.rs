@@ -42,9 +42,17 @@ pub(super) fn split(
         |distances, range| {
             let mut pairs = Vec::with_capacity(range.len() * fan[0]);
             for node in range {
-                nearest_leaders(codes, node as u32, &leaders, fan[0], kernels, distances, |leader| {
-                    pairs.push((leader as u32, node as u32));
-                });
+                nearest_leaders(
+                    codes,
+                    node as u32,
+                    &leaders,
+                    fan[0],
+                    kernels,
+                    distances,
+                    |leader| {
+                        pairs.push((leader as u32, node as u32));
+                    },
+                );
             }
             pairs
         },
@@ -53,13 +61,18 @@ pub(super) fn split(
     for (leader, node) in pieces.into_iter().flatten() {
         groups[leader as usize].push(node);
     }
-    let leaves = workers.map(groups.len(), 1, || (), |(), range| {
-        let mut divide = Divide { codes, kernels, fan: fan[1], leaves: Vec::new() };
-        for index in range {
-            divide.run(groups[index].clone(), mix(seed ^ (index as u64 + 1)), 1);
-        }
-        divide.leaves
-    })?;
+    let leaves = workers.map(
+        groups.len(),
+        1,
+        || (),
+        |(), range| {
+            let mut divide = Divide { codes, kernels, fan: fan[1], leaves: Vec::new() };
+            for index in range {
+                divide.run(groups[index].clone(), mix(seed ^ (index as u64 + 1)), 1);
+            }
+            divide.leaves
+        },
+    )?;
     Ok(leaves.into_iter().flatten().collect())
 }
 

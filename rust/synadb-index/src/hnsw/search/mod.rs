@@ -275,9 +275,9 @@ impl Search<'_> {
         let HnswScratch { nodes, visited, counts, seen, .. } = scratch;
         seen.reset(view.nodes());
         nodes.clear();
-        let of_part = rows.iter().filter_map(|row| {
-            self.index.node_of_row(row.0).filter(|_| self.source.is_live(row))
-        });
+        let of_part = rows
+            .iter()
+            .filter_map(|row| self.index.node_of_row(row.0).filter(|_| self.source.is_live(row)));
         nodes.extend(of_part.filter(|&node| seen.insert(node)));
         counts.distances += nodes.len() as u64;
         for (index, &node) in nodes.iter().enumerate() {
@@ -292,7 +292,7 @@ impl Search<'_> {
     fn rank(&self, scratch: &mut HnswScratch, out: &mut TopK) {
         let HnswScratch { visited, nodes, counts, .. } = scratch;
         let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-        let keep = (self.ef / 4).max(out.k() + out.k() / 4 + 8);
+        let keep = (self.ef / 4).max(out.k().saturating_add(out.k() / 4 + 8));
         if visited.len() > keep {
             visited.select_nth_unstable_by(keep - 1, order);
             visited.truncate(keep);

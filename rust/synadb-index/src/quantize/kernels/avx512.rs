@@ -1,0 +1,158 @@
+//! Kernels over codes for AVX-512 with BW and VNNI.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm256_add_epi32, _mm512_add_epi8, _mm512_add_epi16, _mm512_add_epi32,
+    _mm512_and_si512, _mm512_castsi512_si256, _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32,
+    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8,
+    _mm512_slli_epi16, _mm512_srli_epi16, _mm512_sub_epi16, _mm512_xor_si512,
+};
+
+use super::super::bits::codes_bytes;
+use super::avx2::{finish, hadamard};
+use super::{BYTE_SUMS, CodeKernels, ROUNDS_MAX, assert_block, assert_dots};
+use crate::SimdLevel;
+use crate::quantize::{CodeQuery, Estimates, Terms};
+
+/// Bytes in a register.
+const BYTES: usize = 64;
+/// Bytes of codes of a round.
+const ROUND: usize = BYTE_SUMS * BYTES;
+
+pub(super) static KERNELS: CodeKernels =
+    CodeKernels { level: SimdLevel::Avx512, hadamard, estimate_bits, dot_bytes, dot_nibbles };
+
+fn estimate_bits(
+    block: &[u8],
+    query: &CodeQuery,
+    terms: &Terms,
+    limit: f32,
+    out: &mut Estimates,
+) -> u32 {
+    assert_block(block, query);
+    // SAFETY: this function is reachable only through `KERNELS`, which `CodeKernels::for_level`
+    // hands out only after it has found AVX2 and AVX-512 F, BW and VNNI.
+    unsafe {
+        let sums = sums(&block[..codes_bytes(query.rotated().len())], &query.table);
+        finish(block, sums, query, terms, limit, out)
+    }
+}
+
+fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
+    assert_dots(query, query.len(), rows, stride, out.len());
+    let total: i32 = query.iter().map(|&value| i32::from(value)).sum();
+    for (index, sum) in out.iter_mut().enumerate() {
+        // SAFETY: as in `estimate_bits`, the instructions were found.
+        let dot = unsafe { dot_of_bytes(query, &rows[index * stride..][..query.len()]) };
+        *sum = dot - 128 * total;
+    }
+}
+
+fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
+    let half = query.len() / 2;
+    assert_dots(query, half, rows, stride, out.len());
+    let total: i32 = query.iter().map(|&value| i32::from(value)).sum();
+    for (index, sum) in out.iter_mut().enumerate() {
+        // SAFETY: as in `estimate_bits`, the instructions were found.
+        let dot = unsafe { dot_of_nibbles(query, &rows[index * stride..][..half]) };
+        *sum = 2 * dot - 15 * total;
+    }
+}
+
+/// Sums of the table numbers of 32 rows, eight in a register.
+#[inline]
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+fn sums(codes: &[u8], table: &[u8]) -> [__m256i; 4] {
+    assert!(codes.len() == table.len());
+    let low = _mm512_set1_epi8(15);
+    let mut sums = [_mm512_castsi512_si256(_mm512_setzero_si512()); 4];
+    let part = ROUND * ROUNDS_MAX;
+    for (codes, table) in codes.chunks(part).zip(table.chunks(part)) {
+        // As in `avx2`: even bytes with 256 times the odd ones, odd bytes; then the upper rows.
+        let mut parts = [_mm512_setzero_si512(); 4];
+        let (codes, _) = codes.as_chunks::<ROUND>();
+        let (table, _) = table.as_chunks::<ROUND>();
+        for (codes, table) in codes.iter().zip(table) {
+            let mut first = _mm512_setzero_si512();
+            let mut second = _mm512_setzero_si512();
+            for (codes, table) in codes.as_chunks::<BYTES>().0.iter().zip(table.as_chunks().0) {
+                let (codes, table) = (bytes(codes), bytes(table));
+                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low);
+                let found = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, low));
+                first = _mm512_add_epi8(first, found);
+                second = _mm512_add_epi8(second, _mm512_shuffle_epi8(table, high));
+            }
+            parts[0] = _mm512_add_epi16(parts[0], first);
+            parts[1] = _mm512_add_epi16(parts[1], _mm512_srli_epi16::<8>(first));
+            parts[2] = _mm512_add_epi16(parts[2], second);
+            parts[3] = _mm512_add_epi16(parts[3], _mm512_srli_epi16::<8>(second));
+        }
+        parts[0] = _mm512_sub_epi16(parts[0], _mm512_slli_epi16::<8>(parts[1]));
+        parts[2] = _mm512_sub_epi16(parts[2], _mm512_slli_epi16::<8>(parts[3]));
+        for (sum, part) in sums.iter_mut().zip(parts) {
+            let left = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(part));
+            let right = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(part));
+            let both = _mm512_add_epi32(left, right);
+            let upper = _mm512_extracti64x4_epi64::<1>(both);
+            *sum = _mm256_add_epi32(*sum, _mm256_add_epi32(_mm512_castsi512_si256(both), upper));
+        }
+    }
+    sums
+}
+
+/// Inner product of the query and the row's values plus 128 each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot_of_bytes(query: &[i8], row: &[i8]) -> i32 {
+    let flip = _mm512_set1_epi8(i8::MIN);
+    let mut sum = _mm512_setzero_si512();
+    let (query, _) = query.as_chunks::<BYTES>();
+    for (query, row) in query.iter().zip(row.as_chunks::<BYTES>().0) {
+        let unsigned = _mm512_xor_si512(signed(row), flip);
+        sum = _mm512_dpbusd_epi32(sum, unsigned, signed(query));
+    }
+    _mm512_reduce_add_epi32(sum)
+}
+
+/// Inner product of the query and the nibbles as they are stored.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn dot_of_nibbles(query: &[i8], row: &[u8]) -> i32 {
+    let (first, second) = query.split_at(row.len());
+    assert!(first.len() == row.len() && second.len() == row.len());
+    let mut sum = _mm512_setzero_si512();
+    let mut at = 0;
+    while at < row.len() {
+        let mask = u64::MAX >> (BYTES - BYTES.min(row.len() - at));
+        // SAFETY: the mask selects the bytes from `at` to the end of the three slices, which are
+        // equally long; masked-out bytes are not read.
+        let (codes, first, second) = unsafe {
+            (
+                _mm512_maskz_loadu_epi8(mask, row.as_ptr().add(at).cast()),
+                _mm512_maskz_loadu_epi8(mask, first.as_ptr().add(at)),
+                _mm512_maskz_loadu_epi8(mask, second.as_ptr().add(at)),
+            )
+        };
+        let low = _mm512_set1_epi8(15);
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), low);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(codes, low), first);
+        sum = _mm512_dpbusd_epi32(sum, high, second);
+        at += BYTES;
+    }
+    _mm512_reduce_add_epi32(sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bytes(values: &[u8; BYTES]) -> __m512i {
+    // SAFETY: the array has the 64 bytes that are read; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn signed(values: &[i8; BYTES]) -> __m512i {
+    // SAFETY: the array has the 64 bytes that are read; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}

@@ -1,0 +1,112 @@
+//! Kernels over codes: one table for each level of instructions.
+
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use super::bits::{GROUP, GROUP_BYTES, bit_block_bytes};
+use super::{CodeQuery, Estimates, Terms};
+use crate::{IndexError, SimdLevel, kernels};
+
+/// Table numbers that fit in a byte together; a round of a kernel adds so many as bytes.
+#[cfg(target_arch = "x86_64")]
+const BYTE_SUMS: usize = 4;
+/// Rounds whose sums fit in 16 bits: 256 times four numbers up to 63.
+#[cfg(target_arch = "x86_64")]
+const ROUNDS_MAX: usize = 256;
+
+/// Kernel of a query against a block of 32 rows in one bit: block, query, terms of the block's
+/// anchor, limit, results. The mask has a bit for each row whose lower bound is not above the
+/// limit, a NaN included. Slots that hold no row are estimated like any other.
+pub type BitsKernel = fn(&[u8], &CodeQuery, &Terms, f32, &mut Estimates) -> u32;
+
+/// Inner products of a query in eight bits with many rows of codes: query, rows, stride in bytes,
+/// results. The query holds no -128.
+pub type DotsKernel<T> = fn(&[i8], &[T], usize, &mut [i32]);
+
+/// The kernels of one level. Each panics when the lengths of its arguments do not fit. All
+/// levels give the same bits.
+#[derive(Debug)]
+pub struct CodeKernels {
+    /// Level of the table.
+    pub level: SimdLevel,
+    /// Walsh-Hadamard transform in place, not scaled. The length is a power of two from 64 on.
+    pub(super) hadamard: fn(&mut [f32]),
+    /// Estimates of a block of rows in one bit.
+    pub estimate_bits: BitsKernel,
+    /// Inner products with rows in eight bits.
+    pub dot_bytes: DotsKernel<i8>,
+    /// Inner products with the grid points of rows in four bits.
+    pub dot_nibbles: DotsKernel<u8>,
+}
+
+impl CodeKernels {
+    /// The table of one level. A processor with AVX-512F alone gets the table of AVX2: the upper
+    /// one needs the extensions BW and VNNI too.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::UnsupportedSimdLevel`] when this processor lacks the instructions.
+    pub fn for_level(level: SimdLevel) -> Result<&'static Self, IndexError> {
+        // The tables of the upper levels are reachable only from here: their functions rely on it.
+        match level {
+            SimdLevel::Scalar => Ok(&scalar::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 if level.is_supported() && has_byte_instructions() => {
+                Ok(&avx512::KERNELS)
+            }
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 | SimdLevel::Avx512
+                if level.is_supported() && SimdLevel::Avx2.is_supported() =>
+            {
+                Ok(&avx2::KERNELS)
+            }
+            _ => Err(IndexError::UnsupportedSimdLevel { name: level.name() }),
+        }
+    }
+}
+
+/// The table of this process, of the level that [`kernels`] has.
+///
+/// # Errors
+///
+/// As [`kernels`].
+pub fn code_kernels() -> Result<&'static CodeKernels, IndexError> {
+    CodeKernels::for_level(kernels()?.level)
+}
+
+/// True when the processor has what the functions of `avx512` use beyond AVX-512F.
+#[cfg(target_arch = "x86_64")]
+fn has_byte_instructions() -> bool {
+    SimdLevel::Avx2.is_supported()
+        && std::is_x86_feature_detected!("avx512bw")
+        && std::is_x86_feature_detected!("avx512vnni")
+}
+
+/// Checks what every bits kernel relies on.
+fn assert_block(block: &[u8], query: &CodeQuery) {
+    let padded = query.rotated().len();
+    assert!(padded.is_multiple_of(64) && query.table.len() == padded / GROUP * GROUP_BYTES);
+    assert_eq!(block.len(), bit_block_bytes(padded), "the block is for rows of this length");
+}
+
+/// Checks what every dots kernel relies on: the rows lie in `rows`, of `row_len` bytes each.
+fn assert_dots<T>(query: &[i8], row_len: usize, rows: &[T], stride: usize, count: usize) {
+    assert!(query.len().is_multiple_of(64), "{} is no padded length", query.len());
+    if let Some(last) = count.checked_sub(1) {
+        let end = last.checked_mul(stride).and_then(|start| start.checked_add(row_len));
+        assert!(
+            end.is_some_and(|end| end <= rows.len()),
+            "{} bytes do not hold {count} codes of {row_len} at stride {stride}",
+            rows.len(),
+        );
+    }
+}
+
+/// Checks what every transform relies on.
+fn assert_hadamard(values: &[f32]) {
+    assert!(values.len().is_power_of_two() && values.len() >= 64, "{} values", values.len());
+}

@@ -1,0 +1,78 @@
+//! Kernels in plain Rust, the reference.
+
+use super::super::bits::{BLOCK_ROWS, GROUP_BYTES, factors};
+use super::{CodeKernels, assert_block, assert_dots, assert_hadamard};
+use crate::SimdLevel;
+use crate::quantize::{CodeQuery, Estimates, Terms};
+
+pub(super) static KERNELS: CodeKernels =
+    CodeKernels { level: SimdLevel::Scalar, hadamard, estimate_bits, dot_bytes, dot_nibbles };
+
+fn hadamard(values: &mut [f32]) {
+    assert_hadamard(values);
+    let mut half = 1;
+    while half < values.len() {
+        for pair in values.chunks_exact_mut(2 * half) {
+            let (left, right) = pair.split_at_mut(half);
+            for (left, right) in left.iter_mut().zip(right) {
+                (*left, *right) = (*left + *right, *left - *right);
+            }
+        }
+        half *= 2;
+    }
+}
+
+fn estimate_bits(
+    block: &[u8],
+    query: &CodeQuery,
+    terms: &Terms,
+    limit: f32,
+    out: &mut Estimates,
+) -> u32 {
+    assert_block(block, query);
+    let mut sums = [0_u32; BLOCK_ROWS];
+    let (codes, _) = block.as_chunks::<GROUP_BYTES>();
+    let (tables, _) = query.table.as_chunks::<GROUP_BYTES>();
+    for (codes, table) in codes.iter().zip(tables) {
+        for (pair, bytes) in codes.as_chunks::<2>().0.iter().enumerate() {
+            for (side, byte) in bytes.iter().enumerate() {
+                let row = pair + 8 * side;
+                sums[row] += u32::from(table[usize::from(byte & 15)]);
+                sums[16 + row] += u32::from(table[usize::from(byte >> 4)]);
+            }
+        }
+    }
+    let mut mask = 0;
+    for (row, sum) in sums.into_iter().enumerate() {
+        let row_factors = factors(block, query.rotated().len(), row);
+        let inner = sum as f32 * query.scale + query.offset;
+        let key = (terms.add + terms.gain * row_factors.add) + row_factors.slope * inner;
+        let lower = (key + row_factors.slope * query.slack) - row_factors.error * terms.error;
+        out.keys[row] = key;
+        out.lower[row] = lower;
+        mask |= u32::from(lower <= limit || lower.is_nan()) << row;
+    }
+    mask
+}
+
+fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
+    assert_dots(query, query.len(), rows, stride, out.len());
+    for (index, sum) in out.iter_mut().enumerate() {
+        let row = &rows[index * stride..][..query.len()];
+        *sum = query.iter().zip(row).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+    }
+}
+
+fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
+    let half = query.len() / 2;
+    assert_dots(query, half, rows, stride, out.len());
+    let (low, high) = query.split_at(half);
+    let grid = |nibble: u8| 2 * i32::from(nibble) - 15;
+    for (index, sum) in out.iter_mut().enumerate() {
+        let row = &rows[index * stride..][..half];
+        let term = |((&a, &b), &byte): ((&i8, &i8), &u8)| {
+            i32::from(a) * grid(byte & 15) + i32::from(b) * grid(byte >> 4)
+        };
+        *sum = low.iter().zip(high).zip(row).map(term).sum();
+    }
+}

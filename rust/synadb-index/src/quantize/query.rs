@@ -1,0 +1,250 @@
+//! A query prepared for codes.
+
+use super::bits::{GROUP, GROUP_BYTES};
+use super::{Anchor, CodeKernels, Factors, Rotation, Space, Terms, code_kernels};
+use crate::{IndexError, Kernels, Metric, Query};
+
+/// Largest number of a table: four of them fit in a byte, so kernels add bytes first.
+const TABLE_MAX: f32 = 63.0;
+/// Largest coordinate of the query in eight bits.
+const BYTE_MAX: f32 = 127.0;
+/// Root mean square of the coordinates of grid points, taken high.
+const BYTES_SIZE: f32 = 64.0;
+const NIBBLES_SIZE: f32 = 8.0;
+/// Squared lengths in this range have their digits in `f32`.
+const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
+
+/// An estimated key and its bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The estimate.
+    pub key: f32,
+    /// What the key exceeds with the likelihood that was asked for.
+    pub lower: f32,
+}
+
+/// A query rotated and rounded for every kind of code.
+///
+/// Making one costs O(d log d) for the rotation and O(4 d) for the table of the one-bit codes.
+#[derive(Debug, Clone)]
+pub struct CodeQuery {
+    space: Space,
+    /// Key of a row at the origin.
+    base: f32,
+    epsilon: f32,
+    exact: &'static Kernels,
+    kernels: &'static CodeKernels,
+    rotated: Vec<f32>,
+    squared_norm: f32,
+    pub(super) table: Vec<u8>,
+    /// `S` of a sum of table numbers is `sum * scale + offset`, less or more than `slack`.
+    pub(super) scale: f32,
+    pub(super) offset: f32,
+    pub(super) slack: f32,
+    bytes: Vec<i8>,
+    bytes_scale: f32,
+    bytes_slack: f32,
+}
+
+impl CodeQuery {
+    /// Prepares a query. The bounds of its estimates allow for errors of `epsilon` standard
+    /// deviations: 2 for most rows, 3 for nearly all.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the rotation has other dimensions; the errors of
+    /// [`code_kernels`].
+    pub fn new(query: &Query, rotation: &Rotation, epsilon: f32) -> Result<Self, IndexError> {
+        Self::with_kernels(query, rotation, epsilon, code_kernels()?)
+    }
+
+    /// Prepares a query that uses the kernels given.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the rotation has other dimensions.
+    pub fn with_kernels(
+        query: &Query,
+        rotation: &Rotation,
+        epsilon: f32,
+        kernels: &'static CodeKernels,
+    ) -> Result<Self, IndexError> {
+        let padded = rotation.padded();
+        let mut prepared = Self {
+            space: Space::of(query.metric()),
+            base: 0.0,
+            epsilon,
+            exact: query.kernels(),
+            kernels,
+            rotated: vec![0.0; padded],
+            squared_norm: 0.0,
+            table: vec![0; padded / GROUP * GROUP_BYTES],
+            scale: 0.0,
+            offset: 0.0,
+            slack: 0.0,
+            bytes: vec![0; padded],
+            bytes_scale: 0.0,
+            bytes_slack: 0.0,
+        };
+        prepared.reset(query, rotation, epsilon)?;
+        Ok(prepared)
+    }
+
+    /// Replaces the query and keeps kernels and memory.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the rotation has other dimensions; what was prepared is
+    /// then as before.
+    pub fn reset(
+        &mut self,
+        query: &Query,
+        rotation: &Rotation,
+        epsilon: f32,
+    ) -> Result<(), IndexError> {
+        let (dimensions, source) = (query.dimensions(), rotation.dimensions());
+        if dimensions != source {
+            return Err(IndexError::Dimensions { query: dimensions, source });
+        }
+        let padded = rotation.padded();
+        self.space = Space::of(query.metric());
+        self.base = if query.metric() == Metric::Cosine { 1.0 } else { 0.0 };
+        self.epsilon = epsilon;
+        self.exact = query.kernels();
+        self.rotated.resize(padded, 0.0);
+        let values = if self.space == Space::Distance { query.values() } else { query.unit() };
+        rotation.rotate(self.kernels, values, 1.0, &mut self.rotated);
+        self.squared_norm = (self.exact.dot)(&self.rotated, &self.rotated);
+        self.table.resize(padded / GROUP * GROUP_BYTES, 0);
+        self.fill_table();
+        self.bytes.resize(padded, 0);
+        self.fill_bytes();
+        Ok(())
+    }
+
+    /// The kernels that it was made for.
+    #[must_use]
+    pub fn kernels(&self) -> &'static CodeKernels {
+        self.kernels
+    }
+
+    /// The rotated query: at unit length but for the euclidean metric.
+    #[must_use]
+    pub fn rotated(&self) -> &[f32] {
+        &self.rotated
+    }
+
+    /// Its length squared.
+    #[must_use]
+    pub fn squared_norm(&self) -> f32 {
+        self.squared_norm
+    }
+
+    /// The rotated query in eight bits, and what one step is worth.
+    #[must_use]
+    pub fn bytes(&self) -> (&[i8], f32) {
+        (&self.bytes, self.bytes_scale)
+    }
+
+    /// True when `f32` holds the query's keys with their digits. Without that the estimates say
+    /// nothing, and rows are to be compared exactly.
+    #[must_use]
+    pub fn is_reliable(&self) -> bool {
+        self.squared_norm == 0.0 && self.rotated.iter().all(|&value| value == 0.0)
+            || SQUARED_RANGE.contains(&self.squared_norm)
+    }
+
+    /// What the query and an anchor contribute to the estimates of its rows. O(padded).
+    #[must_use]
+    pub fn terms(&self, anchor: &Anchor) -> Terms {
+        match self.space {
+            Space::Distance => {
+                let add = (self.exact.squared_euclidean)(&self.rotated, anchor.vector());
+                Terms { add, gain: 1.0, error: self.epsilon * add.sqrt() }
+            }
+            Space::Product => {
+                let dot = (self.exact.dot)(&self.rotated, anchor.vector());
+                self.terms_of(dot, anchor.squared_norm())
+            }
+        }
+    }
+
+    /// As [`CodeQuery::terms`], from the inner product with the anchor and its squared length.
+    #[must_use]
+    pub fn terms_of(&self, dot: f32, squared_norm: f32) -> Terms {
+        match self.space {
+            Space::Distance => {
+                let add = (self.squared_norm - 2.0 * dot + squared_norm).max(0.0);
+                Terms { add, gain: 1.0, error: self.epsilon * add.sqrt() }
+            }
+            Space::Product => {
+                // The part of the query along the anchor meets an exact sum of the row, and only
+                // the rest meets the grid point.
+                let sound = SQUARED_RANGE.contains(&squared_norm);
+                let gain = if sound { dot / squared_norm } else { 0.0 };
+                let rest = (self.squared_norm - gain * dot).max(0.0);
+                Terms { add: self.base - dot, gain, error: self.epsilon * rest.sqrt() }
+            }
+        }
+    }
+
+    /// The key of a row in four bits from `dot`, the inner product of its grid point with
+    /// [`CodeQuery::bytes`].
+    #[must_use]
+    pub fn estimate_nibbles(&self, dot: i32, factors: &Factors, terms: &Terms) -> Estimate {
+        self.estimate(dot, self.bytes_slack * NIBBLES_SIZE, factors, terms)
+    }
+
+    /// As [`CodeQuery::estimate_nibbles`] for a row in eight bits.
+    #[must_use]
+    pub fn estimate_bytes(&self, dot: i32, factors: &Factors, terms: &Terms) -> Estimate {
+        self.estimate(dot, self.bytes_slack * BYTES_SIZE, factors, terms)
+    }
+
+    fn estimate(&self, dot: i32, slack: f32, factors: &Factors, terms: &Terms) -> Estimate {
+        let sum = dot as f32 * self.bytes_scale;
+        let key = terms.add + terms.gain * factors.add + factors.slope * sum;
+        let lower = key + factors.slope * slack - factors.error * terms.error;
+        Estimate { key, lower }
+    }
+
+    /// Tables of the sums of all subsets of four coordinates, less the smallest of them.
+    fn fill_table(&mut self) {
+        let (groups, _) = self.rotated.as_chunks::<GROUP>();
+        let spread = |group: &[f32; GROUP]| group.iter().map(|value| value.abs()).sum::<f32>();
+        let step = groups.iter().map(spread).fold(0.0, f32::max) / TABLE_MAX;
+        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+        let (tables, _) = self.table.as_chunks_mut::<GROUP_BYTES>();
+        let (mut all, mut least) = (0.0, 0.0);
+        for (group, table) in groups.iter().zip(tables) {
+            let lowest: f32 = group.iter().map(|value| value.min(0.0)).sum();
+            let mut sums = [-lowest; GROUP_BYTES];
+            for (bit, &value) in group.iter().enumerate() {
+                for subset in 0..1 << bit {
+                    sums[subset | 1 << bit] = sums[subset] + value;
+                }
+                all += value;
+            }
+            least += lowest;
+            for (number, sum) in table.iter_mut().zip(sums) {
+                *number = (sum * inverse + 0.5).clamp(0.0, TABLE_MAX) as u8;
+            }
+        }
+        self.scale = 2.0 * step;
+        self.offset = 2.0 * least - all;
+        self.slack = self.epsilon * self.scale * (groups.len() as f32 / 12.0).sqrt();
+    }
+
+    fn fill_bytes(&mut self) {
+        let largest = self.rotated.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let step = largest / BYTE_MAX;
+        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+        for (byte, &value) in self.bytes.iter_mut().zip(&self.rotated) {
+            let scaled = (value * inverse).clamp(-BYTE_MAX, BYTE_MAX);
+            *byte = (scaled + 0.5_f32.copysign(scaled)) as i8;
+        }
+        self.bytes_scale = step;
+        let dimensions = self.rotated.len() as f32;
+        self.bytes_slack = self.epsilon * step * (dimensions / 12.0).sqrt();
+    }
+}
