@@ -123,7 +123,7 @@ fn rows_beyond_the_end_and_rows_of_two_nodes_are_refused() -> Result<(), IndexEr
     for (row, problem) in [(ROWS as u32, "does not exist"), (1, "twice")] {
         let mut broken = sections.clone();
         broken[place].1[..4].copy_from_slice(&row.to_le_bytes());
-        let error = import(&broken).err().expect("refused").to_string();
+        let error = import(&broken).expect_err("refused").to_string();
         assert!(error.contains(problem), "{error}");
     }
     Ok(())
