@@ -126,6 +126,7 @@ impl Codes {
         self.terms.append(&mut other.terms);
     }
 
+    #[inline]
     pub(super) fn code(&self, index: usize) -> Code<'_> {
         Code {
             bytes: &self.bytes[index * self.stride..][..self.stride],
