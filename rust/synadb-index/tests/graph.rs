@@ -9,6 +9,8 @@ use synadb_index::{
 };
 use synadb_types::{RowId, RowSet};
 
+/// Short enough a queue that the parts of these tests are not scanned.
+const EF: usize = 32;
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Euclidean, Metric::DotProduct];
 
 /// Clusters of different sizes away from the origin. Within one the vectors vary along few
@@ -34,7 +36,7 @@ fn all(source: &Memory) -> RowSet {
 }
 
 fn build(metric: Metric, source: &Memory) -> Result<HnswIndex, IndexError> {
-    let config = HnswConfig::default();
+    let config = HnswConfig::default().ef_search(EF);
     HnswIndex::build(metric, &all(source), source, config, BuildControl::default())
 }
 
@@ -52,19 +54,32 @@ fn find(
     Ok(hits)
 }
 
-/// Share of the true neighbours found; every hit must be allowed and no hit may come twice.
-fn recall(
+/// What some searches found.
+struct Found {
+    /// Share of the true neighbours.
+    recall: f64,
+    /// Nodes visited by a walk; none by a scan.
+    steps: u64,
+    /// Distances of codes.
+    distances: u64,
+}
+
+/// Searches and compares; every hit must be allowed and no hit may come twice.
+fn compare(
     index: &HnswIndex,
     queries: &[Vec<f32>],
     vectors: &[Vec<f32>],
     filter: &Filter,
     source: &Memory,
-) -> Result<f64, IndexError> {
+) -> Result<Found, IndexError> {
     let (mut found, mut wanted) = (0, 0);
-    for query in queries {
+    let (mut scratch, mut top) = (Scratch::new(), TopK::new(10));
+    for values in queries {
         let allowed = |row: RowId| filter.allows(row) && source.live.contains(row);
-        let truth = naive(index.metric(), query, vectors, allowed, 10);
-        let hits = find(index, query, filter, source, 10)?;
+        let truth = naive(index.metric(), values, vectors, allowed, 10);
+        let (query, mut hits) = (Query::new(index.metric(), values)?, Vec::new());
+        index.search(&query, filter, source, &mut scratch, &mut top)?;
+        top.finish(&query, source, &mut hits);
         assert_eq!(hits.len(), truth.len());
         assert!(hits.iter().all(|hit| allowed(hit.row)));
         let unique: RowSet = hits.iter().map(|hit| hit.row).collect();
@@ -72,14 +87,31 @@ fn recall(
         found += truth.iter().filter(|(row, _)| unique.contains(*row)).count();
         wanted += truth.len();
     }
-    Ok(found as f64 / wanted as f64)
+    let counts = scratch.take_counts();
+    let (steps, distances) = (counts.steps, counts.distances);
+    Ok(Found { recall: found as f64 / wanted as f64, steps, distances })
+}
+
+/// The recall of walks: not one of the searches may have been a scan.
+fn recall(
+    index: &HnswIndex,
+    queries: &[Vec<f32>],
+    vectors: &[Vec<f32>],
+    filter: &Filter,
+    source: &Memory,
+) -> Result<f64, IndexError> {
+    let found = compare(index, queries, vectors, filter, source)?;
+    let (count, nodes) = (queries.len() as u64, index.nodes() as u64);
+    assert!(found.steps >= 10 * count, "{} steps of {count} walks", found.steps);
+    assert!(found.distances < nodes * count, "{} distances in walks", found.distances);
+    Ok(found.recall)
 }
 
 #[test]
 fn recall_has_a_floor_in_all_dimensions_and_metrics() -> Result<(), IndexError> {
     let mut random = Random(1);
     for dimensions in [1, 2, 17, 49, 100, 193, 384] {
-        let vectors = clustered(&mut random, 1500, dimensions);
+        let vectors = clustered(&mut random, 2000, dimensions);
         let source = Memory::new(&vectors, dimensions);
         let queries = clustered(&mut random, 25, dimensions);
         for metric in METRICS {
@@ -98,7 +130,7 @@ fn recall_has_a_floor_in_all_dimensions_and_metrics() -> Result<(), IndexError> 
 #[test]
 fn a_far_offset_and_any_scale_keep_the_recall() -> Result<(), IndexError> {
     let mut random = Random(2);
-    let plain = clustered(&mut random, 1000, 64);
+    let plain = clustered(&mut random, 2000, 64);
     let queries = clustered(&mut random, 20, 64);
     for (offset, scale) in [(100.0, 1.0), (0.0, 1e-20), (0.0, 1e18)] {
         let place = |vector: &Vec<f32>| -> Vec<f32> {
@@ -139,14 +171,19 @@ fn small_stores_are_searched_in_full() -> Result<(), IndexError> {
 #[test]
 fn dead_rows_are_passed_through() -> Result<(), IndexError> {
     let mut random = Random(4);
-    let vectors = clustered(&mut random, 2000, 256);
-    let queries = clustered(&mut random, 20, 256);
-    let mut source = Memory::new(&vectors, 256);
+    let vectors = clustered(&mut random, 8000, 200);
+    let queries = clustered(&mut random, 20, 200);
+    let mut source = Memory::new(&vectors, 200);
     let index = build(Metric::Euclidean, &source)?;
-    for share in [2, 10] {
-        source.live = (0..2000).filter(|row| row % share == 0).map(RowId).collect();
-        let recall = recall(&index, &queries, &vectors, &Filter::All, &source)?;
-        assert!(recall >= 0.95, "one in {share} lives: {recall}");
+    // A queue of the usual length finds enough of one in two, and a longer one of one in four.
+    for (share, scanned) in [(2, false), (4, false), (100, true), (4000, true)] {
+        source.live = (0..8000).filter(|row| row % share == 0).map(RowId).collect();
+        let found = compare(&index, &queries, &vectors, &Filter::All, &source)?;
+        assert!(found.recall >= 0.95, "one in {share} lives: {}", found.recall);
+        let live = source.live.len() as u64 * 20;
+        let scans = found.distances >= live && found.distances < live + 8000 * 20;
+        assert!(!scanned || scans, "one in {share} lives: {}", found.distances);
+        assert!(scanned || found.distances < 8000 * 20, "{}", found.distances);
     }
     source.live = RowSet::new();
     assert_eq!(find(&index, &queries[0], &Filter::All, &source, 10)?, []);
@@ -169,7 +206,7 @@ fn rows_that_are_dead_already_stay_out() -> Result<(), IndexError> {
 #[test]
 fn filters_of_every_density_are_kept() -> Result<(), IndexError> {
     let mut random = Random(6);
-    let vectors = clustered(&mut random, 3000, 200);
+    let vectors = clustered(&mut random, 6000, 200);
     let queries = clustered(&mut random, 15, 200);
     let source = Memory::new(&vectors, 200);
     let config = HnswConfig::default().ef_search(20);
@@ -177,11 +214,13 @@ fn filters_of_every_density_are_kept() -> Result<(), IndexError> {
     let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, control)?;
     for part_of in [2, 10, 100, 3000, 1_000_000] {
         let some: RowSet =
-            (0..3500).filter(|_| random.next().is_multiple_of(part_of)).map(RowId).collect();
+            (0..6500).filter(|_| random.next().is_multiple_of(part_of)).map(RowId).collect();
         let filters = [index.prepare(&some), Filter::Rows(some)];
         for filter in filters {
-            let recall = recall(&index, &queries, &vectors, &filter, &source)?;
+            let found = compare(&index, &queries, &vectors, &filter, &source)?;
+            assert_eq!(found.steps > 0, part_of == 2, "one in {part_of}");
             // Nothing is to be found where no row passes.
+            let recall = found.recall;
             assert!(recall.is_nan() || recall >= 0.9, "one in {part_of}: {recall}");
         }
     }
@@ -189,9 +228,25 @@ fn filters_of_every_density_are_kept() -> Result<(), IndexError> {
 }
 
 #[test]
+fn a_filter_that_passes_far_rows_alone_is_kept() -> Result<(), IndexError> {
+    let mut random = Random(13);
+    let vectors = clustered(&mut random, 6000, 100);
+    let source = Memory::new(&vectors, 100);
+    let index = build(Metric::Euclidean, &source)?;
+    for query in clustered(&mut random, 10, 100) {
+        // The farther half: no walk towards the query meets any of it.
+        let order = naive(Metric::Euclidean, &query, &vectors, |_| true, 6000);
+        let far = Filter::Rows(order[3000..].iter().map(|&(row, _)| row).collect());
+        let found = compare(&index, std::slice::from_ref(&query), &vectors, &far, &source)?;
+        assert!(found.recall >= 0.9, "{}", found.recall);
+    }
+    Ok(())
+}
+
+#[test]
 fn equal_vectors_do_not_shut_out_the_others() -> Result<(), IndexError> {
     let mut random = Random(7);
-    let mut vectors = clustered(&mut random, 1200, 60);
+    let mut vectors = clustered(&mut random, 3000, 60);
     let one = vectors[3].clone();
     (300..900).for_each(|row| vectors[row].clone_from(&one));
     vectors[950].fill(0.0);
@@ -199,9 +254,9 @@ fn equal_vectors_do_not_shut_out_the_others() -> Result<(), IndexError> {
     let source = Memory::new(&vectors, 60);
     for metric in METRICS {
         let index = build(metric, &source)?;
-        assert_eq!((index.rows().len(), index.nodes()), (1200, 599));
+        assert_eq!((index.rows().len(), index.nodes()), (3000, 2399));
         let queries = clustered(&mut random, 20, 60);
-        let distinct = Filter::Rows((0..300).chain(900..1200).map(RowId).collect());
+        let distinct = Filter::Rows((0..300).chain(900..3000).map(RowId).collect());
         let recall = recall(&index, &queries, &vectors, &distinct, &source)?;
         assert!(recall >= 0.95, "{metric:?} {recall}");
         if metric != Metric::DotProduct {
@@ -255,7 +310,7 @@ fn two_parts_and_new_rows_become_one() -> Result<(), IndexError> {
     let vectors = clustered(&mut random, 3000, 200);
     let queries = clustered(&mut random, 20, 200);
     let mut source = Memory::new(&vectors, 200);
-    let (config, control) = (HnswConfig::default(), BuildControl::default());
+    let (config, control) = (HnswConfig::default().ef_search(EF), BuildControl::default());
     for metric in METRICS {
         source.live = RowSet::range(RowId(0), 3000);
         let part = |first, count| {
@@ -278,7 +333,7 @@ fn two_parts_and_new_rows_become_one() -> Result<(), IndexError> {
 #[test]
 fn a_batch_finds_what_its_queries_find_alone() -> Result<(), IndexError> {
     let mut random = Random(11);
-    let source = Memory::new(&clustered(&mut random, 800, 200), 200);
+    let source = Memory::new(&clustered(&mut random, 2000, 200), 200);
     let index = build(Metric::Euclidean, &source)?;
     let values = clustered(&mut random, 21, 200);
     let queries = values.iter().map(|values| Query::new(Metric::Euclidean, values));

@@ -12,6 +12,8 @@ pub(super) const FLOAT_DIMENSIONS_MAX: usize = 48;
 const CHUNK: usize = 64;
 /// Largest byte of a code.
 const CODE_MAX: f32 = 127.0;
+/// Between numbers of this size the step is one, and their lowest bits are those of an integer.
+const ROUNDING: f32 = 12_582_912.0;
 /// Bits of a scale that are dropped, so that vectors equal but for rounding get equal codes.
 const SCALE_BITS_DROPPED: u32 = 12;
 
@@ -208,10 +210,13 @@ pub(super) fn encode(point: &[f32], extra: f32, bytes: &mut [u8]) -> Terms {
     let inverse = 1.0 / scale;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     for (byte, &value) in bytes.iter_mut().zip(point) {
-        *byte =
-            ((value * inverse).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8).cast_unsigned();
+        // Rounds to even by the loss of all digits behind the point; a call of `round_ties_even`
+        // is one of a library where the compiler may not use SSE4.1.
+        let rounded = (value * inverse).clamp(-CODE_MAX, CODE_MAX) + ROUNDING;
+        *byte = rounded.to_bits() as u8;
     }
-    let squares = bytes.iter().map(|&byte| i64::from(byte.cast_signed()).pow(2)).sum::<i64>();
+    let square = |&byte: &u8| i32::from(byte.cast_signed()) * i32::from(byte.cast_signed());
+    let squares = bytes.iter().map(square).sum::<i32>();
     let norm = scale * scale * squares as f32 + extra * extra;
     Terms { scale, extra, norm }
 }

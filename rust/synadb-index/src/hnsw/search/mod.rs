@@ -17,6 +17,8 @@ use pool::{Pool, Seen};
 const STARTS: usize = 4;
 /// A step of a walk costs as much as this many codes of a scan, measured at 384 dimensions.
 const STEP_CODES: usize = 48;
+/// A walk suffices when it finds one in so many of the nodes that it finds without a filter.
+const ENOUGH: usize = 2;
 /// Rows that are prefetched before their keys are computed.
 const AHEAD: usize = 4;
 
@@ -96,7 +98,8 @@ impl HnswIndex {
     /// As [`Part::search`] with a queue of `ef` nodes: recall and time grow with it.
     ///
     /// Dead rows and rows that the filter refuses are passed through and not returned; the queue
-    /// grows until enough others are found. Where few rows pass, their codes are scanned instead.
+    /// grows until enough others are found. Where that would cost more than a scan of the codes
+    /// of all rows that pass, and in small parts, it is such a scan.
     ///
     /// # Errors
     ///
@@ -131,16 +134,16 @@ impl HnswIndex {
         let ef = ef.max(out.k().saturating_mul(2)).min(nodes);
         // A walk has to visit so many nodes that enough of them are allowed ones.
         let wide = (ef as u128 * self.rows.len() as u128 / allowed as u128).min(nodes as u128);
+        let wide = wide as usize;
         let scratch = &mut scratch.hnsw;
         scratch.prepare(self, query)?;
         let code = scratch.code.take().expect("just prepared");
         let job = Search { index: self, accept, query, source, ef };
-        if let Filter::Rows(rows) = filter
-            && allowed as u128 <= wide * STEP_CODES as u128
+        let scanned = allowed.min(nodes);
+        if scanned <= wide.saturating_mul(STEP_CODES)
+            || !job.walk(code.code(0), wide, out.k().min(allowed), scratch)
         {
-            job.scan(code.code(0), rows, scratch);
-        } else {
-            job.walk(code.code(0), wide as usize, out.k().min(allowed), scratch);
+            job.scan(code.code(0), scratch);
         }
         scratch.code = Some(code);
         job.rank(scratch, out);
@@ -197,7 +200,6 @@ impl HnswScratch {
         code.clear();
         code.push(&self.point, 0.0);
         self.code = Some(code);
-        self.visited.clear();
         if let Some(rotation) = &index.rotation {
             let kernels = query.kernels();
             packed::PackedQuery::prepare(&mut self.packed, &self.point, rotation, kernels)?;
@@ -220,43 +222,45 @@ impl Search<'_> {
         CodeKernels::new(self.query.kernels())
     }
 
-    /// Leaves the allowed nodes among the visited ones; walks again with a longer queue while
-    /// they are too few.
-    fn walk(&self, code: Code<'_>, ef: usize, wanted: usize, scratch: &mut HnswScratch) {
+    /// Leaves those of the visited nodes that may be returned. Walks again with a longer queue
+    /// while they are fewer than `least`, or far fewer than a queue of `self.ef` finds where all
+    /// may be returned. False when a scan costs less than the next walk.
+    fn walk(&self, code: Code<'_>, ef: usize, least: usize, scratch: &mut HnswScratch) -> bool {
         let view = self.index.graph.view();
-        let mut ef = ef;
-        loop {
-            scratch.visited.clear();
+        let (mut ef, mut wanted) = (ef, None);
+        while ef.saturating_mul(STEP_CODES) < view.nodes() {
             self.start(view, code, ef, scratch);
-            // A queue for all nodes has no room for doubles.
-            if self.index.rotation.is_some() && ef < view.nodes() {
+            if self.index.rotation.is_some() {
                 packed::walk(view, code, self.kernels(), scratch);
             } else {
                 direct::walk(view, code, self.kernels(), scratch);
             }
+            let usual = (scratch.visited.len() as u128 * self.ef as u128 / ef as u128) as usize;
             scratch.visited.retain(|&(_, node)| self.accept.node(node));
-            if scratch.visited.len() >= wanted || ef >= view.nodes() {
-                return;
+            let found = scratch.visited.len();
+            let wanted = *wanted.get_or_insert(least.max(usual / ENOUGH));
+            if found >= wanted {
+                return true;
             }
-            ef = ef.saturating_mul(2).min(view.nodes());
+            // Long enough for twice as many as are wanted, at the share that this walk has met.
+            let longer = (ef as u128 * 2 * wanted as u128).div_ceil(found.max(1) as u128);
+            ef = longer.min(view.nodes() as u128) as usize;
         }
+        false
     }
 
     /// Puts the nearest entry points into the queue.
     fn start(&self, view: GraphView<'_>, code: Code<'_>, ef: usize, scratch: &mut HnswScratch) {
+        scratch.visited.clear();
         scratch.pool.reset(ef);
         scratch.seen.reset(view.nodes());
         let entries = &self.index.entries;
         scratch.distances.resize(entries.len(), 0.0);
         self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
         scratch.counts.distances += entries.len() as u64;
-        // With room for every node the walk is to see every node.
-        let starts = if ef >= view.nodes() { entries.len() } else { STARTS };
         let mut best: [(f32, u32); STARTS] = [(f32::INFINITY, 0); STARTS];
         for (&distance, &entry) in scratch.distances.iter().zip(entries) {
-            if starts > STARTS {
-                scratch.pool.insert(distance, entry);
-            } else if distance < best[STARTS - 1].0 {
+            if distance < best[STARTS - 1].0 {
                 let place = best.partition_point(|&(other, _)| other <= distance);
                 best[place..].rotate_right(1);
                 best[place] = (distance, entry);
@@ -269,16 +273,21 @@ impl Search<'_> {
         }
     }
 
-    /// The distances of the codes of all allowed rows.
-    fn scan(&self, code: Code<'_>, rows: &RowSet, scratch: &mut HnswScratch) {
+    /// The distances of the codes of all nodes that may be returned.
+    fn scan(&self, code: Code<'_>, scratch: &mut HnswScratch) {
         let (view, kernels) = (self.index.graph.view(), self.kernels());
         let HnswScratch { nodes, visited, counts, seen, .. } = scratch;
-        seen.reset(view.nodes());
         nodes.clear();
-        let of_part = rows
-            .iter()
-            .filter_map(|row| self.index.node_of_row(row.0).filter(|_| self.source.is_live(row)));
-        nodes.extend(of_part.filter(|&node| seen.insert(node)));
+        visited.clear();
+        match self.accept.filter {
+            Filter::Rows(rows) if rows.len() < view.nodes() => {
+                seen.reset(view.nodes());
+                let live = rows.iter().filter(|&row| self.source.is_live(row));
+                let of_part = live.filter_map(|row| self.index.node_of_row(row.0));
+                nodes.extend(of_part.filter(|&node| seen.insert(node)));
+            }
+            _ => nodes.extend((0..view.nodes() as u32).filter(|&node| self.accept.node(node))),
+        }
         counts.distances += nodes.len() as u64;
         for (index, &node) in nodes.iter().enumerate() {
             if let Some(&ahead) = nodes.get(index + AHEAD) {
