@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::flat::PackedScratch;
 use crate::hnsw::search::HnswScratch;
 
 /// Memory that searches reuse, so that a warm search allocates nothing. One for each thread.
@@ -13,6 +14,8 @@ pub struct Scratch {
     pub(crate) inverse_norms: Vec<f32>,
     /// Runs of rows that were prefetched together.
     pub(crate) runs: Vec<Range<u32>>,
+    /// Memory of packed scans.
+    pub(crate) packed: PackedScratch,
     /// State of a walk through a graph.
     pub(crate) hnsw: HnswScratch,
 }

@@ -130,6 +130,12 @@ impl RowSet {
         self.recount();
     }
 
+    /// The bitmap: bit `row % 64` of word `row / 64` stands for a row. Rows beyond are no members.
+    #[must_use]
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// Members in ascending order.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {

@@ -136,6 +136,13 @@ pub(super) fn prefetch_vector(vector: &[f32]) {
     }
 }
 
+/// Prefetches every line of a few bytes.
+pub(super) fn prefetch_bytes(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_FLOATS * size_of::<f32>()) {
+        prefetch_line(line.as_ptr().cast());
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn step<const SQUARED: bool>(sum: __m256, x: __m256, y: __m256) -> __m256 {

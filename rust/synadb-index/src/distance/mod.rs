@@ -31,6 +31,14 @@ pub(crate) fn prefetch(vector: &[f32]) {
     let _ = vector;
 }
 
+/// Asks the processor for bytes that will be read soon.
+pub(crate) fn prefetch_bytes(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    avx2::prefetch_bytes(bytes);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
 /// Name of the environment variable that forces a level.
 const LEVEL_VARIABLE: &str = "SYNADB_SIMD";
 

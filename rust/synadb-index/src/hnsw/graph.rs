@@ -24,9 +24,6 @@ pub(super) fn packed_dimensions(dimensions: usize) -> usize {
     if dimensions > PLAIN_DIMENSIONS_MAX { dimensions.next_multiple_of(CODE_ALIGN) } else { 0 }
 }
 
-/// Bytes that are owned, or mapped by somebody else.
-pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
-
 /// Where the pieces of a block lie: code | packed codes of the neighbours, in groups of 32 | links
 /// | terms, padded to whole cache lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

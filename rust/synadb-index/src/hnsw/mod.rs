@@ -27,9 +27,7 @@ use members::Members;
 use space::Space;
 
 pub use config::HnswConfig;
-pub use graph::SharedBytes;
 pub use search::SearchCounts;
-pub use sections::Section;
 pub use workers::BuildControl;
 
 /// A link that leads nowhere.

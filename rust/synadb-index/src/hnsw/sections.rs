@@ -31,9 +31,6 @@ const DIMENSIONS_MAX: usize = 1 << 16;
 const WORDS: usize = 9;
 const LONGS: usize = 6;
 
-/// A named section of bytes.
-pub type Section<'a> = (&'static str, Cow<'a, [u8]>);
-
 impl HnswIndex {
     /// The sections that [`HnswIndex::import`] makes the index of again. The graph, by far the
     /// largest, is not copied.

@@ -76,6 +76,30 @@ pub struct Factors {
     pub error: f32,
 }
 
+/// Bytes of [`Factors::to_bytes`].
+pub const FACTORS_BYTES: usize = 12;
+
+impl Factors {
+    /// The three numbers, little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; FACTORS_BYTES] {
+        let mut bytes = [0; FACTORS_BYTES];
+        for (part, value) in bytes.chunks_exact_mut(4).zip([self.add, self.slope, self.error]) {
+            part.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The factors of [`Factors::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; FACTORS_BYTES]) -> Self {
+        let value = |at: usize| {
+            f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Self { add: value(0), slope: value(4), error: value(8) }
+    }
+}
+
 /// What a query and an anchor contribute to the estimates of the anchor's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Terms {

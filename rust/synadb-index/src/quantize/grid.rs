@@ -13,7 +13,9 @@ const NIBBLE_MAX: f32 = 15.0;
 const BYTE_MAX: f32 = 127.0;
 /// Sizes tried for four bits: parts of the largest coordinate that still fall on the grid. After
 /// a rotation the largest of d is about 3 deviations, and 16 steps cover 2 to 3 best.
-const NIBBLE_PARTS: [f32; 5] = [0.6, 0.7, 0.8, 0.9, 1.0];
+const NIBBLE_PARTS: [f32; 4] = [0.65, 0.75, 0.85, 1.0];
+/// Adding this makes a small number an integer, rounded to nearest; taking it away gives it back.
+const ROUNDER: f32 = 12_582_912.0;
 
 /// Bytes of a code of four bits for `padded` dimensions.
 #[must_use]
@@ -60,10 +62,9 @@ pub fn encode_nibbles(space: Space, anchor: &Anchor, row: &[f32], code: &mut [u8
     let scales = NIBBLE_PARTS.map(|part| inverse(largest * part / (NIBBLE_MAX + 1.0)));
     let mut best = (-1.0, scales[0]);
     for scale in scales {
-        let sums = nibble_sums(row, anchor, scale);
-        let cosine = sums.tc * sums.tc / sums.cc;
-        if cosine > best.0 {
-            best = (cosine, scale);
+        let fit = nibble_fit(row, anchor, scale);
+        if fit > best.0 {
+            best = (fit, scale);
         }
     }
     let scale = best.1;
@@ -105,19 +106,44 @@ fn nibble_sums(row: &[f32], anchor: &Anchor, scale: f32) -> Sums {
     sums.fold()
 }
 
+/// The squared cosine between residual and grid point, times the residual's length squared.
+fn nibble_fit(row: &[f32], anchor: &Anchor, scale: f32) -> f32 {
+    let (rows, _) = row.as_chunks::<LANES>();
+    let (anchors, _) = anchor.vector().as_chunks::<LANES>();
+    let (mut tc, mut cc) = ([0.0; LANES], [0.0; LANES]);
+    for (row, anchor) in rows.iter().zip(anchors) {
+        for lane in 0..LANES {
+            let t = row[lane] - anchor[lane];
+            let c = odd(t * scale);
+            tc[lane] += t * c;
+            cc[lane] += c * c;
+        }
+    }
+    let tc = fold(tc);
+    tc * tc / fold(cc)
+}
+
 /// The nearest odd number from -15 to 15.
 #[inline]
 fn odd(value: f32) -> f32 {
-    // Adding half a grid and cutting off rounds down, since the sum is not negative.
-    let step = ((value + NIBBLE_MAX + 1.0) * 0.5).clamp(0.0, NIBBLE_MAX) as i32;
-    (2 * step) as f32 - NIBBLE_MAX
+    2.0 * number(value) - NIBBLE_MAX
+}
+
+/// The number, from 0 to 15, of the nearest odd number.
+#[inline]
+fn number(value: f32) -> f32 {
+    round((value * 0.5 + NIBBLE_MAX / 2.0).clamp(0.0, NIBBLE_MAX))
 }
 
 /// The nearest integer from -127 to 127.
 #[inline]
 fn near(value: f32) -> f32 {
-    let step = (value + (BYTE_MAX + 0.5)).clamp(0.0, 2.0 * BYTE_MAX) as i32;
-    step as f32 - BYTE_MAX
+    round(value.clamp(-BYTE_MAX, BYTE_MAX))
+}
+
+#[inline]
+fn round(value: f32) -> f32 {
+    (value + ROUNDER) - ROUNDER
 }
 
 /// Largest coordinate of the residual.

@@ -1,8 +1,8 @@
 //! A query prepared for codes.
 
 use super::bits::{GROUP, GROUP_BYTES};
-use super::{Anchor, CodeKernels, Factors, Rotation, Space, Terms, code_kernels};
-use crate::{IndexError, Kernels, Metric, Query};
+use super::{Anchor, CodeKernels, Factors, Rotation, Space, Terms};
+use crate::{IndexError, Kernels, Metric, Query, SimdLevel};
 
 /// Largest number of a table: four of them fit in a byte, so kernels add bytes first.
 const TABLE_MAX: f32 = 63.0;
@@ -47,15 +47,16 @@ pub struct CodeQuery {
 }
 
 impl CodeQuery {
-    /// Prepares a query. The bounds of its estimates allow for errors of `epsilon` standard
-    /// deviations: 2 for most rows, 3 for nearly all.
+    /// Prepares a query, with kernels of the level that the query's own have. The bounds of its
+    /// estimates allow for errors of `epsilon` standard deviations: 2 for most rows, 3 for nearly
+    /// all.
     ///
     /// # Errors
     ///
-    /// [`IndexError::Dimensions`] when the rotation has other dimensions; the errors of
-    /// [`code_kernels`].
+    /// [`IndexError::Dimensions`] when the rotation has other dimensions.
     pub fn new(query: &Query, rotation: &Rotation, epsilon: f32) -> Result<Self, IndexError> {
-        Self::with_kernels(query, rotation, epsilon, code_kernels()?)
+        let kernels = CodeKernels::for_level(query.kernels().level)?;
+        Self::with_kernels(query, rotation, epsilon, kernels)
     }
 
     /// Prepares a query that uses the kernels given.
@@ -69,20 +70,19 @@ impl CodeQuery {
         epsilon: f32,
         kernels: &'static CodeKernels,
     ) -> Result<Self, IndexError> {
-        let padded = rotation.padded();
         let mut prepared = Self {
             space: Space::of(query.metric()),
             base: 0.0,
             epsilon,
             exact: query.kernels(),
             kernels,
-            rotated: vec![0.0; padded],
+            rotated: Vec::new(),
             squared_norm: 0.0,
-            table: vec![0; padded / GROUP * GROUP_BYTES],
+            table: Vec::new(),
             scale: 0.0,
             offset: 0.0,
             slack: 0.0,
-            bytes: vec![0; padded],
+            bytes: Vec::new(),
             bytes_scale: 0.0,
             bytes_slack: 0.0,
         };
@@ -126,6 +126,11 @@ impl CodeQuery {
     #[must_use]
     pub fn kernels(&self) -> &'static CodeKernels {
         self.kernels
+    }
+
+    /// Level of the kernels of the query that it was made of.
+    pub(crate) fn level(&self) -> SimdLevel {
+        self.exact.level
     }
 
     /// The rotated query: at unit length but for the euclidean metric.

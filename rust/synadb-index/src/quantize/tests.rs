@@ -1,6 +1,6 @@
 use super::bits::{factors, signs};
 use super::*;
-use crate::{IndexError, Metric, Query, SimdLevel, inverse_norm};
+use crate::{IndexError, Kernels, Metric, Query, SimdLevel, inverse_norm};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Euclidean, Metric::DotProduct];
 /// Unit roundoff of `f32`.
@@ -104,10 +104,11 @@ fn check_block(padded: usize, rows: usize, metric: Metric) -> Result<(), IndexEr
     for slot in 0..rows {
         encode_bits(space, &anchor, &values(slot as u64, padded), slot, &mut block);
     }
-    let query = Query::new(metric, &values(99, padded))?;
+    let vector = values(99, padded);
     let mut expected: Option<(u32, Estimates)> = None;
     for table in tables() {
-        let prepared = CodeQuery::with_kernels(&query, &rotation, 2.0, table)?;
+        let query = Query::with_kernels(metric, &vector, Kernels::for_level(table.level)?)?;
+        let prepared = CodeQuery::new(&query, &rotation, 2.0)?;
         let terms = prepared.terms(&anchor);
         let mut found = Estimates::default();
         (table.estimate_bits)(&block, &prepared, &terms, f32::INFINITY, &mut found);
@@ -158,7 +159,7 @@ fn sums_of_the_largest_table_numbers_do_not_run_over() -> Result<(), IndexError>
         }
         let rotation = Rotation::new(padded, 5);
         for table in tables() {
-            let mut prepared = CodeQuery::with_kernels(&query, &rotation, 2.0, table)?;
+            let mut prepared = CodeQuery::new(&query, &rotation, 2.0)?;
             prepared.table.fill(63);
             (prepared.scale, prepared.offset) = (1.0, 0.0);
             let mut found = Estimates::default();

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::bits::codes_bytes;
-use super::avx2::{finish, hadamard};
+use super::avx2::{finish, hadamard, sum_of};
 use super::{BYTE_SUMS, CodeKernels, ROUNDS_MAX, assert_block, assert_dots};
 use crate::SimdLevel;
 use crate::quantize::{CodeQuery, Estimates, Terms};
@@ -41,7 +41,8 @@ fn estimate_bits(
 
 fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
     assert_dots(query, query.len(), rows, stride, out.len());
-    let total: i32 = query.iter().map(|&value| i32::from(value)).sum();
+    // SAFETY: as in `estimate_bits`, the instructions were found.
+    let total = unsafe { sum_of(query) };
     for (index, sum) in out.iter_mut().enumerate() {
         // SAFETY: as in `estimate_bits`, the instructions were found.
         let dot = unsafe { dot_of_bytes(query, &rows[index * stride..][..query.len()]) };
@@ -52,7 +53,8 @@ fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
 fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
     let half = query.len() / 2;
     assert_dots(query, half, rows, stride, out.len());
-    let total: i32 = query.iter().map(|&value| i32::from(value)).sum();
+    // SAFETY: as in `estimate_bits`, the instructions were found.
+    let total = unsafe { sum_of(query) };
     for (index, sum) in out.iter_mut().enumerate() {
         // SAFETY: as in `estimate_bits`, the instructions were found.
         let dot = unsafe { dot_of_nibbles(query, &rows[index * stride..][..half]) };

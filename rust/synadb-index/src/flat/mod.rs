@@ -1,11 +1,16 @@
 //! Exact scan: the flat index, and the tail of every other.
 
+mod packed;
+
 use std::ops::Range;
 use std::slice;
 
 use synadb_types::{RowId, RowSet};
 
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+
+pub(crate) use packed::PackedScratch;
+pub use packed::{PackedConfig, PackedFlat};
 
 /// Rows whose keys are computed before any is looked at, for a lone query.
 const ROWS_OF_ONE: usize = 256;

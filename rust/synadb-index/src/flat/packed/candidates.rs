@@ -1,0 +1,158 @@
+//! The rows of a packed scan whose full vectors are worth a look.
+
+use std::collections::BinaryHeap;
+
+/// Rows by lower bound, the lowest ones kept.
+///
+/// A row stands for itself as one number: the bound, mapped to an integer of the same order, above
+/// the row. Rows whose bound is not a number come first and are never dropped.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Candidates {
+    keep: usize,
+    rows: Vec<u64>,
+    /// Bound above which a row is refused.
+    limit: f32,
+    /// The lowest upper bounds, as many as rows are wanted, the highest on top.
+    upper: BinaryHeap<u32>,
+    wanted: usize,
+}
+
+impl Candidates {
+    /// Forgets all rows; keeps the `keep` lowest from now on, of which `wanted` are asked for.
+    pub(super) fn reset(&mut self, keep: usize, wanted: usize) {
+        (self.keep, self.wanted) = (keep.max(wanted).max(1), wanted);
+        self.rows.clear();
+        self.limit = f32::INFINITY;
+        self.upper.clear();
+    }
+
+    /// Rows that are asked for.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    pub(super) fn limit(&self) -> f32 {
+        self.limit
+    }
+
+    /// Refuses rows above a limit from now on.
+    pub(super) fn tighten(&mut self, limit: f32) {
+        self.limit = self.limit.min(limit);
+    }
+
+    /// Adds a row with the bounds of its key.
+    pub(super) fn push(&mut self, row: u32, lower: f32, upper: f32) {
+        self.rows.push(u64::from(ordered(lower)) << 32 | u64::from(row));
+        if !upper.is_nan() && lowest(&mut self.upper, self.wanted, ordered(upper)) {
+            let most = self.upper.peek().map_or(f32::INFINITY, |&bits| unordered(bits));
+            self.limit = self.limit.min(most);
+        }
+        if self.rows.len() / 2 >= self.keep {
+            self.cut();
+        }
+    }
+
+    /// Drops all but the lowest.
+    fn cut(&mut self) {
+        let (_, &mut last, _) = self.rows.select_nth_unstable(self.keep - 1);
+        let bits = (last >> 32) as u32;
+        if bits == 0 {
+            self.keep *= 2;
+            return;
+        }
+        self.rows.truncate(self.keep);
+        self.limit = self.limit.min(unordered(bits));
+    }
+
+    /// Moves the lowest `count` rows to the front of the rest that begins at `from`, in order;
+    /// returns their bounds and rows.
+    pub(super) fn lowest(&mut self, from: usize, count: usize) -> impl Iterator<Item = (f32, u32)> {
+        let rest = self.rows.get_mut(from..).unwrap_or_default();
+        let count = count.min(rest.len());
+        if count < rest.len() {
+            rest.select_nth_unstable(count);
+        }
+        let found = &mut rest[..count];
+        found.sort_unstable();
+        found.iter().map(|&number| (unordered((number >> 32) as u32), number as u32))
+    }
+}
+
+/// Adds a number to the `count` lowest; true when they are complete and changed.
+pub(super) fn lowest(heap: &mut BinaryHeap<u32>, count: usize, bits: u32) -> bool {
+    if heap.len() < count {
+        heap.push(bits);
+        return heap.len() == count;
+    }
+    match heap.peek_mut() {
+        Some(mut top) if bits < *top => {
+            *top = bits;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// An integer in the order of the number; what is not a number comes first.
+pub(super) fn ordered(value: f32) -> u32 {
+    if value.is_nan() {
+        return 0;
+    }
+    let bits = value.to_bits();
+    // Negative numbers lie in descending order of their bits, below the others.
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+/// The number of [`ordered`].
+pub(super) fn unordered(bits: u32) -> f32 {
+    if bits == 0 {
+        f32::NAN
+    } else if bits >> 31 == 1 {
+        f32::from_bits(bits & !(1 << 31))
+    } else {
+        f32::from_bits(!bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_of_numbers_is_order_of_bits() {
+        let values =
+            [f32::NEG_INFINITY, f32::MIN, -1.0, -1e-40, -0.0, 0.0, 1e-40, 2.0, f32::INFINITY];
+        assert!(values.is_sorted_by_key(|&value| ordered(value)));
+        for value in values {
+            assert_eq!(unordered(ordered(value)).to_bits(), value.to_bits());
+        }
+        assert!(ordered(f32::NAN) < ordered(f32::NEG_INFINITY) && unordered(0).is_nan());
+    }
+
+    #[test]
+    fn the_lowest_are_kept_and_those_without_bound_first() {
+        let mut candidates = Candidates::default();
+        candidates.reset(10, 3);
+        for row in 0..1000 {
+            let lower = if row % 100 == 50 { f32::NAN } else { ((row * 7) % 1000) as f32 };
+            if !(lower > candidates.limit()) {
+                candidates.push(row, lower, lower + 500.0);
+            }
+        }
+        let found: Vec<_> = candidates.lowest(0, 12).collect();
+        assert!(found[..10].iter().all(|(lower, row)| lower.is_nan() && row % 100 == 50));
+        assert_eq!(&found[10..], &[(0.0, 0), (1.0, 143)]);
+        assert_eq!(candidates.lowest(12, 1).next(), Some((2.0, 286)));
+        assert_eq!(candidates.lowest(10_000, 1).next(), None);
+    }
+
+    #[test]
+    fn upper_bounds_refuse_what_cannot_be_wanted() {
+        let mut candidates = Candidates::default();
+        candidates.reset(100, 2);
+        for row in 0..5 {
+            candidates.push(row, row as f32, row as f32 + 0.5);
+        }
+        assert_eq!(candidates.limit(), 1.5);
+    }
+}

@@ -1,0 +1,184 @@
+//! The packed flat index: a scan of one-bit codes, and the full vectors of what may be near.
+
+mod candidates;
+mod coder;
+mod rank;
+mod search;
+mod sections;
+
+use std::sync::Arc;
+use std::thread;
+
+use synadb_types::RowSet;
+
+use super::FlatIndex;
+use crate::quantize::{BLOCK_ROWS, bit_block_bytes, code_kernels};
+use crate::{IndexError, Metric, SharedBytes, VectorSource};
+use coder::{Coder, Step};
+
+pub(crate) use search::PackedScratch;
+
+/// Blocks of a chunk: with 384 dimensions they fit in the second cache. All chunks but the last
+/// are full.
+const CHUNK_BLOCKS: usize = 128;
+
+/// How a [`PackedFlat`] codes and searches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackedConfig {
+    /// Seed of the rotation.
+    pub seed: u64,
+    /// Standard deviations of an estimate's error within which a row is still looked at.
+    pub epsilon: f32,
+    /// Rows that a search keeps as candidates at least, if their bounds let them; it keeps 16
+    /// times `k` where that is more.
+    pub candidates: usize,
+    /// Codes of four bits too, by which a search sorts out most candidates before it reads full
+    /// vectors: half a byte a dimension, and filters that leave few rows cost a third.
+    pub refine: bool,
+}
+
+impl Default for PackedConfig {
+    fn default() -> Self {
+        Self { seed: 0x5eed, epsilon: 2.5, candidates: 2000, refine: true }
+    }
+}
+
+/// The packed flat index over a set of rows.
+///
+/// It holds one bit and some a dimension, and four more for the second look: 60 and 204 bytes a
+/// row of 384 dimensions. A search estimates every row in about 2 ns, keeps those whose lower
+/// bound may still be among the nearest, estimates these by four bits, and computes the keys of
+/// the few that are left from the full vectors, in the order of the bounds, until no bound is
+/// below the `k`-th key. It returns the rows of an exact scan but for those whose estimate
+/// errs by more than `epsilon` standard deviations. Codes and bounds: RaBitQ (Gao and Long,
+/// SIGMOD 2024).
+///
+/// It is also the tail of other indexes: [`PackedFlat::extended`] codes further rows and shares
+/// what was coded before.
+#[derive(Clone)]
+pub struct PackedFlat {
+    coder: Arc<Coder>,
+    flat: FlatIndex,
+    chunks: Vec<Arc<Chunk>>,
+    /// Number of slots before each chunk.
+    firsts: Vec<u32>,
+}
+
+/// Consecutive blocks that are searched by all queries of a batch in turn.
+struct Chunk {
+    places: Vec<Place>,
+    /// A block of one-bit codes for each place.
+    codes: SharedBytes,
+    /// For each slot of each place its code of four bits and its factors, where the configuration
+    /// has them.
+    fine: SharedBytes,
+}
+
+/// Rows of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Row of the first slot: a multiple of 32.
+    first: u32,
+    /// Slots that hold a row.
+    mask: u32,
+}
+
+impl PackedFlat {
+    /// Codes the rows of a source on `threads` threads. O(rows * d log d), about a microsecond a
+    /// row of 384 dimensions. The result does not depend on the number of threads.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`code_kernels`].
+    pub fn build(
+        metric: Metric,
+        config: PackedConfig,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        threads: usize,
+    ) -> Result<Self, IndexError> {
+        let coder = Arc::new(Coder::new(metric, config, rows, source, code_kernels()?));
+        Self::assemble(coder, RowSet::new(), Vec::new()).extended(rows, source, threads)
+    }
+
+    /// An index of further rows too. What was coded is shared, but for a last chunk that was not
+    /// full: its codes are copied, a megabyte at most with 384 dimensions, so rows had better
+    /// come by the thousand. Rows that the index has are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the source has other dimensions; the errors of
+    /// [`code_kernels`].
+    pub fn extended(
+        &self,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        threads: usize,
+    ) -> Result<Self, IndexError> {
+        let (query, dimensions) = (source.dimensions(), self.coder.dimensions());
+        if query != dimensions {
+            return Err(IndexError::Dimensions { query, source: dimensions });
+        }
+        let kernels = code_kernels()?;
+        let new = coder::places(rows, &self.flat.rows);
+        if new.is_empty() {
+            return Ok(self.clone());
+        }
+        let mut chunks = self.chunks.clone();
+        let open = chunks.pop_if(|chunk| chunk.places.len() < CHUNK_BLOCKS);
+        let open = open.as_deref();
+        let steps = coder::steps(open, &new);
+        let parts: Vec<&[Step]> = steps.chunks(CHUNK_BLOCKS).collect();
+        let share = parts.len().div_ceil(threads.max(1));
+        let coder = &*self.coder;
+        let code = |parts: &[&[Step]]| -> Vec<Arc<Chunk>> {
+            let chunk = |steps: &&[Step]| Arc::new(coder.chunk(steps, open, source, kernels));
+            parts.iter().map(chunk).collect()
+        };
+        thread::scope(|scope| {
+            let mut shares = parts.chunks(share);
+            let own = shares.next().unwrap_or_default();
+            let others: Vec<_> = shares.map(|share| scope.spawn(move || code(share))).collect();
+            chunks.extend(code(own));
+            for other in others {
+                let coded = other.join();
+                chunks.extend(coded.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+        });
+        let mut all = self.flat.rows.clone();
+        all.union_with(rows);
+        Ok(Self::assemble(Arc::clone(&self.coder), all, chunks))
+    }
+
+    fn assemble(coder: Arc<Coder>, rows: RowSet, chunks: Vec<Arc<Chunk>>) -> Self {
+        let mut slots = 0_usize;
+        let firsts = chunks.iter().map(|chunk| {
+            let first = u32::try_from(slots).expect("an index has fewer than 2^32 slots");
+            slots += chunk.places.len() * BLOCK_ROWS;
+            first
+        });
+        let firsts = firsts.collect();
+        Self { coder, flat: FlatIndex::new(rows), chunks, firsts }
+    }
+
+    /// Metric of the index.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.coder.metric
+    }
+
+    /// Bytes that the codes take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
+        let fine = BLOCK_ROWS * self.coder.fine_bytes();
+        blocks * (bit_block_bytes(self.coder.rotation.padded()) + fine + size_of::<Place>())
+    }
+}
+
+impl std::fmt::Debug for PackedFlat {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("PackedFlat");
+        shown.field("coder", &self.coder).field("rows", &self.flat.rows.len()).finish()
+    }
+}

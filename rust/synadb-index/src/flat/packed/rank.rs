@@ -1,0 +1,218 @@
+//! From the candidates of a scan to the rows found: codes of four bits, then full vectors.
+
+use synadb_types::RowId;
+
+use super::candidates::{Candidates, lowest, ordered, unordered};
+use super::search::{Lane, PackedScratch};
+use super::{Chunk, PackedFlat};
+use crate::distance::prefetch_bytes;
+use crate::quantize::{BLOCK_ROWS, FACTORS_BYTES, Factors};
+use crate::{Filter, Query, TopK, VectorSource};
+
+/// Candidates that are put in order at once, at first.
+const STEP: usize = 32;
+/// Rows asked for up to which a scan sharpens its limit on the way.
+const SHARPENED_MAX: usize = 128;
+/// Rows that are on their way while one is looked at.
+const AHEAD: usize = 6;
+
+impl PackedFlat {
+    /// Looks at the lowest candidates so far by four bits, so that the scan goes on with a limit
+    /// that hardly exceeds the keys of the nearest among them.
+    pub(super) fn sharpen(
+        &self,
+        lane: &mut Lane,
+        step: &mut Vec<(f32, u32)>,
+        fine: &mut Candidates,
+    ) {
+        let wanted = lane.candidates.wanted();
+        if wanted > SHARPENED_MAX {
+            return;
+        }
+        fine.reset(usize::MAX / 2, wanted);
+        step.clear();
+        step.extend(lane.candidates.lowest(0, STEP.max(2 * wanted)));
+        self.refine_step(step, lane, fine);
+        lane.candidates.tighten(fine.limit());
+    }
+
+    /// Looks at a query's candidates by four bits, in the order of their bounds, until none can
+    /// be near.
+    pub(super) fn refine(&self, index: usize, packed: &mut PackedScratch) {
+        let PackedScratch { lanes, step, fine, .. } = packed;
+        let lane = &mut lanes[index];
+        let wanted = lane.candidates.wanted();
+        fine.reset(usize::MAX / 2, wanted);
+        let (mut from, mut count) = (0, STEP.max(wanted));
+        loop {
+            step.clear();
+            step.extend(lane.candidates.lowest(from, count));
+            if step.is_empty() || !self.refine_step(step, lane, fine) {
+                return;
+            }
+            (from, count) = (from + step.len(), 2 * count);
+        }
+    }
+
+    /// Looks at candidates by four bits; false when none behind them can be near.
+    fn refine_step(&self, step: &[(f32, u32)], lane: &Lane, fine: &mut Candidates) -> bool {
+        for (at, &(lower, position)) in step.iter().enumerate() {
+            if lower > fine.limit() {
+                return false;
+            }
+            if let Some(&(_, next)) = step.get(at + AHEAD)
+                && let Some((chunk, offset)) = self.place(next)
+            {
+                prefetch_bytes(chunk.record(offset, self.coder.fine_bytes()));
+            }
+            if let Some((chunk, offset)) = self.place(position) {
+                chunk.refine(offset, position, lane, fine);
+            }
+        }
+        true
+    }
+
+    /// Looks at all live rows that pass the filter by four bits.
+    pub(super) fn refine_allowed(
+        &self,
+        index: usize,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+    ) {
+        let PackedScratch { lanes, step, fine, .. } = packed;
+        let lane = &lanes[index];
+        fine.reset(usize::MAX / 2, lane.candidates.wanted());
+        for (chunk, &first) in self.chunks.iter().zip(&self.firsts) {
+            step.clear();
+            for (block, place) in chunk.places.iter().enumerate() {
+                let mut allowed = place.allowed(filter);
+                while allowed != 0 {
+                    let slot = allowed.trailing_zeros() as usize;
+                    allowed &= allowed - 1;
+                    if source.is_live(RowId(place.first + slot as u32)) {
+                        step.push((0.0, (block * BLOCK_ROWS + slot) as u32));
+                    }
+                }
+            }
+            for (at, &(_, offset)) in step.iter().enumerate() {
+                if let Some(&(_, next)) = step.get(at + AHEAD) {
+                    prefetch_bytes(chunk.record(next as usize, self.coder.fine_bytes()));
+                }
+                chunk.refine(offset as usize, first + offset, lane, fine);
+            }
+        }
+    }
+
+    /// Compares what the four bits left.
+    pub(super) fn rank_fine(
+        &self,
+        query: &Query,
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+        out: &mut TopK,
+    ) {
+        let PackedScratch { step, fine, nearest, .. } = packed;
+        self.rank(fine, query, source, (step, nearest), out);
+    }
+
+    /// Compares what the one bit left.
+    pub(super) fn rank_bits(
+        &self,
+        index: usize,
+        query: &Query,
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+        out: &mut TopK,
+    ) {
+        let PackedScratch { lanes, step, nearest, .. } = packed;
+        self.rank(&mut lanes[index].candidates, query, source, (step, nearest), out);
+    }
+
+    /// Compares candidates by their vectors, in the order of their bounds, until none can be
+    /// near.
+    fn rank(
+        &self,
+        candidates: &mut Candidates,
+        query: &Query,
+        source: &dyn VectorSource,
+        (step, nearest): (&mut Vec<(f32, u32)>, &mut std::collections::BinaryHeap<u32>),
+        out: &mut TopK,
+    ) {
+        nearest.clear();
+        let mut limit = f32::INFINITY;
+        let wanted = out.k().min(self.flat.rows.len());
+        let (mut from, mut count) = (0, STEP.max(wanted));
+        loop {
+            step.clear();
+            step.extend(candidates.lowest(from, count));
+            if step.is_empty() {
+                return;
+            }
+            for at in 0..step.len() {
+                let (lower, position) = step[at];
+                if lower > limit {
+                    return;
+                }
+                let next = step.get(at + AHEAD).and_then(|&(_, next)| self.row(next));
+                if let Some(next) = next {
+                    source.prefetch(next);
+                }
+                let Some(row) = self.row(position) else { continue };
+                let Some(key) = key(query, row, source) else { continue };
+                out.offer(row, key);
+                if lowest(nearest, wanted, ordered(key as f32)) {
+                    limit = nearest.peek().map_or(limit, |&bits| unordered(bits));
+                }
+            }
+            (from, count) = (from + step.len(), 2 * count);
+        }
+    }
+
+    /// The chunk of a position, and the number of the slot in it.
+    fn place(&self, position: u32) -> Option<(&Chunk, usize)> {
+        let index = self.firsts.partition_point(|&first| first <= position).checked_sub(1)?;
+        Some((&self.chunks[index], (position - self.firsts[index]) as usize))
+    }
+
+    fn row(&self, position: u32) -> Option<RowId> {
+        let (chunk, offset) = self.place(position)?;
+        let place = chunk.places.get(offset / BLOCK_ROWS)?;
+        Some(RowId(place.first + (offset % BLOCK_ROWS) as u32))
+    }
+}
+
+impl Chunk {
+    /// The code of four bits of a slot, and its factors.
+    fn record(&self, offset: usize, len: usize) -> &[u8] {
+        (*self.fine).as_ref().get(offset * len..(offset + 1) * len).unwrap_or_default()
+    }
+
+    /// Looks at one slot by four bits.
+    #[inline]
+    fn refine(&self, offset: usize, position: u32, lane: &Lane, fine: &mut Candidates) {
+        let query = lane.code.bytes().0;
+        let record = self.record(offset, query.len() / 2 + FACTORS_BYTES);
+        let Some((code, factors)) = record.split_last_chunk() else { return };
+        let mut dot = [0];
+        (lane.code.kernels().dot_nibbles)(query, code, 0, &mut dot);
+        let factors = Factors::from_bytes(factors);
+        let found = lane.code.estimate_nibbles(dot[0], &factors, &lane.terms);
+        // Written so that a bound that is not a number passes.
+        if !(found.lower > fine.limit()) {
+            fine.push(position, found.lower, found.key + (found.key - found.lower));
+        }
+    }
+}
+
+/// Key of a row: the fast one where it has its digits.
+fn key(query: &Query, row: RowId, source: &dyn VectorSource) -> Option<f64> {
+    let vector = source.vector(row)?;
+    let (mut key, mut norm) = ([0.0], [0.0]);
+    if query.needs_norms() {
+        source.inverse_norms(row, &mut norm);
+    }
+    query.keys(vector, vector.len(), &norm, &mut key);
+    let key = key[0];
+    Some(if query.is_reliable(key) { f64::from(key) } else { query.exact_key(vector) })
+}

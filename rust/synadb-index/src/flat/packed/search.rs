@@ -1,0 +1,249 @@
+//! Search of the packed flat index.
+
+use std::collections::BinaryHeap;
+use std::slice;
+
+use synadb_types::{RowId, RowSet};
+
+use super::candidates::Candidates;
+use super::{Chunk, PackedFlat, Place};
+use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Terms, bit_block_bytes};
+use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+
+/// Candidates for each row asked for, at least.
+const CANDIDATES_A_ROW: usize = 16;
+/// Allowed rows up to which their vectors are compared without a look at the one-bit codes, and
+/// the further ones for each block: a vector from memory costs as much as two blocks of codes.
+const EXACT_ROWS: usize = 64;
+const EXACT_ROWS_A_BLOCK: f64 = 0.5;
+/// The same where there are codes of four bits: they cost a quarter of a block.
+const FINE_ROWS_A_BLOCK: f64 = 2.0;
+
+/// Queries that share one pass over the codes at most: their memory stays in the second cache.
+const LANES_MAX: usize = 32;
+
+/// Memory of packed scans.
+#[derive(Debug, Default)]
+pub(crate) struct PackedScratch {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) step: Vec<(f32, u32)>,
+    pub(super) fine: Candidates,
+    pub(super) nearest: BinaryHeap<u32>,
+    estimates: Estimates,
+}
+
+/// One query of a scan.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) code: CodeQuery,
+    pub(super) terms: Terms,
+    /// Positions of slots: 32 for each block of the index.
+    pub(super) candidates: Candidates,
+    /// False when the codes say nothing about the query, or nothing is wanted.
+    is_scanned: bool,
+}
+
+/// What a search looks at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    Bits,
+    Fine,
+    Exact,
+}
+
+impl PackedFlat {
+    /// As [`Part::search`] for several queries, which share each read of the codes.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when a query does not fit the source or the index.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `outs` has another length than `queries`, or a query is of another metric.
+    pub fn search_batch(
+        &self,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        outs: &mut [TopK],
+    ) -> Result<(), IndexError> {
+        assert!(
+            queries.iter().all(|query| query.metric() == self.coder.metric),
+            "a query has the metric of the index"
+        );
+        super::super::check(queries, source, outs)?;
+        let path = self.path(filter);
+        if path == Path::Exact {
+            return self.flat.search_batch(queries, filter, source, scratch, outs);
+        }
+        let mut packed = std::mem::take(&mut scratch.packed);
+        for (queries, outs) in queries.chunks(LANES_MAX).zip(outs.chunks_mut(LANES_MAX)) {
+            self.prepare_lanes(queries, outs, &mut packed.lanes)?;
+            if path == Path::Bits {
+                self.scan(queries.len(), filter, source, &mut packed);
+            }
+            for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
+                if packed.lanes[index].is_scanned {
+                    self.finish(path, index, (query, filter), source, &mut packed, out);
+                } else if out.k() > 0 {
+                    let (query, out) = (slice::from_ref(query), slice::from_mut(out));
+                    self.flat.search_batch(query, filter, source, scratch, out)?;
+                }
+            }
+        }
+        scratch.packed = packed;
+        Ok(())
+    }
+
+    /// From the candidates of a query to its nearest rows.
+    fn finish(
+        &self,
+        path: Path,
+        index: usize,
+        (query, filter): (&Query, &Filter),
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+        out: &mut TopK,
+    ) {
+        if path == Path::Fine {
+            self.refine_allowed(index, filter, source, packed);
+        } else if self.coder.config.refine {
+            self.refine(index, packed);
+        } else {
+            return self.rank_bits(index, query, source, packed, out);
+        }
+        self.rank_fine(query, source, packed, out);
+    }
+
+    /// Scans the one-bit codes for all queries, chunk by chunk. Limits are sharpened seldom: each
+    /// time as many rows have been seen as before.
+    fn scan(
+        &self,
+        queries: usize,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+    ) {
+        let PackedScratch { lanes, step, fine, estimates, .. } = packed;
+        for (index, (chunk, &first)) in self.chunks.iter().zip(&self.firsts).enumerate() {
+            for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned) {
+                chunk.scan(first, lane, filter, source, estimates);
+                if self.coder.config.refine && (index + 1).is_power_of_two() {
+                    self.sharpen(lane, step, fine);
+                }
+            }
+        }
+    }
+
+    /// Where a search begins: the fewer rows are allowed, the finer it looks at once.
+    fn path(&self, filter: &Filter) -> Path {
+        let Filter::Rows(allowed) = filter else { return Path::Bits };
+        let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
+        let within = |share: f64| allowed.len() <= EXACT_ROWS + (blocks as f64 * share) as usize;
+        if self.coder.config.refine {
+            let fine = if within(FINE_ROWS_A_BLOCK) { Path::Fine } else { Path::Bits };
+            if allowed.len() <= EXACT_ROWS { Path::Exact } else { fine }
+        } else if within(EXACT_ROWS_A_BLOCK) {
+            Path::Exact
+        } else {
+            Path::Bits
+        }
+    }
+
+    fn prepare_lanes(
+        &self,
+        queries: &[Query],
+        outs: &[TopK],
+        lanes: &mut Vec<Lane>,
+    ) -> Result<(), IndexError> {
+        let coder = &*self.coder;
+        let epsilon = coder.config.epsilon;
+        for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
+            if index == lanes.len() {
+                lanes.push(Lane {
+                    code: CodeQuery::new(query, &coder.rotation, epsilon)?,
+                    terms: Terms::default(),
+                    candidates: Candidates::default(),
+                    is_scanned: false,
+                });
+            } else if lanes[index].code.level() == query.kernels().level {
+                lanes[index].code.reset(query, &coder.rotation, epsilon)?;
+            } else {
+                lanes[index].code = CodeQuery::new(query, &coder.rotation, epsilon)?;
+            }
+            let lane = &mut lanes[index];
+            lane.terms = lane.code.terms(&coder.anchor);
+            let keep = coder.config.candidates.max(out.k().saturating_mul(CANDIDATES_A_ROW));
+            let rows = self.flat.rows.len();
+            lane.candidates.reset(keep.min(rows), out.k().min(rows));
+            lane.is_scanned = out.k() > 0 && lane.code.is_reliable();
+        }
+        Ok(())
+    }
+}
+
+impl Part for PackedFlat {
+    fn rows(&self) -> &RowSet {
+        self.flat.rows()
+    }
+
+    fn search(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
+        let (queries, outs) = (slice::from_ref(query), slice::from_mut(out));
+        self.search_batch(queries, filter, source, scratch, outs)
+    }
+}
+
+impl Chunk {
+    /// Estimates the rows that pass the filter and keeps those that may be near.
+    ///
+    /// `first` is the position of the first slot.
+    fn scan(
+        &self,
+        first: u32,
+        lane: &mut Lane,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        found: &mut Estimates,
+    ) {
+        let kernels = lane.code.kernels();
+        let size = bit_block_bytes(lane.code.rotated().len());
+        let blocks = (*self.codes).as_ref().chunks_exact(size);
+        for (index, (place, block)) in self.places.iter().zip(blocks).enumerate() {
+            let allowed = place.allowed(filter);
+            if allowed == 0 {
+                continue;
+            }
+            let limit = lane.candidates.limit();
+            let within = (kernels.estimate_bits)(block, &lane.code, &lane.terms, limit, found);
+            let mut near = within & allowed;
+            while near != 0 {
+                let slot = near.trailing_zeros() as usize;
+                near &= near - 1;
+                // Dead rows must not tighten the limit.
+                if source.is_live(RowId(place.first + slot as u32)) {
+                    let (key, lower) = (found.keys[slot], found.lower[slot]);
+                    let position = first + (index * BLOCK_ROWS + slot) as u32;
+                    lane.candidates.push(position, lower, key + (key - lower));
+                }
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Slots of the rows that pass the filter.
+    pub(super) fn allowed(&self, filter: &Filter) -> u32 {
+        let Filter::Rows(rows) = filter else { return self.mask };
+        let word = rows.words().get(self.first as usize / 64).copied().unwrap_or(0);
+        self.mask & (word >> (self.first as usize % 64 / BLOCK_ROWS * BLOCK_ROWS)) as u32
+    }
+}

@@ -1,0 +1,120 @@
+//! Saving and reading back the packed flat index.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Memory, Random};
+use synadb_index::{
+    Filter, Hit, IndexError, Metric, PackedConfig, PackedFlat, Part, Query, Scratch, SharedBytes,
+    TopK,
+};
+use synadb_types::{RowId, RowSet};
+
+const ROWS: u32 = 5000;
+type Saved = Vec<(&'static str, Vec<u8>)>;
+
+fn source() -> Memory {
+    Memory::new(&Random(1).vectors(ROWS as usize, 70), 70)
+}
+
+fn build(metric: Metric, seed: u64, refine: bool, threads: usize) -> PackedFlat {
+    let config = PackedConfig { seed, refine, ..Default::default() };
+    let rows: RowSet = (0..ROWS).filter(|row| row % 5 != 1).map(RowId).collect();
+    PackedFlat::build(metric, config, &rows, &source(), threads).unwrap()
+}
+
+fn save(index: &PackedFlat) -> Saved {
+    index.export().into_iter().map(|(name, bytes)| (name, bytes.into_owned())).collect()
+}
+
+fn load(saved: &Saved, rows_end: u32) -> Result<PackedFlat, IndexError> {
+    let sections: Vec<(&str, SharedBytes)> =
+        saved.iter().map(|(name, bytes)| (*name, Arc::new(bytes.clone()) as SharedBytes)).collect();
+    PackedFlat::import(&sections, rows_end)
+}
+
+fn find(index: &PackedFlat, source: &Memory) -> Result<Vec<Hit>, IndexError> {
+    let query = Query::new(index.metric(), &Random(9).vector(70))?;
+    let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(15), Vec::new());
+    index.search(&query, &Filter::All, source, &mut scratch, &mut top)?;
+    top.finish(&query, source, &mut hits);
+    Ok(hits)
+}
+
+#[test]
+fn a_saved_index_comes_back_and_grows_on() {
+    let source = source();
+    for metric in [Metric::Cosine, Metric::Euclidean, Metric::DotProduct] {
+        for refine in [true, false] {
+            let index = build(metric, 3, refine, 1);
+            let saved = save(&index);
+            let read = load(&saved, ROWS).unwrap();
+            assert_eq!(read.metric(), metric);
+            assert_eq!(read.rows(), index.rows());
+            assert_eq!(find(&read, &source), find(&index, &source));
+            assert_eq!(save(&read), saved);
+            let rest = RowSet::range(RowId(0), ROWS);
+            let grown = [&read, &index].map(|index| index.extended(&rest, &source, 2).unwrap());
+            assert_eq!(save(&grown[0]), save(&grown[1]));
+            assert_eq!(grown[0].rows().len(), ROWS as usize);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
+    let saved = save(&build(Metric::Cosine, 3, true, 1));
+    for threads in [0, 2, 3, 64] {
+        assert_eq!(save(&build(Metric::Cosine, 3, true, threads)), saved);
+    }
+    assert_ne!(save(&build(Metric::Cosine, 4, true, 1)), saved);
+}
+
+#[test]
+fn a_section_that_is_missing_or_of_another_size_is_named() {
+    let saved = save(&build(Metric::Euclidean, 3, true, 1));
+    for index in 0..saved.len() {
+        let name = saved[index].0;
+        let mut damaged = saved.clone();
+        damaged.remove(index);
+        let problem = "is missing";
+        assert_eq!(load(&damaged, ROWS).err(), Some(IndexError::Section { name, problem }));
+        let mut damaged = saved.clone();
+        damaged[index].1.pop();
+        assert!(load(&damaged, ROWS).is_err_and(|error| error.to_string().contains(name)));
+        damaged[index].1.extend([0; 9]);
+        assert!(load(&damaged, ROWS).is_err());
+    }
+    let past = IndexError::Section { name: "packed.places", problem: "has a row past the end" };
+    assert_eq!(load(&saved, ROWS - 1).err(), Some(past));
+}
+
+#[test]
+fn flipped_bits_are_refused_or_lead_to_rows_that_are_there() {
+    let source = source();
+    let saved = save(&build(Metric::Cosine, 3, true, 1));
+    let mut random = Random(5);
+    let mut refused = 0;
+    for index in 0..saved.len() {
+        let len = saved[index].1.len();
+        let all = if len <= 40 { 8 * len } else { 100 };
+        for flip in 0..all {
+            let bit = if len <= 40 { flip } else { random.next() as usize % (8 * len) };
+            let mut damaged = saved.clone();
+            damaged[index].1[bit / 8] ^= 1 << (bit % 8);
+            let read = load(&damaged, ROWS);
+            match read.and_then(|read| Ok((find(&read, &source)?, read))) {
+                Err(IndexError::Section { name, .. }) => {
+                    assert_eq!(name, saved[index].0);
+                    refused += 1;
+                }
+                Err(error) => assert!(matches!(error, IndexError::Dimensions { .. }), "{error}"),
+                Ok((found, read)) => {
+                    assert!(found.iter().all(|hit| read.rows().contains(hit.row)));
+                }
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
