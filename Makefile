@@ -8,9 +8,10 @@ PYTHON := .venv/bin/python
 CRASH_ROUNDS ?= 200
 CRASH_STATES ?= 100000
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-.PHONY: help setup build demo test test-rust test-python check crash fuzz bench-kv bench-floors bench-sharing peers clean
+.PHONY: help setup build demo test test-rust test-python check crash soak fuzz sanitize loom golden bench-kv bench-floors bench-sharing peers clean
 
 help:
 	@echo "make demo          set up and run the main job on the shipped data"
@@ -18,6 +19,10 @@ help:
 	@echo "make check         formatting, lints, types, documentation"
 	@echo "make crash         CRASH_STATES power cuts (100000), CRASH_ROUNDS kills (200)"
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
+	@echo "make soak          writers, readers, compactions, backups, kills for SOAK_SECONDS (600)"
+	@echo "make loom          the protocol of publishing, in all orders of its loads and stores"
+	@echo "make sanitize      the Rust tests under the address sanitizer, with a nightly compiler"
+	@echo "make golden        write the golden files of the format anew"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"
 	@echo "make bench-sharing several writers on one file: rates and waits"
@@ -63,6 +68,20 @@ fuzz:
 	for target in log value checkpoint model; do \
 		target/fuzz/synadb-fuzz $$target $(FUZZ_SECONDS) $(FUZZ_SEED); \
 	done
+
+soak: setup
+	SYNADB_SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) -m pytest -q -n0 tests/crash/test_soak.py
+
+# A target folder of its own: the flag would have everything built anew.
+loom:
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test -p synadb --lib --locked loom_
+
+sanitize:
+	@python3 tools/sanitize.py
+
+golden:
+	cargo run -p synadb --example golden_files --locked -- tests/format/v1
 
 bench-kv: peers
 	$(PYTHON) benchmarks/python/kv.py

@@ -7,7 +7,7 @@ Each act is one commit at most: it is there whole or not at all.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -52,27 +52,31 @@ class Model:
     def after(self, act: Act) -> Model:
         """The model once the act is done."""
         histories = {key: list(history) for key, history in self.histories.items()}
-        vectors = dict(self.vectors)
+        model = Model(histories, dict(self.vectors))
+        model.do(act)
+        return model
+
+    def do(self, act: Act) -> None:
+        """Does the act to the model."""
         if act.kind == "compact":
-            histories = {key: history[-1:] for key, history in histories.items()}
+            self.histories = {key: history[-1:] for key, history in self.histories.items()}
         for key, value in act.changes:
             if act.kind in ("insert", "insert_batch"):
-                vectors[key] = value.tobytes()
+                self.vectors[key] = value.tobytes()
             elif act.kind == "delete_vector":
-                vectors.pop(key, None)
+                self.vectors.pop(key, None)
             elif value is None:
-                histories.pop(key, None)
+                self.histories.pop(key, None)
             elif act.kind == "append_many":
-                histories.setdefault(key, []).extend(value)
+                self.histories.setdefault(key, []).extend(value)
             else:
-                histories.setdefault(key, []).append(value)
-        return Model(histories, vectors)
+                self.histories.setdefault(key, []).append(value)
 
 
-def act_of(seed: int, number: int) -> Act:
+def act_of(seed: int, number: int, kinds: Mapping[str, float] = KINDS) -> Act:
     """The act at `number` of the program `seed`."""
     dice = random.Random((seed << 32) + number)
-    kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
+    kind = dice.choices(list(kinds), list(kinds.values()))[0]
     return Act(kind, tuple(_changes(kind, dice)))
 
 

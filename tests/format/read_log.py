@@ -16,6 +16,8 @@ from typing import Any
 
 from log_encoding import crc32c, decode, fold16, lz4_block, round_up, varint
 
+FORMAT = 1
+"""The highest format number that this reader knows."""
 PAGE = 4096
 FRAMES_START = 2 * PAGE
 MAGIC = b"\x89SYNADB\n"
@@ -59,8 +61,10 @@ def read_identity(page: bytes) -> Identity:
         if not whole or crc32c(copy[:60]) != int.from_bytes(copy[60:], "little"):
             damage.append(at)
             continue
-        _, oldest, incompatible, for_readers, _ = struct.unpack_from("<HHIII", copy, 8)
-        if oldest > 0 or incompatible or for_readers:
+        number, oldest, incompatible, for_readers, _ = struct.unpack_from("<HHIII", copy, 8)
+        if number < FORMAT:
+            raise DamageError(at, f"format {number}, from before the format was settled")
+        if oldest > FORMAT or incompatible or for_readers:
             raise DamageError(at, f"readers of format {oldest}, features {incompatible:#x}")
         copies.append(copy)
     if not copies:

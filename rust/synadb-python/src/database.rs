@@ -21,6 +21,9 @@ use crate::numpy::owned;
 use crate::opening::{self, Opening};
 use crate::reports;
 
+/// An argument as Python gave it.
+type Given<'a, 'py> = &'a Bound<'py, PyAny>;
+
 /// One handle on a database file.
 #[pyclass(frozen, subclass, module = "synadb._native")]
 pub struct Database {
@@ -278,29 +281,20 @@ impl Database {
         Ok(keys)
     }
 
-    /// Appends the numbers of a 1-D array to one history and returns how many.
-    ///
-    /// Each 262,144 are a commit: what an interrupt or a full disk leaves is a prefix. For all or
-    /// nothing see `batch`.
+    /// The same as `append_many`.
     fn put_floats_batch(
         &self,
         py: Python<'_>,
         key: Key<'_>,
-        values: &Bound<'_, PyAny>,
+        values: Given<'_, '_>,
     ) -> PyResult<usize> {
-        bulk::append_many(py, &self.database, key.0, values)
+        self.append_many(py, key, values)
     }
 
     /// Appends the numbers of a 1-D array, as float64, to one history and returns how many.
     ///
-    /// Each 262,144 are a commit: what an interrupt or a full disk leaves is a prefix. For all or
-    /// nothing see `batch`.
-    fn append_many(
-        &self,
-        py: Python<'_>,
-        key: Key<'_>,
-        values: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
+    /// Each 262,144 are a commit; what an interrupt leaves is a prefix. All or nothing: `batch`.
+    fn append_many(&self, py: Python<'_>, key: Key<'_>, values: Given<'_, '_>) -> PyResult<usize> {
         bulk::append_many(py, &self.database, key.0, values)
     }
 
@@ -387,9 +381,7 @@ impl Database {
 
     /// A transaction: `with db.transaction() as t:` holds the write lock from here to the end of
     /// the block, so that what is read is still true when its changes are committed together.
-    ///
-    /// Other writers, threads and processes alike, wait for its end, as long as their
-    /// `lock_timeout` says.
+    /// Other writers, threads and processes, wait for its end as long as their `lock_timeout`.
     fn transaction(&self, py: Python<'_>) -> PyResult<Py<Transaction>> {
         Transaction::begin(py, &self.database)
     }
@@ -462,11 +454,10 @@ impl Database {
 
     /// What opening the file found.
     ///
-    /// A dict: `tail`, the offset where the log ended; `replayed_from` and `commits_replayed`;
-    /// `torn`, whether something behind the tail was no whole commit, or followed what was none:
-    /// then `bytes_dropped` of it were dropped, from `dropped_from` to `dropped_to`, with
-    /// `commits_dropped` whole commits in them; `needs_recovery`, whether it is still there because
-    /// the handle only reads.
+    /// A dict: `tail`, where the log ended; `replayed_from`, `commits_replayed`; `torn`, whether
+    /// something behind was no whole commit, or followed what was none: `bytes_dropped` of it went,
+    /// from `dropped_from` to `dropped_to`, with `commits_dropped` whole commits in them;
+    /// `needs_recovery`, whether it is still there because the handle only reads.
     fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::recovery(py, &answered(self.database.recovery())?)
     }

@@ -9,8 +9,10 @@ use crate::{Result, StorageError};
 pub const PAGE_BYTES: u64 = 4096;
 /// Offset of the first frame.
 pub const FRAMES_START: u64 = 2 * PAGE_BYTES;
-/// Format number written by this version.
-pub const FORMAT: u16 = 0;
+/// Format number written by this version, into checkpoints too; `make golden` after a change of it.
+pub const FORMAT: u16 = 1;
+/// Files of a lower number were written before the format was settled.
+const OLDEST: u16 = 1;
 /// Offset of the second copy of the identity.
 pub const SECOND_COPY: usize = 2048;
 /// What a checkpoint begins with.
@@ -113,6 +115,12 @@ fn decode(page: &[u8], at: usize) -> Result<Option<Identity>> {
     if bytes[..8] != MAGIC || crc32c(&bytes[..CRC_AT]) != crc {
         return Ok(None);
     }
+    let number = u16::from_le_bytes([bytes[8], bytes[9]]);
+    if number < OLDEST {
+        return Err(StorageError::UnsupportedFormat {
+            reason: format!("format {number}, from before the format was settled"),
+        });
+    }
     let oldest = u16::from_le_bytes([bytes[10], bytes[11]]);
     let incompatible = u32::from_le_bytes(std::array::from_fn(|i| bytes[12 + i]));
     let read_only_compatible = u32::from_le_bytes(std::array::from_fn(|i| bytes[16 + i]));
@@ -165,4 +173,38 @@ fn looks_like_original_log(page: &[u8]) -> bool {
         && value_len < 1_000_000_000
         && years_2000_to_2100.contains(&time)
         && std::str::from_utf8(&page[15..key_end]).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The identity as read from a page in which some bytes of both copies are others.
+    fn read_with(at: usize, bytes: &[u8]) -> Result<Identity> {
+        let mut page = Identity { generation: 3, horizon: 9, ..Identity::UNNAMED }.page();
+        for copy in [0, SECOND_COPY] {
+            page[copy + at..copy + at + bytes.len()].copy_from_slice(bytes);
+            let crc = crc32c(&page[copy..copy + CRC_AT]);
+            page[copy + CRC_AT..copy + BYTES].copy_from_slice(&crc.to_le_bytes());
+        }
+        Identity::read(&page).map(|(identity, _)| identity)
+    }
+
+    fn is_refused(at: usize, bytes: &[u8], words: &str) -> bool {
+        let read = read_with(at, bytes);
+        matches!(read, Err(StorageError::UnsupportedFormat { reason }) if reason.contains(words))
+    }
+
+    #[test]
+    fn files_of_other_formats_are_read_or_refused_as_they_say() {
+        let known = read_with(8, &[1, 0, 1, 0]).expect("this format");
+        assert_eq!((known.generation, known.horizon), (3, 9));
+        // A later version wrote it, and nothing that this one would misread.
+        assert_eq!(read_with(8, &[7, 0, 1, 0]).expect("readable"), known);
+        assert_eq!(read_with(20, &[1, 0, 0, 0]).expect("a feature that nobody must know"), known);
+        assert!(is_refused(8, &[7, 0, 2, 0], "readers of format 2"));
+        assert!(is_refused(8, &[0, 0, 0, 0], "format 0"));
+        assert!(is_refused(12, &[4, 0, 0, 0], "features 0x4"));
+        assert!(is_refused(16, &[1, 0, 0, 0], "features"));
+    }
 }

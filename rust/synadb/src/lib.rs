@@ -50,4 +50,10 @@ impl OpenOptions {
         let handle = db::Engine::open(path.as_ref(), self, tables::components)?;
         Ok(SynaDB::from_handle(std::sync::Arc::new(handle)))
     }
+
+    /// As `open`, of a resolved path that may be that of a file in the making.
+    pub(crate) fn open_unfinished(&self, path: &std::path::Path) -> Result<SynaDB> {
+        let handle = db::Engine::open_resolved(path, self, tables::components)?;
+        Ok(SynaDB::from_handle(std::sync::Arc::new(handle)))
+    }
 }

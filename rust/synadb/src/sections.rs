@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use synadb_storage::checksum::crc32c;
 use synadb_storage::extent::{self, Seal};
-use synadb_storage::identity::{CHECKPOINT_MAGIC as MAGIC, Identity};
+use synadb_storage::identity::{CHECKPOINT_MAGIC as MAGIC, FORMAT, Identity};
 use synadb_storage::log::Start;
 use synadb_storage::region::Region;
 use synadb_storage::{Result, StorageError};
 use synadb_types::limits::COUNTER_END;
 
-const FORMAT: u16 = 0;
 const HEADER_BYTES: usize = 128;
 const FIRST_SECTION: u64 = 4096;
 const ENTRY_BYTES: usize = 28;

@@ -1,7 +1,7 @@
 //! Operations that fail, and processes that die.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{Result, StorageError};
 
@@ -38,6 +38,8 @@ pub enum Failure {
     Panic,
     /// The process dies before the operation.
     Kill,
+    /// The operation waits until the process is healed, and is then done.
+    Hold,
 }
 
 /// A failure in waiting.
@@ -73,6 +75,7 @@ struct Faults {
 pub struct Process {
     dead: AtomicBool,
     faults: Mutex<Faults>,
+    healed: Condvar,
 }
 
 impl Process {
@@ -94,7 +97,20 @@ impl Process {
 
     /// Nothing fails any more; returns how often something did.
     pub fn heal(&self) -> u64 {
-        std::mem::take(&mut *self.faults()).failed
+        let failed = std::mem::take(&mut *self.faults()).failed;
+        self.healed.notify_all();
+        failed
+    }
+
+    /// How often something failed, or is held, since the fault was set.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.faults().failed
+    }
+
+    fn wait_until_healed(&self) {
+        let held = self.healed.wait_while(self.faults(), |faults| faults.fault.is_some());
+        drop(held.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -112,6 +128,10 @@ impl Process {
             Failure::Short => Ok(Verdict::Short),
             Failure::Lie => Ok(Verdict::Lie),
             Failure::Panic => panic!("a simulated panic in {operation:?}"),
+            Failure::Hold => {
+                self.wait_until_healed();
+                Ok(Verdict::Go)
+            }
             Failure::Kill => {
                 self.kill();
                 Err(died(action))

@@ -22,13 +22,15 @@ impl Compaction {
         database.fast.compact_with(&options, &mut |_, _| true).map(|_| ())
     }
 
-    /// Compacts the database of that number, while the next ones make the calls.
+    /// Compacts the database of that number, while the next ones make the calls,
+    /// and it too unless it is to die.
     ///
     /// Returns what the calls did, the model behind all, and where the last call had returned.
     pub fn run_among(
         &self,
         runner: &Runner<'_>,
         number: usize,
+        dies: bool,
     ) -> std::result::Result<(Result<()>, Among), String> {
         let options = CompactOptions { keep: self.keep, skip_damaged: false };
         let databases = &runner.databases;
@@ -42,7 +44,9 @@ impl Compaction {
         let mut calls = self.among.iter().enumerate();
         let mut call = |at: usize, (op, synced): &(Op, bool)| {
             let begun = runner.trace.medium.position();
-            let database = &databases[(number + 1 + at) % databases.len()];
+            // Of its own calls nobody could tell which one a process died in.
+            let callers = databases.len() - usize::from(dies);
+            let database = &databases[(number + 1 + at % callers) % databases.len()];
             op.run(database, *synced).map_err(|error| unexpected("call among", &error))?;
             let reached = database.reached().map_err(|error| unexpected("stats", &error))?;
             op.apply(&mut model);

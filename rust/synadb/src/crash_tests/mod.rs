@@ -8,6 +8,7 @@ mod among;
 mod clock;
 mod database;
 mod faults;
+mod held;
 mod model;
 mod parts;
 mod regressions;

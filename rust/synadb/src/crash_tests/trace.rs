@@ -254,9 +254,10 @@ impl<'a> Runner<'a> {
         number: usize,
         op: &Op,
         synced: bool,
+        dies: bool,
     ) -> Result<(crate::error::Result<()>, Model, usize), String> {
         if let Op::Compact(compaction) = op {
-            let (result, among) = compaction.run_among(self, number)?;
+            let (result, among) = compaction.run_among(self, number, dies)?;
             among.said.into_iter().for_each(|said| self.trace.hear(said));
             return Ok((result, among.behind, among.begun));
         }
@@ -267,7 +268,7 @@ impl<'a> Runner<'a> {
     }
 
     fn perform(&mut self, number: usize, op: &Op, synced: bool) -> Result<(), String> {
-        let (result, model, begun) = self.call(number, op, synced)?;
+        let (result, model, begun) = self.call(number, op, synced, false)?;
         result.map_err(|error| unexpected("call", &error))?;
         self.committed(number, op, synced, (model, begun))?;
         if self.databases.len() > 1 {
@@ -298,9 +299,8 @@ impl<'a> Runner<'a> {
         let nth = 1 + self.random.below(most);
         let fault = Fault { operation: None, nth, failure: Failure::Kill, lasts: false };
         self.databases[number].process().fail(fault);
-        // Nobody can tell which of its own calls among the one the process died in.
         let op = &if self.databases.len() == 1 { op.alone() } else { op.clone() };
-        let (result, model, begun) = self.call(number, op, synced)?;
+        let (result, model, begun) = self.call(number, op, synced, true)?;
         let returned = result.is_ok();
         let lives = self.databases[number].process().is_alive();
         self.databases[number].process().heal();

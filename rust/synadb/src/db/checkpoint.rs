@@ -3,18 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use synadb_storage::directory::{CHECKPOINT, Directory, is_checkpoint};
 use synadb_storage::frame::Head;
 use synadb_storage::identity::FRAMES_START;
+use synadb_storage::lock::LockKind;
 use synadb_storage::log::{Log, Start};
 use synadb_storage::{Result as StorageResult, StorageError};
 use synadb_types::TableId;
 
 use super::engine::Commit;
 use super::generation::Milestone;
+use super::open::LOCK_POLL;
 use super::view::{TableView, ViewFactory};
 use super::{Engine, Generation, TableInfo};
+use crate::config::Terms;
 use crate::error::{Error, Result};
 use crate::sections::{Checkpoint, SectionWriter, implausible};
 
@@ -49,20 +53,49 @@ pub(crate) fn fits(log: &Log, start: &Start) -> bool {
 
 impl Engine {
     /// Saves the views as they are now, with what other processes have committed.
-    pub fn checkpoint(&self) -> Result<()> {
-        self.current()?;
-        let mut commit = self.lock_commit()?;
-        let generation = self.generation.load_full();
-        self.write_checkpoint(&mut commit, &generation)
+    pub fn checkpoint(&self, terms: &Terms) -> Result<()> {
+        let deadline = terms.deadline();
+        loop {
+            self.current()?;
+            let mut commit = self.lock_commit()?;
+            let generation = self.generation.load_full();
+            if self.write_checkpoint(&mut commit, &generation)? {
+                return Ok(());
+            }
+            drop(commit);
+            if terms.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Busy { path: self.path.clone(), what: "saved" });
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
     }
 
     /// After a commit, which stands whatever becomes of the checkpoint.
     ///
     /// The log has it all; the next attempt comes when as much again was written.
     pub(super) fn checkpoint_behind(&self, commit: &mut Commit, generation: &Generation) {
-        if self.write_checkpoint(commit, generation).is_err() {
+        self.count_that_of_others(commit, generation);
+        if self.checkpoint_due(commit)
+            && !self.write_checkpoint(commit, generation).unwrap_or_default()
+        {
             commit.put_off_at = commit.unsaved_bytes;
         }
+    }
+
+    /// What another process has saved need not be saved again.
+    fn count_that_of_others(&self, commit: &mut Commit, generation: &Generation) {
+        let beside = self.checkpoint_beside(generation).filter(|_| self.is_shared());
+        let Some((position, _)) = beside.filter(|found| found.0 > commit.checkpointed) else {
+            return;
+        };
+        let behind = commit.writer.tail.saturating_sub(position).min(commit.unsaved_bytes);
+        commit.checkpointed = position;
+        commit.saved_bytes += commit.unsaved_bytes - behind;
+        commit.unsaved_bytes = behind;
+        commit.put_off_at = commit.put_off_at.min(behind);
     }
 
     /// At close: only where something changed, and not while the tail is small.
@@ -76,20 +109,35 @@ impl Engine {
         }
         match self.write_checkpoint(commit, generation) {
             // What is somebody else's stays; the log has it all.
-            Err(Error::Exists { .. }) => Ok(()),
-            other => other,
+            Ok(_) | Err(Error::Exists { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
+    /// Writes one unless there is one of this position; false while another process writes one.
     pub(super) fn write_checkpoint(
         &self,
         commit: &mut Commit,
         generation: &Generation,
-    ) -> Result<()> {
-        let tail = commit.writer.tail;
-        if commit.checkpointed == tail {
-            return Ok(());
+    ) -> Result<bool> {
+        if commit.checkpointed == commit.writer.tail {
+            return Ok(true);
         }
+        let locks = self.locks.load_full().filter(|_| self.is_shared());
+        let Some(locks) = locks else {
+            return self.write_checkpoint_alone(commit, generation).map(|()| true);
+        };
+        let fail = |error| self.failure(error);
+        if !locks.0.try_exclusive(LockKind::Checkpoint).map_err(fail)? {
+            return Ok(false);
+        }
+        let written = self.write_checkpoint_alone(commit, generation);
+        locks.0.unlock(LockKind::Checkpoint).map_err(fail)?;
+        written.map(|()| true)
+    }
+
+    fn write_checkpoint_alone(&self, commit: &mut Commit, generation: &Generation) -> Result<()> {
+        let tail = commit.writer.tail;
         self.check_checkpoint_place(generation)?;
         self.sync_to(generation, tail)?;
         self.save(commit, generation).map_err(|error| self.failure(error))?;

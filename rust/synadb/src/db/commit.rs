@@ -162,7 +162,7 @@ impl Engine {
         result.map(Some)
     }
 
-    fn checkpoint_due(&self, commit: &Commit) -> bool {
+    pub(super) fn checkpoint_due(&self, commit: &Commit) -> bool {
         if self.maintenance == Maintenance::Off {
             return false;
         }

@@ -138,10 +138,12 @@ impl Shared {
         let last = commit.write.last_commit_us();
         let idle = std::mem::replace(seen, last) == last;
         let wanted = is_wanted(region);
-        if commit.reserved.is_some() || !(idle || wanted) {
+        if !(idle || wanted) {
             return;
         }
-        if wanted && !idle && !commit.write.turn_is_over() {
+        let is_reserved = commit.reserved.is_some();
+        if is_reserved || wanted && !idle && !commit.write.turn_is_over() {
+            // Without a pause here the thread would spin, for the word that says so stays set.
             drop(commit);
             std::thread::sleep(STEP);
             return;

@@ -113,8 +113,16 @@ impl Engine {
         options: &OpenOptions,
         factory: impl FnOnce() -> Arc<dyn ViewFactory>,
     ) -> Result<Handle> {
-        let path = resolve_database(path)?;
-        let engine = Self::join_or_open(&path, options, factory)?;
+        Self::open_resolved(&resolve_database(path)?, options, factory)
+    }
+
+    /// As [`Engine::open`], of a resolved path under any name.
+    pub fn open_resolved(
+        path: &Path,
+        options: &OpenOptions,
+        factory: impl FnOnce() -> Arc<dyn ViewFactory>,
+    ) -> Result<Handle> {
+        let engine = Self::join_or_open(path, options, factory)?;
         Ok(Handle::new(engine, options))
     }
 

@@ -131,7 +131,10 @@ impl Engine {
     }
 
     /// Position and age of the checkpoint that stands beside the file now.
-    fn checkpoint_beside(&self, generation: &Generation) -> Option<(u64, Option<Duration>)> {
+    pub(super) fn checkpoint_beside(
+        &self,
+        generation: &Generation,
+    ) -> Option<(u64, Option<Duration>)> {
         let checkpoint = open_checkpoint(&self.path, &*self.directory, &generation.log)?;
         let written = self.directory.modified(&path_of(&self.path)).ok().flatten();
         // A clock that went back since has made it no older.

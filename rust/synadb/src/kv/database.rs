@@ -126,7 +126,7 @@ impl SynaDB {
     /// # Errors
     /// `ReadOnly`, `DiskFull`, `Io`.
     pub fn checkpoint(&self) -> Result<()> {
-        self.handle.writable()?.checkpoint()
+        self.handle.writable()?.checkpoint(&self.handle.terms)
     }
 
     /// Returns once everything committed so far is on the medium.

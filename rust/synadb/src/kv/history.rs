@@ -10,6 +10,7 @@ use synadb_storage::log::{Log, Record};
 use synadb_storage::record::RecordKind;
 use synadb_storage::{Result, StorageError};
 
+use super::published::Published;
 use crate::db::Applied;
 use crate::keys::{AppendVec, AppendWords, HashIndex};
 use crate::sections::{Section, SectionWriter, TableSections, implausible};
@@ -44,11 +45,7 @@ struct History {
     points: AppendWords,
     runs: AppendVec<Run>,
     /// Number of points and, in the upper 24 bits, of runs.
-    state: AtomicU64,
-    /// Position of the first record that was added behind what was visible then, and the state
-    /// before it: until that record is visible, nothing that was added since is.
-    since: AtomicU64,
-    state_before: AtomicU64,
+    state: Published,
     /// Position of the delete that ended it, `u64::MAX` while it goes on.
     ended: AtomicU64,
 }
@@ -79,23 +76,17 @@ impl History {
             saved,
             points: AppendWords::default(),
             runs: AppendVec::default(),
-            state: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            state_before: AtomicU64::new(0),
+            state: Published::new(),
             ended: AtomicU64::new(u64::MAX),
         }
     }
 
     /// Adds a record's points; for the writer. Records before `visible` are published.
     fn push(&self, record: &Record<'_>, visible: u64) -> Option<()> {
-        let state = self.state.load(Ordering::Relaxed);
-        let (mut points, mut runs) = unpack(state);
+        let (mut points, mut runs) = unpack(self.state.newest());
         let bytes = record.value().ok()?;
         let values = value::history_points(record.tag, bytes)?;
-        if self.since.load(Ordering::Relaxed) < visible {
-            self.state_before.store(state, Ordering::Relaxed);
-            self.since.store(record.position, Ordering::Release);
-        }
+        self.state.begin(record.position, visible);
         if values.len() >= RUN_POINTS_MIN {
             let count = values.len() as u64;
             self.runs.push(Run { after: points, position: record.position, count });
@@ -106,7 +97,7 @@ impl History {
             }
             points += values.len() as u64;
         }
-        self.state.store(pack(points, runs), Ordering::Release);
+        self.state.end(pack(points, runs));
         Some(())
     }
 
@@ -117,14 +108,7 @@ impl History {
         if self.ended.load(Ordering::Acquire) < visible || self.key_at >= visible {
             return None;
         }
-        loop {
-            let state = self.state.load(Ordering::Acquire);
-            let since = self.since.load(Ordering::Acquire);
-            let before = self.state_before.load(Ordering::Acquire);
-            if state == self.state.load(Ordering::Acquire) {
-                return Some(unpack(if since >= visible { before } else { state }));
-            }
-        }
+        Some(unpack(self.state.at(visible)))
     }
 
     fn read(&self, log: &Log, values: &[u8], state: (u64, u64)) -> Result<Vec<f64>> {
@@ -224,7 +208,7 @@ impl Histories {
             if history.ended.load(Ordering::Relaxed) != u64::MAX {
                 continue;
             }
-            let state = unpack(history.state.load(Ordering::Relaxed));
+            let state = unpack(history.state.newest());
             // A history with runs begins anew from its records: runs are cheap to walk.
             if state.1 > 0 {
                 continue;

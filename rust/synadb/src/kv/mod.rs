@@ -4,6 +4,7 @@ mod batch;
 mod carry;
 mod database;
 mod history;
+mod published;
 mod read;
 mod seal;
 mod transaction;

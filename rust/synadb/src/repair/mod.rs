@@ -154,7 +154,7 @@ fn open(path: &Path) -> Result<Opened> {
 
 /// Opens the new file as anybody would and verifies it.
 fn check(path: &Path, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-    let database = OpenOptions::new().access(Access::ReadOnly).open(path)?;
+    let database = OpenOptions::new().access(Access::ReadOnly).open_unfinished(path)?;
     let mut cancelled = false;
     let report = database.verify_with(&mut |done, _| {
         cancelled = !goes_on(done);
