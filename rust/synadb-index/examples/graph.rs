@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use synadb_index::{
-    Block, BuildControl, Filter, FlatIndex, HnswConfig, HnswIndex, Metric, Part, Query, Scratch,
+    Block, Filter, FlatIndex, HnswConfig, HnswIndex, Job, Metric, Part, Query, Scratch,
     SharedBytes, TopK, VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
@@ -67,7 +67,7 @@ fn seconds(since: Instant) -> f64 {
 }
 
 /// Builds the index, or reads the one that was kept.
-fn index(metric: Metric, source: &Rows, control: BuildControl<'_>) -> Result<HnswIndex, Failure> {
+fn index(metric: Metric, source: &Rows, job: Job<'_>) -> Result<HnswIndex, Failure> {
     const NAMES: [&str; 6] =
         ["hnsw.header", "hnsw.centre", "hnsw.rows", "hnsw.ends", "hnsw.entries", "hnsw.graph"];
     let kept = std::env::var("SYNADB_GRAPH");
@@ -82,7 +82,7 @@ fn index(metric: Metric, source: &Rows, control: BuildControl<'_>) -> Result<Hns
         return Ok(HnswIndex::import(&sections, source.rows_end())?);
     }
     let all = RowSet::range(RowId(0), source.rows_end());
-    let index = HnswIndex::build(metric, &all, source, HnswConfig::default(), control)?;
+    let index = HnswIndex::build(metric, &all, source, HnswConfig::default(), job)?;
     if let Ok(folder) = &kept {
         for (name, bytes) in index.export() {
             std::fs::write(Path::new(folder).join(name), bytes)?;
@@ -168,17 +168,15 @@ fn main() -> Result<(), Failure> {
 
     let start = Instant::now();
     let processor = seconds(start);
-    let last = std::sync::Mutex::new(0.0);
-    let progress = |share: f64| {
-        let mut last = last.lock().expect("no panic");
-        if share >= *last + 0.05 {
-            *last = share;
-            eprintln!("{:5.1} s  {:3.0} %", start.elapsed().as_secs_f64(), share * 100.0);
+    let last = std::cell::Cell::new(0.0);
+    let progress = |share: f32| {
+        if share >= last.get() + 0.05 {
+            last.set(share);
+            eprintln!("{:5.1} s  {:3.0} %", seconds(start) - processor, share * 100.0);
         }
-        true
     };
-    let control = BuildControl { threads, progress: &progress };
-    let index = index(metric, &source, control)?;
+    let job = Job { threads, cancel: None, progress: Some(&progress) };
+    let index = index(metric, &source, job)?;
     println!(
         "{rows} x {dimensions}: {:.1} s with {threads} threads ({:.1} s of processor time in the \
          first), {} MiB, {} nodes of {} rows",

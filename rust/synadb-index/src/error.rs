@@ -28,7 +28,7 @@ pub enum IndexError {
         /// Position of the first such component.
         position: usize,
     },
-    /// The build was stopped by its progress callback.
+    /// The build was told to stop.
     Cancelled,
     /// A saved section is not what an index of this version writes.
     Section {

@@ -2,110 +2,13 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::graph::{EF, METRICS, all, build, clustered, compare, find, recall};
 use common::{Memory, Random, naive, rows};
-use synadb_index::{
-    BuildControl, Filter, Hit, HnswConfig, HnswIndex, IndexError, Metric, Part, Query, Scratch,
-    TopK,
-};
+use synadb_index::{Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, TopK};
 use synadb_types::{RowId, RowSet};
-
-/// Short enough a queue that the parts of these tests are not scanned.
-const EF: usize = 32;
-const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Euclidean, Metric::DotProduct];
-
-/// Clusters of different sizes away from the origin. Within one the vectors vary along few
-/// directions, as real ones do, and a little in all.
-fn clustered(random: &mut Random, count: usize, dimensions: usize) -> Vec<Vec<f32>> {
-    let fixed = &mut Random(99);
-    let (centres, directions) = (fixed.vectors(12, dimensions), fixed.vectors(10, dimensions));
-    let vector = |index: usize| {
-        let spread = 0.2 + 0.3 * (index % 3) as f32;
-        let mut vector = centres[index % 7 + index % 6].clone();
-        for direction in &directions {
-            let along = spread * random.float();
-            vector.iter_mut().zip(direction).for_each(|(value, step)| *value += along * step);
-        }
-        vector.iter_mut().for_each(|value| *value += 0.5 + 0.05 * random.float());
-        vector
-    };
-    (0..count).map(vector).collect()
-}
-
-fn all(source: &Memory) -> RowSet {
-    RowSet::range(RowId(0), source.rows as u32)
-}
-
-fn build(metric: Metric, source: &Memory) -> Result<HnswIndex, IndexError> {
-    let config = HnswConfig::default().ef_search(EF);
-    HnswIndex::build(metric, &all(source), source, config, BuildControl::default())
-}
-
-fn find(
-    index: &HnswIndex,
-    values: &[f32],
-    filter: &Filter,
-    source: &Memory,
-    k: usize,
-) -> Result<Vec<Hit>, IndexError> {
-    let query = Query::new(index.metric(), values)?;
-    let (mut scratch, mut top, mut hits) = (Scratch::new(), TopK::new(k), Vec::new());
-    index.search(&query, filter, source, &mut scratch, &mut top)?;
-    top.finish(&query, source, &mut hits);
-    Ok(hits)
-}
-
-/// What some searches found.
-struct Found {
-    /// Share of the true neighbours.
-    recall: f64,
-    /// Nodes visited by a walk; none by a scan.
-    steps: u64,
-    /// Distances of codes.
-    distances: u64,
-}
-
-/// Searches and compares; every hit must be allowed and no hit may come twice.
-fn compare(
-    index: &HnswIndex,
-    queries: &[Vec<f32>],
-    vectors: &[Vec<f32>],
-    filter: &Filter,
-    source: &Memory,
-) -> Result<Found, IndexError> {
-    let (mut found, mut wanted) = (0, 0);
-    let (mut scratch, mut top) = (Scratch::new(), TopK::new(10));
-    for values in queries {
-        let allowed = |row: RowId| filter.allows(row) && source.live.contains(row);
-        let truth = naive(index.metric(), values, vectors, allowed, 10);
-        let (query, mut hits) = (Query::new(index.metric(), values)?, Vec::new());
-        index.search(&query, filter, source, &mut scratch, &mut top)?;
-        top.finish(&query, source, &mut hits);
-        assert_eq!(hits.len(), truth.len());
-        assert!(hits.iter().all(|hit| allowed(hit.row)));
-        let unique: RowSet = hits.iter().map(|hit| hit.row).collect();
-        assert_eq!(unique.len(), hits.len());
-        found += truth.iter().filter(|(row, _)| unique.contains(*row)).count();
-        wanted += truth.len();
-    }
-    let counts = scratch.take_counts();
-    let (steps, distances) = (counts.steps, counts.distances);
-    Ok(Found { recall: found as f64 / wanted as f64, steps, distances })
-}
-
-/// The recall of walks: not one of the searches may have been a scan.
-fn recall(
-    index: &HnswIndex,
-    queries: &[Vec<f32>],
-    vectors: &[Vec<f32>],
-    filter: &Filter,
-    source: &Memory,
-) -> Result<f64, IndexError> {
-    let found = compare(index, queries, vectors, filter, source)?;
-    let (count, nodes) = (queries.len() as u64, index.nodes() as u64);
-    assert!(found.steps >= 10 * count, "{} steps of {count} walks", found.steps);
-    assert!(found.distances < nodes * count, "{} distances in walks", found.distances);
-    Ok(found.recall)
-}
 
 #[test]
 fn recall_has_a_floor_in_all_dimensions_and_metrics() -> Result<(), IndexError> {
@@ -210,8 +113,8 @@ fn filters_of_every_density_are_kept() -> Result<(), IndexError> {
     let queries = clustered(&mut random, 15, 200);
     let source = Memory::new(&vectors, 200);
     let config = HnswConfig::default().ef_search(20);
-    let control = BuildControl::default();
-    let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, control)?;
+    let job = Job::default();
+    let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)?;
     for part_of in [2, 10, 100, 3000, 1_000_000] {
         let some: RowSet =
             (0..6500).filter(|_| random.next().is_multiple_of(part_of)).map(RowId).collect();
@@ -273,8 +176,8 @@ fn the_same_seed_gives_the_same_bytes() -> Result<(), IndexError> {
     let source = Memory::new(&clustered(&mut random, 1200, 200), 200);
     let bytes = |seed, threads| {
         let config = HnswConfig::default().seed(seed);
-        let control = BuildControl { threads, ..BuildControl::default() };
-        let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, control)?;
+        let job = Job::with_threads(threads);
+        let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)?;
         let sections = index.export().into_iter().map(|(name, bytes)| (name, bytes.into_owned()));
         Ok::<Vec<_>, IndexError>(sections.collect())
     };
@@ -289,18 +192,23 @@ fn a_build_stops_when_told_and_reports_how_far_it_is() -> Result<(), IndexError>
     let mut random = Random(9);
     let source = Memory::new(&clustered(&mut random, 1500, 64), 64);
     let config = HnswConfig::default();
-    for stop_at in [0.0, 0.3, 0.8, 1.0] {
-        let last = std::sync::Mutex::new(0.0);
-        let progress = |share: f64| {
-            let mut last = last.lock().expect("no panic");
-            assert!(share >= *last && share <= 1.0, "{share} after {last}");
-            *last = share;
-            share < stop_at
+    for (threads, stop_at) in [(1, 0.0), (1, 0.3), (3, 0.6), (1, 0.8), (1, 1.0)] {
+        let (last, cancel) = (Cell::new(0.0), AtomicBool::new(stop_at <= 0.0));
+        let progress = |share: f32| {
+            assert!(share > last.get() && share <= 1.0, "{share} after {}", last.get());
+            last.set(share);
+            cancel.store(share >= stop_at, Ordering::Relaxed);
         };
-        let control = BuildControl { threads: 1, progress: &progress };
-        let built = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, control);
+        let job = Job { threads, cancel: Some(&cancel), progress: Some(&progress) };
+        let built = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job);
         assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
+        assert!(last.get() < stop_at + 0.3, "{} is far behind {stop_at}", last.get());
     }
+    let last = Cell::new(0.0);
+    let progress = |share| last.set(share);
+    let job = Job { threads: 2, cancel: None, progress: Some(&progress) };
+    HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)?;
+    assert_eq!(last.get(), 1.0);
     Ok(())
 }
 
@@ -310,19 +218,19 @@ fn two_parts_and_new_rows_become_one() -> Result<(), IndexError> {
     let vectors = clustered(&mut random, 3000, 200);
     let queries = clustered(&mut random, 20, 200);
     let mut source = Memory::new(&vectors, 200);
-    let (config, control) = (HnswConfig::default().ef_search(EF), BuildControl::default());
+    let (config, job) = (HnswConfig::default().ef_search(EF), Job::default());
     for metric in METRICS {
         source.live = RowSet::range(RowId(0), 3000);
         let part = |first, count| {
             let rows = RowSet::range(RowId(first), count);
-            HnswIndex::build(metric, &rows, &source, config, control)
+            HnswIndex::build(metric, &rows, &source, config, job)
         };
         let (left, right) = (part(0, 1400)?, part(1400, 1200)?);
         (0..3000).step_by(7).for_each(|row| {
             source.live.remove(RowId(row));
         });
         let tail = RowSet::range(RowId(2600), 400);
-        let merged = HnswIndex::merge(metric, &[&left, &right], &tail, &source, config, control)?;
+        let merged = HnswIndex::merge(metric, &[&left, &right], &tail, &source, config, job)?;
         assert_eq!(merged.rows(), &source.live);
         let recall = recall(&merged, &queries, &vectors, &Filter::All, &source)?;
         assert!(recall >= 0.95, "{metric:?} {recall}");

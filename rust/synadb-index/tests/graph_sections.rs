@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use common::{Memory, Random};
 use synadb_index::{
-    BuildControl, Filter, Hit, HnswConfig, HnswIndex, IndexError, Metric, Part, Query, Scratch,
-    SharedBytes, TopK,
+    Filter, Hit, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, Scratch, SharedBytes,
+    TopK,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -26,7 +26,7 @@ fn source(dimensions: usize) -> Memory {
 
 fn build(metric: Metric, source: &Memory) -> Result<HnswIndex, IndexError> {
     let rows = RowSet::range(RowId(0), ROWS as u32);
-    HnswIndex::build(metric, &rows, source, HnswConfig::default(), BuildControl::default())
+    HnswIndex::build(metric, &rows, source, HnswConfig::default(), Job::default())
 }
 
 fn owned(index: &HnswIndex) -> Owned {

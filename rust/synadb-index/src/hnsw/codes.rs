@@ -1,7 +1,7 @@
 //! Points of a graph as codes: bytes with a scale, or single precision where there are few
 //! dimensions.
 
-use crate::distance::Kernels;
+use crate::distance::{Kernels, prefetch_bytes};
 use crate::hnsw::int8::{CODE_ALIGN, Int8Kernels, int8_kernels};
 use crate::hnsw::random::mix;
 
@@ -37,7 +37,7 @@ pub(super) struct Terms {
     pub(super) scale: f32,
     /// The additional coordinate.
     pub(super) extra: f32,
-    /// Squared length of the decoded point.
+    /// Squared length of the decoded point without the additional coordinate.
     pub(super) norm: f32,
 }
 
@@ -153,12 +153,12 @@ impl Codes {
     }
 
     /// Replaces the content by these codes of another collection.
-    pub(super) fn pick(&mut self, from: &Self, picked: &[u32], kernels: CodeKernels) {
+    pub(super) fn pick(&mut self, from: &Self, picked: &[u32]) {
         const AHEAD: usize = 4;
         self.clear();
         for (index, &code) in picked.iter().enumerate() {
             if let Some(&ahead) = picked.get(index + AHEAD) {
-                (kernels.int8.prefetch)(from.code(ahead as usize).bytes);
+                prefetch_bytes(from.code(ahead as usize).bytes);
             }
             self.push_code(from.code(code as usize));
         }
@@ -197,8 +197,10 @@ impl Codes {
 /// Squared distance of two points from the inner product of their bytes.
 #[inline(always)]
 pub(super) fn squared_distance(a: Terms, b: Terms, dot: i32) -> f32 {
-    let product = a.scale * b.scale * dot as f32 + a.extra * b.extra;
-    (a.norm + b.norm - 2.0 * product).max(0.0)
+    // The difference of the additional coordinates apart: among short vectors they are nearly
+    // equal and far larger than what sets the points apart.
+    let extra = a.extra - b.extra;
+    (a.norm + b.norm - 2.0 * a.scale * b.scale * dot as f32).max(0.0) + extra * extra
 }
 
 /// Encodes a point into bytes, whose padding is zero already.
@@ -217,6 +219,6 @@ pub(super) fn encode(point: &[f32], extra: f32, bytes: &mut [u8]) -> Terms {
     }
     let square = |&byte: &u8| i32::from(byte.cast_signed()) * i32::from(byte.cast_signed());
     let squares = bytes.iter().map(square).sum::<i32>();
-    let norm = scale * scale * squares as f32 + extra * extra;
+    let norm = scale * scale * squares as f32;
     Terms { scale, extra, norm }
 }

@@ -12,7 +12,7 @@ pub(super) const DEGREE_ALIGN: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HnswConfig {
     /// Links that a node chooses by itself at least, before those that lead back to it: a node
-    /// of HNSW has as many on the upper layers. Here it only sets the default of `m_max`.
+    /// of HNSW has as many on the upper layers. Here nothing but the default of `m_max` follows.
     pub m: usize,
     /// Links of every node: the degree, rounded up to a multiple of 32 and at most 128. In HNSW
     /// it is the largest degree on the lowest layer, twice `m`.
@@ -20,7 +20,8 @@ pub struct HnswConfig {
     /// Effort of the build: half of it is the number of nearest rows that a node's links are
     /// chosen from (between the degree and 512). HNSW searches with a queue of this length.
     pub ef_construction: usize,
-    /// Default length of the queue of a search; at least twice `k` in use.
+    /// Default length of the queue of a search: recall and time grow with it. At least twice `k`
+    /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall.
     pub ef_search: usize,
     /// Seed of the sampled leaders and entry points.
     pub seed: u64,
@@ -37,6 +38,13 @@ impl HnswConfig {
     #[must_use]
     pub fn with_m(m: usize) -> Self {
         Self { m, m_max: m.saturating_mul(2), ..Self::default() }
+    }
+
+    /// Sets `m_max`, for a degree that `m` does not give.
+    #[must_use]
+    pub fn m_max(mut self, m_max: usize) -> Self {
+        self.m_max = m_max;
+        self
     }
 
     /// Sets `ef_construction`.

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::SharedBytes;
 use crate::hnsw::codes::{Code, Terms};
 use crate::hnsw::int8::CODE_ALIGN;
 use crate::quantize::{BLOCK_ROWS, bit_block_bytes};

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use synadb_types::{RowId, RowSet};
 
 use crate::hnsw::NO_NODE;
-use crate::hnsw::codes::{CodeKernels, Codes};
+use crate::hnsw::codes::Codes;
 
 /// The rows of all nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Members {
 }
 
 /// Makes one node of all rows with the same code, in the order of their first rows.
-pub(super) fn group(rows: &[RowId], codes: Codes, kernels: CodeKernels) -> (Members, Codes) {
+pub(super) fn group(rows: &[RowId], codes: Codes) -> (Members, Codes) {
     let mut node_of_hash: HashMap<u64, u32> = HashMap::with_capacity(rows.len());
     let mut first = Vec::with_capacity(rows.len());
     let mut node_of_row = Vec::with_capacity(rows.len());
@@ -87,6 +87,6 @@ pub(super) fn group(rows: &[RowId], codes: Codes, kernels: CodeKernels) -> (Memb
         members.ends.push(members.rows.len() as u32);
     }
     let mut unique = codes.empty();
-    unique.pick(&codes, &first, kernels);
+    unique.pick(&codes, &first);
     (members, unique)
 }

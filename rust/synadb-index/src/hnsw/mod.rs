@@ -15,6 +15,7 @@ mod random;
 pub(crate) mod search;
 mod sections;
 mod space;
+mod tune;
 mod workers;
 
 use synadb_types::RowSet;
@@ -28,7 +29,7 @@ use space::Space;
 
 pub use config::HnswConfig;
 pub use search::SearchCounts;
-pub use workers::BuildControl;
+pub use tune::TunedEf;
 
 /// A link that leads nowhere.
 const NO_NODE: u32 = u32::MAX;

@@ -2,8 +2,14 @@
 //!
 //! Numbers are little-endian. `hnsw.header`: version, metric, dimensions, nodes, rows, length of
 //! `ends`, entry points, degree, packed dimensions (`u32` each), then `m`, `m_max`,
-//! `ef_construction`, `ef_search`, seed (`u64`), scale (`f64`). `hnsw.centre`: `f32`. `hnsw.rows`,
-//! `hnsw.ends`, `hnsw.entries`: `u32`. `hnsw.graph`: the blocks of the nodes.
+//! `ef_construction`, `ef_search`, seed (`u64`), scale (`f64`). `hnsw.centre`: `f32`. `hnsw.rows`:
+//! the rows of all nodes, by node, and `hnsw.ends`: where those of each node end, or nothing when
+//! each has one row; `hnsw.entries`: the entry points; `u32`. `hnsw.graph`: for each node a block
+//! of whole cache lines: its code, an `i8` for each dimension up to a multiple of 64, or up to 48
+//! dimensions an `f32` for each and one for the additional coordinate; above 192 dimensions, for
+//! each 32 links, the blocks of [`crate::quantize`] relative to the node; the links (`u32`, all
+//! ones for none); scale, additional coordinate and squared length of the code (`f32`). The codes
+//! depend on the rotation that the seed gives: another rotation is another version.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,11 +18,11 @@ use synadb_types::{RowId, RowSet};
 
 use crate::hnsw::codes::Codes;
 use crate::hnsw::config::{DEGREE_ALIGN, DEGREE_MAX, HnswConfig};
-use crate::hnsw::graph::{Graph, Layout, SharedBytes, packed_dimensions};
+use crate::hnsw::graph::{Graph, Layout, packed_dimensions};
 use crate::hnsw::members::Members;
 use crate::hnsw::space::Space;
 use crate::hnsw::{HnswIndex, NO_NODE};
-use crate::{IndexError, Metric};
+use crate::{IndexError, Metric, Section, SharedBytes};
 
 const VERSION: u32 = 1;
 const HEADER: &str = "hnsw.header";

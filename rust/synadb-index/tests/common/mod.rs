@@ -3,6 +3,8 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod graph;
+
 use synadb_index::{Block, Hit, IndexError, Metric, Query, Scratch, TopK, VectorSource};
 use synadb_index::{Filter, inverse_norm, search_tail};
 use synadb_types::{RowId, RowSet};

@@ -10,6 +10,8 @@ use crate::hnsw::workers::Workers;
 const BLOCK_BYTES: usize = 24 << 10;
 /// Entries that a list takes beyond its size before it is cut down.
 const SLACK: usize = 64;
+/// Rows and columns of a tile of the matrix of a leaf.
+const TILE: usize = 16;
 /// Distances compared with the limit at once.
 const SELECT_CHUNK: usize = 16;
 
@@ -119,16 +121,18 @@ fn pairs_of_leaf(
     scratch: &mut LeafScratch,
 ) {
     let count = leaf.len();
-    scratch.codes.pick(codes, leaf, kernels);
+    scratch.codes.pick(codes, leaf);
     scratch.distances.resize(count * count, 0.0);
     let block = (BLOCK_BYTES / codes.code_bytes().max(1)).clamp(16, 512);
     for first in (0..count).step_by(block) {
         let end = count.min(first + block);
-        for node in 0..count {
-            let out = &mut scratch.distances[node * count..][first..end];
-            scratch.codes.distances(scratch.codes.code(node), first, kernels, out);
+        for node in 0..end {
+            let from = first.max(node + 1);
+            let out = &mut scratch.distances[node * count..][from..end.max(from)];
+            scratch.codes.distances(scratch.codes.code(node), from, kernels, out);
         }
     }
+    mirror(&mut scratch.distances, count);
     for (index, &node) in leaf.iter().enumerate() {
         let distances = &mut scratch.distances[index * count..][..count];
         // A node is not its own neighbour.
@@ -140,6 +144,20 @@ fn pairs_of_leaf(
             list.offer(&distances[after.clone()], &leaf[after], keep);
         } else {
             list.offer(distances, leaf, keep);
+        }
+    }
+}
+
+/// Completes a square matrix of which the part above the diagonal is given. In tiles, since a
+/// column of a large matrix does not stay in the innermost cache.
+fn mirror(matrix: &mut [f32], count: usize) {
+    for rows in (0..count).step_by(TILE) {
+        for columns in (0..=rows).step_by(TILE) {
+            for row in rows..count.min(rows + TILE) {
+                for column in columns..row.min(columns + TILE) {
+                    matrix[row * count + column] = matrix[column * count + row];
+                }
+            }
         }
     }
 }

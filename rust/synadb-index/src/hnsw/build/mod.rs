@@ -8,14 +8,14 @@ mod split;
 
 use synadb_types::{RowId, RowSet};
 
+use crate::hnsw::HnswIndex;
 use crate::hnsw::codes::{CodeKernels, Codes};
 use crate::hnsw::config::HnswConfig;
 use crate::hnsw::members::{Members, group};
 use crate::hnsw::random::Random;
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
-use crate::hnsw::{BuildControl, HnswIndex};
-use crate::{IndexError, Metric, VectorSource, kernels};
+use crate::{IndexError, Job, Metric, VectorSource, kernels};
 
 use leaves::entry;
 
@@ -28,26 +28,27 @@ const FAN: [usize; 2] = [4, 3];
 /// The same where most neighbours are known from the parts that are merged.
 const FAN_OF_MERGE: [usize; 2] = [2, 2];
 /// Shares of the build that are done after each stage, as measured.
-const STAGES: [f64; 6] = [0.04, 0.12, 0.50, 0.70, 0.95, 1.0];
+const STAGES: [f32; 6] = [0.04, 0.12, 0.50, 0.70, 0.95, 1.0];
 
 impl HnswIndex {
     /// Builds the graph of the live ones among some rows, in O(n) for a bounded degree.
     ///
-    /// Rows that die later stay in the graph as waypoints. Memory while it runs: two bytes a
-    /// dimension and eight bytes a candidate for each row, beside the graph.
+    /// Rows that die later stay in the graph as waypoints. Memory while it runs, beside the graph
+    /// and for each row: a byte a dimension and eight bytes a candidate; in the end five bytes a
+    /// dimension.
     ///
     /// # Errors
     ///
-    /// [`IndexError::Cancelled`] when the progress callback says so; the errors of
+    /// [`IndexError::Cancelled`] when the job says so; the errors of
     /// [`kernels`](crate::kernels).
     pub fn build(
         metric: Metric,
         rows: &RowSet,
         source: &dyn VectorSource,
         config: HnswConfig,
-        control: BuildControl<'_>,
+        job: Job<'_>,
     ) -> Result<Self, IndexError> {
-        Self::merge(metric, &[], rows, source, config, control)
+        Self::merge(metric, &[], rows, source, config, job)
     }
 
     /// Builds one graph of the live rows of some parts and of further rows. The links of the
@@ -62,10 +63,10 @@ impl HnswIndex {
         rows: &RowSet,
         source: &dyn VectorSource,
         config: HnswConfig,
-        control: BuildControl<'_>,
+        job: Job<'_>,
     ) -> Result<Self, IndexError> {
         let kernels = CodeKernels::new(kernels()?);
-        let mut workers = Workers::new(control);
+        let mut workers = Workers::new(job);
         let mut all = rows.clone();
         parts.iter().for_each(|part| all.union_with(&part.rows));
         let live = |row: &RowId| source.is_live(*row) && source.vector(*row).is_some();
@@ -73,7 +74,7 @@ impl HnswIndex {
         let space = Space::fit(metric, &rows, source);
         workers.stage(STAGES[0]);
         let codes = encode(&space, &rows, source, &workers)?;
-        let (members, codes) = group(&rows, codes, kernels);
+        let (members, codes) = group(&rows, codes);
 
         workers.stage(STAGES[1]);
         let fan = if parts.is_empty() { FAN } else { FAN_OF_MERGE };
@@ -92,6 +93,7 @@ impl HnswIndex {
         Random::new(config.seed).choose(&mut entries, ENTRIES);
         entries.truncate(ENTRIES);
         entries.extend(reach::repair(&mut links, degree, &nearest, &entries));
+        drop(nearest);
 
         workers.stage(STAGES[5]);
         let rows: Vec<u32> = (0..codes.len() as u32).map(|node| members.of(node)[0]).collect();

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use crate::IndexError;
+use crate::distance::prefetch_bytes;
 use crate::hnsw::NO_NODE;
 use crate::hnsw::build::leaves::{distance_of, entry, node_of};
 use crate::hnsw::codes::{CodeKernels, Codes};
@@ -50,7 +51,7 @@ pub(super) fn links(
     nearest: &[Vec<u64>],
     degree: usize,
     workers: &mut Workers<'_>,
-    stages: [f64; 2],
+    stages: [f32; 2],
 ) -> Result<Vec<u32>, IndexError> {
     let scratch = || PruneScratch::new(codes);
     workers.stage(stages[0]);
@@ -69,7 +70,7 @@ pub(super) fn links(
         for node in range {
             let piece = &pieces[node / GRAIN];
             let kept = &piece.entries[piece.range(node % GRAIN)];
-            gather(codes, kernels, node as u32, kept, &incoming, &nearest[node], scratch);
+            gather(codes, node as u32, kept, &incoming, &nearest[node], scratch);
             choose(codes, kernels, degree, scratch, &mut links);
         }
         links
@@ -142,7 +143,7 @@ fn prune(
     near.clear();
     for (index, &candidate) in candidates.iter().enumerate() {
         if let Some(&ahead) = candidates.get(index + 4) {
-            (kernels.int8.prefetch)(codes.code(node_of(ahead) as usize).bytes);
+            prefetch_bytes(codes.code(node_of(ahead) as usize).bytes);
         }
         let code = codes.code(node_of(candidate) as usize);
         let occluded = (0..near.len()).step_by(COMPARED).any(|start| {
@@ -164,7 +165,6 @@ fn prune(
 /// Fills the pool: what the node kept, what keeps it, and its nearest, in order.
 fn gather(
     codes: &Codes,
-    kernels: CodeKernels,
     node: u32,
     kept: &[u64],
     incoming: &Incoming,
@@ -186,7 +186,7 @@ fn gather(
     pool.dedup();
     scratch.nodes.clear();
     scratch.nodes.extend(pool.iter().map(|&entry| node_of(entry)));
-    scratch.codes.pick(codes, &scratch.nodes, kernels);
+    scratch.codes.pick(codes, &scratch.nodes);
 }
 
 /// Appends the links chosen from the pool: by passes of growing factors, then the nearest.

@@ -34,7 +34,7 @@ pub(super) fn split(
     if all.len() <= LEAF_MAX {
         return Ok(vec![all]);
     }
-    let leaders = leaders(codes, &all, fan[1], seed, kernels);
+    let leaders = leaders(codes, &all, fan[1], seed);
     let pieces = workers.map(
         all.len(),
         GRAIN,
@@ -97,7 +97,7 @@ impl Divide<'_> {
             return;
         }
         let fan = if depth == 1 { self.fan } else { 1 };
-        let leaders = leaders(self.codes, &group, fan, seed, self.kernels);
+        let leaders = leaders(self.codes, &group, fan, seed);
         let mut pieces = vec![Vec::new(); leaders.len()];
         let mut distances = vec![0.0; leaders.len()];
         let (codes, kernels) = (self.codes, self.kernels);
@@ -114,13 +114,13 @@ impl Divide<'_> {
 }
 
 /// Samples the leaders of a group.
-fn leaders(codes: &Codes, group: &[u32], fan: usize, seed: u64, kernels: CodeKernels) -> Codes {
+fn leaders(codes: &Codes, group: &[u32], fan: usize, seed: u64) -> Codes {
     let mut sample = group.to_vec();
     let count = (group.len() * fan / LEAF_MEAN).clamp(2, LEADERS_MAX);
     Random::new(seed).choose(&mut sample, count);
     sample.truncate(count);
     let mut leaders = codes.empty();
-    leaders.pick(codes, &sample, kernels);
+    leaders.pick(codes, &sample);
     leaders
 }
 

@@ -2,10 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_prefetch, _mm_shuffle_epi32,
-    _mm256_abs_epi8, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
-    _mm256_setzero_si256, _mm256_sign_epi8,
+    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_cvtsi128_si64, _mm_shuffle_epi32,
+    _mm_unpackhi_epi64, _mm256_abs_epi8, _mm256_add_epi32, _mm256_castsi256_si128,
+    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_sign_epi8,
 };
 
 use super::{Int8Kernels, assert_rows};
@@ -14,10 +14,8 @@ use super::{Int8Kernels, assert_rows};
 const LANES: usize = 32;
 /// Rows that share each load of the code.
 const GROUP: usize = 4;
-/// Bytes in a cache line.
-const LINE: usize = 64;
 
-pub(super) static KERNELS: Int8Kernels = Int8Kernels { dot_rows, prefetch };
+pub(super) static KERNELS: Int8Kernels = Int8Kernels { dot_rows };
 
 fn dot_rows(code: &[u8], rows: &[u8], stride: usize, out: &mut [i32]) {
     assert_rows(code, rows, stride, out);
@@ -33,21 +31,22 @@ fn dot_rows_inner(code: &[u8], rows: &[u8], stride: usize, out: &mut [i32]) {
     let grouped = groups.len() * GROUP;
     for (index, results) in groups.iter_mut().enumerate() {
         let first = index * GROUP;
-        *results = group(code, [row(first), row(first + 1), row(first + 2), row(first + 3)]);
+        let rows = [row(first), row(first + 1), row(first + 2), row(first + 3)];
+        *results = reduce_all(group(code, rows));
     }
     for (index, result) in rest.iter_mut().enumerate() {
-        *result = group(code, [row(grouped + index)])[0];
+        *result = reduce(group(code, [row(grouped + index)])[0]);
     }
 }
 
-/// The inner products of `N` rows.
+/// The inner products of `N` rows, in eight parts each.
 ///
 /// The multiplication takes an unsigned and a signed side: the absolute value of the code, and
 /// the row with the code's signs. Two products of at most 127 * 127 (128 * 127 where a foreign
 /// section holds -128) fit in an `i16`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn group<const N: usize>(code: &[u8], rows: [&[u8]; N]) -> [i32; N] {
+fn group<const N: usize>(code: &[u8], rows: [&[u8]; N]) -> [__m256i; N] {
     let len = code.len();
     assert!(rows.iter().all(|row| row.len() == len) && len.is_multiple_of(LANES));
     let ones = _mm256_set1_epi16(1);
@@ -63,7 +62,7 @@ fn group<const N: usize>(code: &[u8], rows: [&[u8]; N]) -> [i32; N] {
             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
         }
     }
-    sums.map(|sum| reduce(sum))
+    sums
 }
 
 /// # Safety
@@ -84,10 +83,12 @@ fn reduce(sum: __m256i) -> i32 {
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two)))
 }
 
-/// Prefetches every cache line of a slice.
-pub(super) fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(LINE) {
-        // SAFETY: a prefetch reads nothing and cannot fault; SSE belongs to every x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
+/// The sums of four registers at once: a step each would take half of the time of a short code.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn reduce_all([a, b, c, d]: [__m256i; GROUP]) -> [i32; GROUP] {
+    let parts = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(parts), _mm256_extracti128_si256::<1>(parts));
+    let (low, high) = (_mm_cvtsi128_si64(sums), _mm_cvtsi128_si64(_mm_unpackhi_epi64(sums, sums)));
+    [low as i32, (low >> 32) as i32, high as i32, (high >> 32) as i32]
 }

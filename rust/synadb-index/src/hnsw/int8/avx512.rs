@@ -6,7 +6,6 @@ use std::arch::x86_64::{
     _mm512_movepi8_mask, _mm512_reduce_add_epi32, _mm512_setzero_si512,
 };
 
-use super::avx2::prefetch;
 use super::{Int8Kernels, assert_rows};
 
 /// Bytes in a register.
@@ -14,7 +13,7 @@ const LANES: usize = 64;
 /// Rows that share each load of the code.
 const GROUP: usize = 4;
 
-pub(super) static KERNELS: Int8Kernels = Int8Kernels { dot_rows, prefetch };
+pub(super) static KERNELS: Int8Kernels = Int8Kernels { dot_rows };
 
 fn dot_rows(code: &[u8], rows: &[u8], stride: usize, out: &mut [i32]) {
     assert_rows(code, rows, stride, out);

@@ -23,16 +23,11 @@ pub(crate) const CODE_ALIGN: usize = 64;
 /// There are as many rows as results; row `i` begins at `i * stride`.
 pub(crate) type Int8Rows = fn(&[u8], &[u8], usize, &mut [i32]);
 
-/// Asks the processor for the cache lines of a piece of memory that will be read soon.
-pub(crate) type Prefetch = fn(&[u8]);
-
 /// The kernels of one level. Each panics when the lengths of its arguments do not fit.
 #[derive(Debug)]
 pub(crate) struct Int8Kernels {
     /// Inner products with many rows.
     pub(crate) dot_rows: Int8Rows,
-    /// Prefetch of all lines of a slice.
-    pub(crate) prefetch: Prefetch,
 }
 
 /// The kernels of a level, or of the best one below it that this processor has in full.

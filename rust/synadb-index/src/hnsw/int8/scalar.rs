@@ -2,7 +2,7 @@
 
 use super::{Int8Kernels, assert_rows};
 
-pub(super) static KERNELS: Int8Kernels = Int8Kernels { dot_rows, prefetch };
+pub(super) static KERNELS: Int8Kernels = Int8Kernels { dot_rows };
 
 fn dot_rows(code: &[u8], rows: &[u8], stride: usize, out: &mut [i32]) {
     assert_rows(code, rows, stride, out);
@@ -15,5 +15,3 @@ fn dot_rows(code: &[u8], rows: &[u8], stride: usize, out: &mut [i32]) {
 fn product(x: u8, y: u8) -> i32 {
     i32::from(x.cast_signed()) * i32::from(y.cast_signed())
 }
-
-fn prefetch(_bytes: &[u8]) {}

@@ -1,5 +1,6 @@
 //! The walk by the codes of the nodes themselves: a distance for each neighbour not seen before.
 
+use crate::distance::prefetch_bytes;
 use crate::hnsw::codes::{Code, CodeKernels, squared_distance};
 use crate::hnsw::graph::GraphView;
 use crate::hnsw::search::HnswScratch;
@@ -28,11 +29,11 @@ pub(super) fn walk(
         fresh.extend(view.links(block).filter(|&link| seen.insert(link)));
         counts.distances += fresh.len() as u64;
         for &ahead in fresh.iter().take(AHEAD) {
-            (kernels.int8.prefetch)(view.code(view.block(ahead)));
+            prefetch_bytes(view.code(view.block(ahead)));
         }
         for (index, &link) in fresh.iter().enumerate() {
             if let Some(&ahead) = fresh.get(index + AHEAD) {
-                (kernels.int8.prefetch)(view.code(view.block(ahead)));
+                prefetch_bytes(view.code(view.block(ahead)));
             }
             let distance = self::distance(view, code, kernels, link);
             if distance < pool.limit() {

@@ -6,6 +6,7 @@ mod pool;
 
 use synadb_types::{RowId, RowSet};
 
+use crate::distance::prefetch_bytes;
 use crate::hnsw::HnswIndex;
 use crate::hnsw::codes::{Code, CodeKernels, Codes};
 use crate::hnsw::graph::GraphView;
@@ -176,6 +177,9 @@ impl HnswIndex {
                 self.search_with_ef(query, filter, source, &mut scratch, out, ef)
             })
         };
+        if share == queries.len() {
+            return run(queries, outs);
+        }
         std::thread::scope(|scope| {
             let shares = queries.chunks(share).zip(outs.chunks_mut(share));
             let threads: Vec<_> =
@@ -291,7 +295,7 @@ impl Search<'_> {
         counts.distances += nodes.len() as u64;
         for (index, &node) in nodes.iter().enumerate() {
             if let Some(&ahead) = nodes.get(index + AHEAD) {
-                (kernels.int8.prefetch)(view.code(view.block(ahead)));
+                prefetch_bytes(view.code(view.block(ahead)));
             }
             visited.push((direct::distance(view, code, kernels, node), node));
         }

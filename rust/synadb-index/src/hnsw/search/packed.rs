@@ -1,5 +1,6 @@
 //! The walk by packed codes: one block gives the estimates of all neighbours of a node.
 
+use crate::distance::prefetch_bytes;
 use crate::hnsw::codes::{Code, CodeKernels};
 use crate::hnsw::graph::GraphView;
 use crate::hnsw::search::{HnswScratch, direct};
@@ -53,13 +54,18 @@ pub(super) fn walk(
     let Some(PackedQuery { codes: query, .. }) = packed else { return };
     let estimate = query.kernels().estimate_bits;
     let mut estimates = Estimates::default();
+    let mut fetched = None;
+    let mut fetch = |next: Option<u32>| {
+        if next != fetched {
+            next.into_iter().for_each(|next| prefetch_bytes(view.block(next)));
+            fetched = next;
+        }
+    };
     while let Some((_, node)) = pool.pop() {
         if !seen.insert(node) {
             continue;
         }
-        if let Some(next) = pool.peek() {
-            (kernels.int8.prefetch)(view.block(next));
-        }
+        fetch(pool.peek());
         let block = view.block(node);
         let distance = direct::distance(view, code, kernels, node);
         visited.push((distance, node));
@@ -83,8 +89,6 @@ pub(super) fn walk(
                 }
             }
         }
-        if let Some(next) = pool.peek() {
-            (kernels.int8.prefetch)(view.block(next));
-        }
+        fetch(pool.peek());
     }
 }
