@@ -4,6 +4,8 @@ mod direct;
 mod packed;
 mod pool;
 
+use std::cmp::Ordering;
+
 use synadb_types::{RowId, RowSet};
 
 use crate::distance::prefetch_bytes;
@@ -14,12 +16,17 @@ use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
 use pool::{Pool, Seen};
 
-/// Entry points that a walk begins from: the nearest ones.
-const STARTS: usize = 4;
+/// A walk begins from one entry point, the nearest ones, for so many nodes of its queue: where the
+/// neighbours of a query are scattered, no one leads to all of them.
+const STARTS_EF: usize = 4;
+/// Entry points that a walk begins from at least.
+const STARTS_MIN: usize = 4;
 /// A step of a walk costs as much as this many codes of a scan, measured at 384 dimensions.
 const STEP_CODES: usize = 48;
 /// A walk suffices when it finds one in so many of the nodes that it finds without a filter.
 const ENOUGH: usize = 2;
+/// One of so many nodes of the queue is ranked by its full vector.
+const RANKED_EF: usize = 6;
 /// Rows that are prefetched before their keys are computed.
 const AHEAD: usize = 4;
 
@@ -262,19 +269,14 @@ impl Search<'_> {
         scratch.distances.resize(entries.len(), 0.0);
         self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
         scratch.counts.distances += entries.len() as u64;
-        let mut best: [(f32, u32); STARTS] = [(f32::INFINITY, 0); STARTS];
-        for (&distance, &entry) in scratch.distances.iter().zip(entries) {
-            if distance < best[STARTS - 1].0 {
-                let place = best.partition_point(|&(other, _)| other <= distance);
-                best[place..].rotate_right(1);
-                best[place] = (distance, entry);
-            }
+        let HnswScratch { pool, visited, distances, .. } = scratch;
+        visited.extend(distances.iter().copied().zip(entries.iter().copied()));
+        let starts = (ef / STARTS_EF).max(STARTS_MIN);
+        if visited.len() > starts {
+            visited.select_nth_unstable_by(starts, nearer);
+            visited.truncate(starts);
         }
-        for (distance, entry) in best {
-            if distance.is_finite() {
-                scratch.pool.insert(distance, entry);
-            }
-        }
+        visited.drain(..).for_each(|(distance, entry)| pool.insert(distance, entry));
     }
 
     /// The distances of the codes of all nodes that may be returned.
@@ -304,13 +306,12 @@ impl Search<'_> {
     /// Offers the rows of the visited nodes that are nearest by their codes.
     fn rank(&self, scratch: &mut HnswScratch, out: &mut TopK) {
         let HnswScratch { visited, nodes, counts, .. } = scratch;
-        let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-        let keep = (self.ef / 4).max(out.k().saturating_add(out.k() / 4 + 8));
+        let keep = (self.ef / RANKED_EF).max(out.k().saturating_add(out.k() / 4 + 8));
         if visited.len() > keep {
-            visited.select_nth_unstable_by(keep - 1, order);
+            visited.select_nth_unstable_by(keep - 1, nearer);
             visited.truncate(keep);
         }
-        visited.sort_unstable_by(order);
+        visited.sort_unstable_by(nearer);
         nodes.clear();
         nodes.extend(visited.iter().map(|&(_, node)| node));
         let rows = |node| self.accept.rows(node);
@@ -341,4 +342,9 @@ impl Search<'_> {
         };
         out.offer(row, key);
     }
+}
+
+/// The order of nodes by their distances; among equals the smaller is the nearer.
+fn nearer(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
