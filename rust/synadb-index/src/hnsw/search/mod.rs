@@ -148,13 +148,18 @@ impl HnswIndex {
         let code = scratch.code.take().expect("just prepared");
         let job = Search { index: self, accept, query, source, ef };
         let scanned = allowed.min(nodes);
-        if scanned <= wide.saturating_mul(STEP_CODES)
-            || !job.walk(code.code(0), wide, out.k().min(allowed), scratch)
-        {
+        let k = out.k();
+        let walked = scanned > wide.saturating_mul(STEP_CODES)
+            && job.walk(code.code(0), wide, k.min(allowed), scratch);
+        let keep = if walked {
+            (ef / RANKED_EF).max(k.saturating_add(k / 4 + 8))
+        } else {
             job.scan(code.code(0), scratch);
-        }
+            // After so many codes these rows cost little, and far ones have the coarser codes.
+            ef.max(k.saturating_mul(4))
+        };
         scratch.code = Some(code);
-        job.rank(scratch, out);
+        job.rank(keep, scratch, out);
         Ok(())
     }
 
@@ -304,9 +309,8 @@ impl Search<'_> {
     }
 
     /// Offers the rows of the visited nodes that are nearest by their codes.
-    fn rank(&self, scratch: &mut HnswScratch, out: &mut TopK) {
+    fn rank(&self, keep: usize, scratch: &mut HnswScratch, out: &mut TopK) {
         let HnswScratch { visited, nodes, counts, .. } = scratch;
-        let keep = (self.ef / RANKED_EF).max(out.k().saturating_add(out.k() / 4 + 8));
         if visited.len() > keep {
             visited.select_nth_unstable_by(keep - 1, nearer);
             visited.truncate(keep);
