@@ -1,4 +1,5 @@
-//! Codes real vectors and prints recall@10 and queries a second of the packed flat scan.
+//! Codes real vectors and prints recall@10 and queries a second of the packed flat scan, beside
+//! those of the exact one.
 //!
 //! `SYNADB_DATA_F32=folder cargo run --release --example packed NAME METRIC [queries]`
 //!
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 use synadb_index::quantize::code_kernels;
 use synadb_index::{
-    Block, Filter, Metric, PackedConfig, PackedFlat, Part, Query, Scratch, TopK, VectorSource,
-    inverse_norm,
+    Block, Filter, FlatIndex, IndexError, Metric, PackedConfig, PackedFlat, Part, Query, Scratch,
+    TopK, VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -22,6 +23,9 @@ const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
 const ROUNDS: usize = 3;
 const BATCH: usize = 32;
+/// Queries of the exact scan, which takes its time.
+const EXACT_QUERIES: usize = 200;
+/// Epsilon, candidates, codes of four bits.
 const SETTINGS: [(f32, usize, bool); 6] = [
     (2.0, 1000, true),
     (2.5, 1000, true),
@@ -73,11 +77,13 @@ fn numbers(path: &Path) -> Result<Vec<[u8; 4]>, Box<dyn Error>> {
     Ok(bytes.as_chunks::<4>().0.to_vec())
 }
 
-/// Rows found for each query, by searches of `batch` queries a call.
-fn search(
-    index: &PackedFlat,
+/// Queries, memory and results of one call.
+type Search<'a> = &'a dyn Fn(&[Query], &mut Scratch, &mut [TopK]) -> Result<(), IndexError>;
+
+/// Queries a second and the rows found for each, by searches of `batch` queries a call.
+fn measure(
+    search: Search<'_>,
     queries: &[Query],
-    filter: &Filter,
     source: &Rows,
     batch: usize,
 ) -> Result<(f64, Vec<Vec<u32>>), Box<dyn Error>> {
@@ -91,7 +97,7 @@ fn search(
         for queries in queries.chunks(batch) {
             let tops = &mut tops[..queries.len()];
             tops.iter_mut().for_each(|top| top.reset(K));
-            index.search_batch(queries, filter, source, &mut scratch, tops)?;
+            search(queries, &mut scratch, tops)?;
             for (query, top) in queries.iter().zip(tops) {
                 let mut hits = Vec::with_capacity(K);
                 top.finish(query, source, &mut hits);
@@ -114,7 +120,15 @@ fn recall(found: &[Vec<u32>], truth: &[Vec<u32>], queries: &[Query], source: &Ro
     hits as f64 / (found.len() * K) as f64
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// What is searched, and how well.
+struct Data {
+    metric: Metric,
+    source: Rows,
+    queries: Vec<Query>,
+    truth: Vec<Vec<u32>>,
+}
+
+fn read() -> Result<Data, Box<dyn Error>> {
     let folder = std::env::var("SYNADB_DATA_F32")?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, metric, rest @ ..] = &arguments[..] else {
@@ -140,30 +154,75 @@ fn main() -> Result<(), Box<dyn Error>> {
     let truth: Vec<u32> =
         numbers(&file("truth.u32"))?.into_iter().map(u32::from_le_bytes).collect();
     let truth: Vec<Vec<u32>> = truth.chunks(TRUE_NEIGHBOURS).map(<[u32]>::to_vec).collect();
+    Ok(Data { metric, source, queries, truth })
+}
 
-    let rows = RowSet::range(RowId(0), source.rows_end());
-    println!("{name} {} x {dimensions} {metric:?} {}", rows.len(), code_kernels()?.level.name());
-    for (epsilon, candidates, refine) in SETTINGS {
-        let config = PackedConfig { epsilon, candidates, refine, ..PackedConfig::default() };
-        let begin = Instant::now();
-        let start = seconds(begin);
-        let index = PackedFlat::build(metric, config, &rows, &source, 1)?;
-        let built = seconds(begin) - start;
-        let (single, found) = search(&index, &queries, &Filter::All, &source, 1)?;
-        let (batch, _) = search(&index, &queries, &Filter::All, &source, BATCH)?;
-        let recall = recall(&found, &truth, &queries, &source);
-        println!(
-            "epsilon {epsilon:3} candidates {candidates:5} refine {refine:5}  recall {recall:.5}  {single:7.0}/s  \
-             in batches {batch:7.0}/s  built in {built:.2} s  {} MiB",
-            index.bytes() >> 20
-        );
-    }
-    let index = PackedFlat::build(metric, PackedConfig::default(), &rows, &source, 1)?;
+/// The exact scan.
+fn exact(data: &Data, rows: &RowSet) -> Result<(), Box<dyn Error>> {
+    let Data { source, queries, truth, .. } = data;
+    let queries = &queries[..EXACT_QUERIES.min(queries.len())];
+    let flat = FlatIndex::new(rows.clone());
+    let search: Search<'_> =
+        &|queries, scratch, tops| flat.search_batch(queries, &Filter::All, source, scratch, tops);
+    let (single, found) = measure(search, queries, source, 1)?;
+    let (batch, _) = measure(search, queries, source, BATCH)?;
+    let recall = recall(&found, truth, queries, source);
+    println!("exact scan  recall {recall:.5}  {single:7.0}/s  in batches {batch:7.0}/s");
+    Ok(())
+}
+
+fn packed(data: &Data, rows: &RowSet, config: PackedConfig) -> Result<(), Box<dyn Error>> {
+    let Data { metric, source, queries, truth } = data;
+    let begin = Instant::now();
+    let start = seconds(begin);
+    let index = PackedFlat::build(*metric, config, rows, source, 1)?;
+    let built = seconds(begin) - start;
+    let search: Search<'_> =
+        &|queries, scratch, tops| index.search_batch(queries, &Filter::All, source, scratch, tops);
+    let (single, found) = measure(search, queries, source, 1)?;
+    let (batch, _) = measure(search, queries, source, BATCH)?;
+    let recall = recall(&found, truth, queries, source);
+    let PackedConfig { epsilon, candidates, refine, .. } = config;
+    println!(
+        "epsilon {epsilon:3} candidates {candidates:5} refine {refine:5}  recall {recall:.5}  \
+         {single:7.0}/s  in batches {batch:7.0}/s  built in {built:.2} s  {} MiB",
+        index.bytes() >> 20
+    );
+    Ok(())
+}
+
+fn filtered(data: &Data, rows: &RowSet) -> Result<(), Box<dyn Error>> {
+    let Data { metric, source, queries, .. } = data;
+    let index = PackedFlat::build(*metric, PackedConfig::default(), rows, source, 1)?;
+    let flat = FlatIndex::new(rows.clone());
     for step in [2, 10, 100, 1000] {
         let allowed: RowSet = (0..source.rows_end()).step_by(step).map(RowId).collect();
         let filter = index.prepare(&allowed);
-        let (single, _) = search(&index, &queries, &filter, &source, 1)?;
-        println!("one row in {step:5} allowed: {single:7.0}/s");
+        let search: Search<'_> =
+            &|queries, scratch, tops| index.search_batch(queries, &filter, source, scratch, tops);
+        let (single, found) = measure(search, queries, source, 1)?;
+        let search: Search<'_> =
+            &|queries, scratch, tops| flat.search_batch(queries, &filter, source, scratch, tops);
+        let some = &queries[..EXACT_QUERIES.min(queries.len())];
+        let (plain, truth) = measure(search, some, source, 1)?;
+        let hits = found.iter().zip(&truth);
+        let hits: usize = hits.map(|(a, b)| a.iter().filter(|row| b.contains(row)).count()).sum();
+        let recall = hits as f64 / truth.iter().map(Vec::len).sum::<usize>() as f64;
+        println!(
+            "one row in {step:5} allowed  recall {recall:.5}  {single:7.0}/s  exact {plain:7.0}/s"
+        );
     }
     Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let data = read()?;
+    let rows = RowSet::range(RowId(0), data.source.rows_end());
+    let (metric, level) = (data.metric, code_kernels()?.level.name());
+    println!("{} x {} {metric:?} {level}", rows.len(), data.source.dimensions);
+    exact(&data, &rows)?;
+    for (epsilon, candidates, refine) in SETTINGS {
+        packed(&data, &rows, PackedConfig { epsilon, candidates, refine, ..Default::default() })?;
+    }
+    filtered(&data, &rows)
 }

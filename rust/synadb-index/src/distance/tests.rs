@@ -72,8 +72,7 @@ fn check_rows(table: &Kernels, query: &[f32], rows: &[f32], stride: usize, count
 
 #[test]
 fn every_length_keeps_the_error_bound() {
-    let lengths = (0..=1100).chain([1535, 1536, 2047, 2048, 2049, 3071, 4093, 4095, 4096]);
-    for len in lengths {
+    for len in 0..=4096 {
         let (a, b) = (values(len as u64, len + 7), values(!(len as u64), len + 7));
         for table in tables() {
             let (left, right) = (len % 7, (len / 3) % 7);
@@ -84,7 +83,7 @@ fn every_length_keeps_the_error_bound() {
 
 #[test]
 fn rows_of_every_length_keep_the_error_bound() {
-    for len in (0..=140).chain([255, 256, 384, 385, 768, 1023, 1536]) {
+    for len in 0..=4096 {
         let (count, stride) = (len % 11, len + len % 5);
         let query = values(5, len + 3);
         let rows = values(len as u64 + 9, count * stride + len + 1);

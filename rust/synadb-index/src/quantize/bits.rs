@@ -74,7 +74,10 @@ pub fn encode_bits(space: Space, anchor: &Anchor, row: &[f32], slot: usize, bloc
     let [tt, tc, cm, tm] = sums.map(fold);
     let sums = Sums { tt, tc, cc: padded as f32, cm, tm };
     let at_anchor = tc == 0.0;
-    let found = if at_anchor { Factors::default() } else { Factors::new(space, &sums, padded) };
+    let found = match at_anchor {
+        true => Factors::default(),
+        false => Factors::new(space, anchor, &sums, padded),
+    };
     let (parts, _) = factors.as_chunks_mut::<FACTOR_BYTES>();
     for (part, value) in parts.iter_mut().zip([found.add, found.slope, found.error]) {
         part[slot * 4..][..4].copy_from_slice(&value.to_le_bytes());

@@ -32,6 +32,7 @@ impl Space {
 pub struct Anchor {
     vector: Vec<f32>,
     squared_norm: f32,
+    is_common: bool,
 }
 
 impl Anchor {
@@ -39,13 +40,21 @@ impl Anchor {
     #[must_use]
     pub fn new(vector: Vec<f32>) -> Self {
         let squared_norm = dot(&vector, &vector);
-        Self { vector, squared_norm }
+        Self { vector, squared_norm, is_common: false }
+    }
+
+    /// Makes the anchor at a rotated vector that all rows share. Its rows go with queries of
+    /// [`CodeQuery::reset_at`](super::CodeQuery::reset_at), which are rounded relative to it, so
+    /// that an anchor far from the origin costs no digits.
+    #[must_use]
+    pub fn common(vector: Vec<f32>) -> Self {
+        Self { is_common: true, ..Self::new(vector) }
     }
 
     /// The origin of vectors of this padded length.
     #[must_use]
     pub fn origin(padded: usize) -> Self {
-        Self { vector: vec![0.0; padded], squared_norm: 0.0 }
+        Self { vector: vec![0.0; padded], squared_norm: 0.0, is_common: false }
     }
 
     /// The rotated vector.
@@ -58,6 +67,12 @@ impl Anchor {
     #[must_use]
     pub fn squared_norm(&self) -> f32 {
         self.squared_norm
+    }
+
+    /// True when queries are rounded relative to it too.
+    #[must_use]
+    pub fn is_common(&self) -> bool {
+        self.is_common
     }
 }
 
@@ -123,8 +138,10 @@ pub(super) struct Sums {
 
 impl Factors {
     /// The factors of a row that is not at its anchor, from the sums over its `len` coordinates.
-    pub(super) fn new(space: Space, sums: &Sums, len: usize) -> Self {
+    pub(super) fn new(space: Space, anchor: &Anchor, sums: &Sums, len: usize) -> Self {
         let Sums { tt, tc, cc, cm, tm } = *sums;
+        // A query that is relative to the anchor has no part along it that the grid point meets.
+        let cm = if anchor.is_common { 0.0 } else { cm };
         let scale = tt / tc;
         // Squared tangent of the angle between residual and grid point.
         let tangent = (tt * cc / (tc * tc) - 1.0).max(0.0);
@@ -143,13 +160,23 @@ impl Factors {
 }
 
 /// The inner product of two slices of one length, a multiple of 16, in a fixed order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum(a, b, |a, b| a * b)
+}
+
+/// The squared distance of two such slices.
+pub(super) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    sum(a, b, |a, b| (a - b) * (a - b))
+}
+
+#[inline]
+fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0; LANES];
     let (a, _) = a.as_chunks::<LANES>();
     let (b, _) = b.as_chunks::<LANES>();
     for (a, b) in a.iter().zip(b) {
         for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+            sums[lane] += term(a[lane], b[lane]);
         }
     }
     fold(sums)

@@ -45,7 +45,7 @@ pub fn encode_bytes(space: Space, anchor: &Anchor, row: &[f32], code: &mut [i8])
         }
         sums.add(row, anchor, &grid);
     }
-    factors(space, largest, &sums.fold(), row.len())
+    factors(space, anchor, largest, &sums.fold())
 }
 
 /// Codes a rotated row relative to an anchor with four bits a dimension. O(padded).
@@ -74,12 +74,13 @@ pub fn encode_nibbles(space: Space, anchor: &Anchor, row: &[f32], code: &mut [u8
     for (index, byte) in code.iter_mut().enumerate() {
         *byte = value(index) | value(half + index) << 4;
     }
-    factors(space, largest, &nibble_sums(row, anchor, scale), row.len())
+    factors(space, anchor, largest, &nibble_sums(row, anchor, scale))
 }
 
-fn factors(space: Space, largest: f32, sums: &Sums, len: usize) -> Factors {
+fn factors(space: Space, anchor: &Anchor, largest: f32, sums: &Sums) -> Factors {
+    let len = anchor.vector().len();
     let at_anchor = largest == 0.0 && sums.tt == 0.0;
-    if at_anchor { Factors::default() } else { Factors::new(space, sums, len) }
+    if at_anchor { Factors::default() } else { Factors::new(space, anchor, sums, len) }
 }
 
 /// The grid point of a code of four bits, in the order of the dimensions.

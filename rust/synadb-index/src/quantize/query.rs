@@ -1,8 +1,9 @@
 //! A query prepared for codes.
 
 use super::bits::{GROUP, GROUP_BYTES};
+use super::factors::{dot, squared_distance};
 use super::{Anchor, CodeKernels, Factors, Rotation, Space, Terms};
-use crate::{IndexError, Kernels, Metric, Query, SimdLevel};
+use crate::{IndexError, Metric, Query, SimdLevel};
 
 /// Largest number of a table: four of them fit in a byte, so kernels add bytes first.
 const TABLE_MAX: f32 = 63.0;
@@ -11,6 +12,8 @@ const BYTE_MAX: f32 = 127.0;
 /// Root mean square of the coordinates of grid points, taken high.
 const BYTES_SIZE: f32 = 64.0;
 const NIBBLES_SIZE: f32 = 8.0;
+/// What a few roundings of a number come to, relative to it.
+pub(crate) const ROUNDING: f32 = 8.0 * f32::EPSILON;
 /// Squared lengths in this range have their digits in `f32`.
 const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 
@@ -32,10 +35,13 @@ pub struct CodeQuery {
     /// Key of a row at the origin.
     base: f32,
     epsilon: f32,
-    exact: &'static Kernels,
+    level: SimdLevel,
     kernels: &'static CodeKernels,
     rotated: Vec<f32>,
     squared_norm: f32,
+    is_reliable: bool,
+    /// True when `rotated` is what remains beside a common anchor.
+    is_centered: bool,
     pub(super) table: Vec<u8>,
     /// `S` of a sum of table numbers is `sum * scale + offset`, less or more than `slack`.
     pub(super) scale: f32,
@@ -74,10 +80,12 @@ impl CodeQuery {
             space: Space::of(query.metric()),
             base: 0.0,
             epsilon,
-            exact: query.kernels(),
+            level: query.kernels().level,
             kernels,
             rotated: Vec::new(),
             squared_norm: 0.0,
+            is_reliable: false,
+            is_centered: false,
             table: Vec::new(),
             scale: 0.0,
             offset: 0.0,
@@ -102,6 +110,50 @@ impl CodeQuery {
         rotation: &Rotation,
         epsilon: f32,
     ) -> Result<(), IndexError> {
+        self.rotate(query, rotation, epsilon)?;
+        self.fill();
+        Ok(())
+    }
+
+    /// As [`CodeQuery::reset`], for rows coded relative to one common anchor alone. What the query
+    /// shares with the anchor is kept out of the rounding; [`CodeQuery::rotated`] is the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the rotation has other dimensions; what was prepared is
+    /// then as before.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the anchor is not common or has another length.
+    pub fn reset_at(
+        &mut self,
+        query: &Query,
+        rotation: &Rotation,
+        anchor: &Anchor,
+        epsilon: f32,
+    ) -> Result<Terms, IndexError> {
+        assert!(anchor.is_common(), "a query is relative to a common anchor only");
+        assert_eq!(anchor.vector().len(), rotation.padded(), "the anchor is a rotated vector");
+        self.rotate(query, rotation, epsilon)?;
+        let mut terms = self.terms_at(anchor);
+        let part = if self.space == Space::Distance { 1.0 } else { terms.gain };
+        for (value, &anchor) in self.rotated.iter_mut().zip(anchor.vector()) {
+            *value -= part * anchor;
+        }
+        let rest = dot(&self.rotated, &self.rotated);
+        terms.error = epsilon * rest.sqrt();
+        self.is_centered = true;
+        self.fill();
+        Ok(terms)
+    }
+
+    fn rotate(
+        &mut self,
+        query: &Query,
+        rotation: &Rotation,
+        epsilon: f32,
+    ) -> Result<(), IndexError> {
         let (dimensions, source) = (query.dimensions(), rotation.dimensions());
         if dimensions != source {
             return Err(IndexError::Dimensions { query: dimensions, source });
@@ -110,16 +162,23 @@ impl CodeQuery {
         self.space = Space::of(query.metric());
         self.base = if query.metric() == Metric::Cosine { 1.0 } else { 0.0 };
         self.epsilon = epsilon;
-        self.exact = query.kernels();
+        self.level = query.kernels().level;
         self.rotated.resize(padded, 0.0);
         let values = if self.space == Space::Distance { query.values() } else { query.unit() };
         rotation.rotate(self.kernels, values, 1.0, &mut self.rotated);
-        self.squared_norm = (self.exact.dot)(&self.rotated, &self.rotated);
+        self.squared_norm = dot(&self.rotated, &self.rotated);
+        self.is_reliable = self.rotated.iter().all(|&value| value == 0.0)
+            || SQUARED_RANGE.contains(&self.squared_norm);
+        self.is_centered = false;
+        Ok(())
+    }
+
+    fn fill(&mut self) {
+        let padded = self.rotated.len();
         self.table.resize(padded / GROUP * GROUP_BYTES, 0);
         self.fill_table();
         self.bytes.resize(padded, 0);
         self.fill_bytes();
-        Ok(())
     }
 
     /// The kernels that it was made for.
@@ -130,7 +189,7 @@ impl CodeQuery {
 
     /// Level of the kernels of the query that it was made of.
     pub(crate) fn level(&self) -> SimdLevel {
-        self.exact.level
+        self.level
     }
 
     /// The rotated query: at unit length but for the euclidean metric.
@@ -155,20 +214,29 @@ impl CodeQuery {
     /// nothing, and rows are to be compared exactly.
     #[must_use]
     pub fn is_reliable(&self) -> bool {
-        self.squared_norm == 0.0 && self.rotated.iter().all(|&value| value == 0.0)
-            || SQUARED_RANGE.contains(&self.squared_norm)
+        self.is_reliable
     }
 
     /// What the query and an anchor contribute to the estimates of its rows. O(padded).
+    ///
+    /// # Panics
+    ///
+    /// Panics for a common anchor and for a query of [`CodeQuery::reset_at`], whose terms that
+    /// gives.
     #[must_use]
     pub fn terms(&self, anchor: &Anchor) -> Terms {
+        assert!(!anchor.is_common() && !self.is_centered, "a common anchor takes its own queries");
+        self.terms_at(anchor)
+    }
+
+    fn terms_at(&self, anchor: &Anchor) -> Terms {
         match self.space {
             Space::Distance => {
-                let add = (self.exact.squared_euclidean)(&self.rotated, anchor.vector());
+                let add = squared_distance(&self.rotated, anchor.vector());
                 Terms { add, gain: 1.0, error: self.epsilon * add.sqrt() }
             }
             Space::Product => {
-                let dot = (self.exact.dot)(&self.rotated, anchor.vector());
+                let dot = dot(&self.rotated, anchor.vector());
                 self.terms_of(dot, anchor.squared_norm())
             }
         }
@@ -191,6 +259,17 @@ impl CodeQuery {
                 Terms { add: self.base - dot, gain, error: self.epsilon * rest.sqrt() }
             }
         }
+    }
+
+    /// About what rounding alone adds to the estimate of a near row, or takes from it. Bounds of
+    /// different rows tell nothing where they differ by less.
+    #[must_use]
+    pub fn rounding(&self, terms: &Terms, anchor: &Anchor) -> f32 {
+        let size = match self.space {
+            Space::Distance => terms.add + (terms.add * self.squared_norm).sqrt(),
+            Space::Product => self.base + terms.add.abs() + anchor.squared_norm().sqrt(),
+        };
+        ROUNDING * size
     }
 
     /// The key of a row in four bits from `dot`, the inner product of its grid point with

@@ -2,6 +2,8 @@
 
 use std::collections::BinaryHeap;
 
+use crate::quantize::ROUNDING;
+
 /// Rows by lower bound, the lowest ones kept.
 ///
 /// A row stands for itself as one number: the bound, mapped to an integer of the same order, above
@@ -12,6 +14,8 @@ pub(super) struct Candidates {
     rows: Vec<u64>,
     /// Bound above which a row is refused.
     limit: f32,
+    /// What rounding may do to a bound.
+    margin: f32,
     /// The lowest upper bounds, as many as rows are wanted, the highest on top.
     upper: BinaryHeap<u32>,
     wanted: usize,
@@ -19,8 +23,9 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// Forgets all rows; keeps the `keep` lowest from now on, of which `wanted` are asked for.
-    pub(super) fn reset(&mut self, keep: usize, wanted: usize) {
-        (self.keep, self.wanted) = (keep.max(wanted).max(1), wanted);
+    /// Bounds that differ by `margin` count as equal.
+    pub(super) fn reset(&mut self, keep: usize, wanted: usize, margin: f32) {
+        (self.keep, self.wanted, self.margin) = (keep.max(wanted).max(1), wanted, margin);
         self.rows.clear();
         self.limit = f32::INFINITY;
         self.upper.clear();
@@ -31,8 +36,17 @@ impl Candidates {
         self.wanted
     }
 
+    pub(super) fn margin(&self) -> f32 {
+        self.margin
+    }
+
     pub(super) fn limit(&self) -> f32 {
         self.limit
+    }
+
+    /// The limit that follows from a key: a little above it.
+    pub(super) fn widened(&self, key: f32) -> f32 {
+        key + (self.margin + ROUNDING * key.abs())
     }
 
     /// Refuses rows above a limit from now on.
@@ -45,7 +59,7 @@ impl Candidates {
         self.rows.push(u64::from(ordered(lower)) << 32 | u64::from(row));
         if !upper.is_nan() && lowest(&mut self.upper, self.wanted, ordered(upper)) {
             let most = self.upper.peek().map_or(f32::INFINITY, |&bits| unordered(bits));
-            self.limit = self.limit.min(most);
+            self.limit = self.limit.min(self.widened(most));
         }
         if self.rows.len() / 2 >= self.keep {
             self.cut();
@@ -132,7 +146,7 @@ mod tests {
     #[test]
     fn the_lowest_are_kept_and_those_without_bound_first() {
         let mut candidates = Candidates::default();
-        candidates.reset(10, 3);
+        candidates.reset(10, 3, 0.0);
         for row in 0..1000 {
             let lower = if row % 100 == 50 { f32::NAN } else { ((row * 7) % 1000) as f32 };
             if !(lower > candidates.limit()) {
@@ -149,10 +163,12 @@ mod tests {
     #[test]
     fn upper_bounds_refuse_what_cannot_be_wanted() {
         let mut candidates = Candidates::default();
-        candidates.reset(100, 2);
-        for row in 0..5 {
-            candidates.push(row, row as f32, row as f32 + 0.5);
+        for (margin, limit) in [(0.0, 1.5), (0.25, 1.75)] {
+            candidates.reset(100, 2, margin);
+            for row in 0..5 {
+                candidates.push(row, row as f32, row as f32 + 0.5);
+            }
+            assert!((candidates.limit() - limit).abs() < 1e-5);
         }
-        assert_eq!(candidates.limit(), 1.5);
     }
 }

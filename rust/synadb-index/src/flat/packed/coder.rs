@@ -13,6 +13,8 @@ use crate::{Metric, VectorSource};
 
 /// Rows of the sample that the anchor is the mean of.
 const SAMPLE_ROWS: usize = 1024;
+/// Square of how often the median length a row may have to count for the anchor.
+const FAR_SQUARED: f64 = 100.0;
 
 /// What is common to all rows of an index.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(super) struct Step {
 }
 
 impl Coder {
-    /// A coder whose anchor is the mean of a sample of the rows.
+    /// A coder whose anchor is about the mean of the rows.
     pub(super) fn new(
         metric: Metric,
         config: PackedConfig,
@@ -43,8 +45,8 @@ impl Coder {
         kernels: &CodeKernels,
     ) -> Self {
         let rotation = Rotation::new(source.dimensions(), config.seed);
-        let anchor = Anchor::origin(rotation.padded());
-        let mut coder = Self { metric, config, rotation, anchor };
+        let origin = Anchor::common(vec![0.0; rotation.padded()]);
+        let mut coder = Self { metric, config, rotation, anchor: origin };
         let mean = coder.mean(rows, source, kernels);
         if mean.squared_norm().is_finite() {
             coder.anchor = mean;
@@ -123,19 +125,36 @@ impl Coder {
         self.rotation.rotate(kernels, vector, scale[0], out);
     }
 
+    /// The mean of a sample of the rows, but for those that are far longer than most: a single
+    /// one could draw the anchor away from all others.
     fn mean(&self, rows: &RowSet, source: &dyn VectorSource, kernels: &CodeKernels) -> Anchor {
-        let mut sum = vec![0.0_f64; self.rotation.padded()];
+        let sample = || rows.iter().step_by(rows.len().div_ceil(SAMPLE_ROWS).max(1));
         let mut rotated = vec![0.0; self.rotation.padded()];
-        let mut count = 0.0;
-        for row in rows.iter().step_by(rows.len().div_ceil(SAMPLE_ROWS).max(1)) {
+        let mut lengths = Vec::with_capacity(SAMPLE_ROWS);
+        for row in sample() {
             self.rotate(row, source, kernels, &mut rotated);
-            if rotated.iter().all(|value| value.is_finite()) {
+            lengths.push(squared_length(&rotated));
+        }
+        let mut ordered = lengths.clone();
+        ordered.sort_unstable_by(f64::total_cmp);
+        let limit = FAR_SQUARED * ordered.get(ordered.len() / 2).copied().unwrap_or_default();
+        let mut sum = vec![0.0_f64; self.rotation.padded()];
+        let mut count = 0.0;
+        for (row, length) in sample().zip(lengths) {
+            if length <= limit {
+                self.rotate(row, source, kernels, &mut rotated);
                 sum.iter_mut().zip(&rotated).for_each(|(sum, &value)| *sum += f64::from(value));
                 count += 1.0;
             }
         }
-        Anchor::new(sum.iter().map(|sum| (sum / f64::max(count, 1.0)) as f32).collect())
+        Anchor::common(sum.iter().map(|sum| (sum / f64::max(count, 1.0)) as f32).collect())
     }
+}
+
+/// A NaN for what is not finite, so that it is within no limit.
+fn squared_length(vector: &[f32]) -> f64 {
+    let squared: f64 = vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+    if squared.is_finite() { squared } else { f64::NAN }
 }
 
 /// Copies the piece of `whole` that has this number into `piece`, as far as there is one.

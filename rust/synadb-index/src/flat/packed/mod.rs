@@ -5,6 +5,8 @@ mod coder;
 mod rank;
 mod search;
 mod sections;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::thread;
@@ -12,7 +14,7 @@ use std::thread;
 use synadb_types::RowSet;
 
 use super::FlatIndex;
-use crate::quantize::{BLOCK_ROWS, bit_block_bytes, code_kernels};
+use crate::quantize::{BLOCK_ROWS, CodeKernels, bit_block_bytes, code_kernels};
 use crate::{IndexError, Metric, SharedBytes, VectorSource};
 use coder::{Coder, Step};
 
@@ -50,8 +52,11 @@ impl Default for PackedConfig {
 /// bound may still be among the nearest, estimates these by four bits, and computes the keys of
 /// the few that are left from the full vectors, in the order of the bounds, until no bound is
 /// below the `k`-th key. It returns the rows of an exact scan but for those whose estimate
-/// errs by more than `epsilon` standard deviations. Codes and bounds: RaBitQ (Gao and Long,
+/// errs by more than `epsilon` standard deviations, and those behind the candidates that it
+/// keeps where the codes can hardly tell the rows apart. Codes and bounds: RaBitQ (Gao and Long,
 /// SIGMOD 2024).
+///
+/// Vectors of less than 32 dimensions are always compared exactly.
 ///
 /// It is also the tail of other indexes: [`PackedFlat::extended`] codes further rows and shares
 /// what was coded before.
@@ -97,8 +102,20 @@ impl PackedFlat {
         source: &dyn VectorSource,
         threads: usize,
     ) -> Result<Self, IndexError> {
-        let coder = Arc::new(Coder::new(metric, config, rows, source, code_kernels()?));
-        Self::assemble(coder, RowSet::new(), Vec::new()).extended(rows, source, threads)
+        Self::build_with(metric, config, rows, source, threads, code_kernels()?)
+    }
+
+    fn build_with(
+        metric: Metric,
+        config: PackedConfig,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        threads: usize,
+        kernels: &CodeKernels,
+    ) -> Result<Self, IndexError> {
+        let coder = Arc::new(Coder::new(metric, config, rows, source, kernels));
+        let empty = Self::assemble(coder, RowSet::new(), Vec::new());
+        empty.extended_with(rows, source, threads, kernels)
     }
 
     /// An index of further rows too. What was coded is shared, but for a last chunk that was not
@@ -115,11 +132,20 @@ impl PackedFlat {
         source: &dyn VectorSource,
         threads: usize,
     ) -> Result<Self, IndexError> {
+        self.extended_with(rows, source, threads, code_kernels()?)
+    }
+
+    fn extended_with(
+        &self,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        threads: usize,
+        kernels: &CodeKernels,
+    ) -> Result<Self, IndexError> {
         let (query, dimensions) = (source.dimensions(), self.coder.dimensions());
         if query != dimensions {
             return Err(IndexError::Dimensions { query, source: dimensions });
         }
-        let kernels = code_kernels()?;
         let new = coder::places(rows, &self.flat.rows);
         if new.is_empty() {
             return Ok(self.clone());

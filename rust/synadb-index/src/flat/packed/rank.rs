@@ -29,7 +29,7 @@ impl PackedFlat {
         if wanted > SHARPENED_MAX {
             return;
         }
-        fine.reset(usize::MAX / 2, wanted);
+        fine.reset(usize::MAX / 2, wanted, lane.candidates.margin());
         step.clear();
         step.extend(lane.candidates.lowest(0, STEP.max(2 * wanted)));
         self.refine_step(step, lane, fine);
@@ -42,7 +42,7 @@ impl PackedFlat {
         let PackedScratch { lanes, step, fine, .. } = packed;
         let lane = &mut lanes[index];
         let wanted = lane.candidates.wanted();
-        fine.reset(usize::MAX / 2, wanted);
+        fine.reset(usize::MAX / 2, wanted, lane.candidates.margin());
         let (mut from, mut count) = (0, STEP.max(wanted));
         loop {
             step.clear();
@@ -82,7 +82,7 @@ impl PackedFlat {
     ) {
         let PackedScratch { lanes, step, fine, .. } = packed;
         let lane = &lanes[index];
-        fine.reset(usize::MAX / 2, lane.candidates.wanted());
+        fine.reset(usize::MAX / 2, lane.candidates.wanted(), lane.candidates.margin());
         for (chunk, &first) in self.chunks.iter().zip(&self.firsts) {
             step.clear();
             for (block, place) in chunk.places.iter().enumerate() {
@@ -162,7 +162,8 @@ impl PackedFlat {
                 let Some(key) = key(query, row, source) else { continue };
                 out.offer(row, key);
                 if lowest(nearest, wanted, ordered(key as f32)) {
-                    limit = nearest.peek().map_or(limit, |&bits| unordered(bits));
+                    let key = nearest.peek().map_or(limit, |&bits| unordered(bits));
+                    limit = candidates.widened(key);
                 }
             }
             (from, count) = (from + step.len(), 2 * count);
@@ -197,7 +198,7 @@ impl Chunk {
         let mut dot = [0];
         (lane.code.kernels().dot_nibbles)(query, code, 0, &mut dot);
         let factors = Factors::from_bytes(factors);
-        let found = lane.code.estimate_nibbles(dot[0], &factors, &lane.terms);
+        let found = lane.code.estimate_nibbles(dot[0], &factors, &lane.fine_terms);
         // Written so that a bound that is not a number passes.
         if !(found.lower > fine.limit()) {
             fine.push(position, found.lower, found.key + (found.key - found.lower));

@@ -19,6 +19,13 @@ const EXACT_ROWS_A_BLOCK: f64 = 0.5;
 /// The same where there are codes of four bits: they cost a quarter of a block.
 const FINE_ROWS_A_BLOCK: f64 = 2.0;
 
+/// Dimensions from which on codes are looked at. Short vectors are hardly longer than their codes,
+/// and too few directions make the errors of all rows one and the same.
+const LEAST_DIMENSIONS: usize = 32;
+/// How many times the standard deviations allowed for one bit are allowed for four: they cost
+/// little there, and rows along one line share their error.
+const FINE_CARE: f32 = 1.5;
+
 /// Queries that share one pass over the codes at most: their memory stays in the second cache.
 const LANES_MAX: usize = 32;
 
@@ -37,6 +44,8 @@ pub(crate) struct PackedScratch {
 pub(super) struct Lane {
     pub(super) code: CodeQuery,
     pub(super) terms: Terms,
+    /// The same with more care, for codes of four bits.
+    pub(super) fine_terms: Terms,
     /// Positions of slots: 32 for each block of the index.
     pub(super) candidates: Candidates,
     /// False when the codes say nothing about the query, or nothing is wanted.
@@ -139,6 +148,9 @@ impl PackedFlat {
 
     /// Where a search begins: the fewer rows are allowed, the finer it looks at once.
     fn path(&self, filter: &Filter) -> Path {
+        if self.coder.dimensions() < LEAST_DIMENSIONS {
+            return Path::Exact;
+        }
         let Filter::Rows(allowed) = filter else { return Path::Bits };
         let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
         let within = |share: f64| allowed.len() <= EXACT_ROWS + (blocks as f64 * share) as usize;
@@ -165,19 +177,20 @@ impl PackedFlat {
                 lanes.push(Lane {
                     code: CodeQuery::new(query, &coder.rotation, epsilon)?,
                     terms: Terms::default(),
+                    fine_terms: Terms::default(),
                     candidates: Candidates::default(),
                     is_scanned: false,
                 });
-            } else if lanes[index].code.level() == query.kernels().level {
-                lanes[index].code.reset(query, &coder.rotation, epsilon)?;
-            } else {
+            } else if lanes[index].code.level() != query.kernels().level {
                 lanes[index].code = CodeQuery::new(query, &coder.rotation, epsilon)?;
             }
             let lane = &mut lanes[index];
-            lane.terms = lane.code.terms(&coder.anchor);
+            lane.terms = lane.code.reset_at(query, &coder.rotation, &coder.anchor, epsilon)?;
             let keep = coder.config.candidates.max(out.k().saturating_mul(CANDIDATES_A_ROW));
             let rows = self.flat.rows.len();
-            lane.candidates.reset(keep.min(rows), out.k().min(rows));
+            lane.fine_terms = Terms { error: FINE_CARE * lane.terms.error, ..lane.terms };
+            let margin = lane.code.rounding(&lane.terms, &coder.anchor);
+            lane.candidates.reset(keep.min(rows), out.k().min(rows), margin);
             lane.is_scanned = out.k() > 0 && lane.code.is_reliable();
         }
         Ok(())

@@ -156,7 +156,7 @@ fn read_anchor(bytes: &[u8], padded: usize) -> Result<Anchor, IndexError> {
         return Err(bad(ANCHOR, "has another size"));
     }
     let values: Vec<f32> = values.iter().map(|&value| f32::from_le_bytes(value)).collect();
-    let anchor = Anchor::new(values);
+    let anchor = Anchor::common(values);
     let sound = anchor.squared_norm().is_finite();
     if sound { Ok(anchor) } else { Err(bad(ANCHOR, "is not finite")) }
 }
@@ -172,7 +172,7 @@ fn read_places(bytes: &[u8], rows_end: u32) -> Result<(Vec<Place>, RowSet), Inde
         let first = u32::from_le_bytes([a, b, c, d]);
         let mask = u32::from_le_bytes([e, f, g, h]);
         if mask == 0 || first as usize % BLOCK_ROWS != 0 {
-            return Err(bad(PLACES, "has a block without rows"));
+            return Err(bad(PLACES, "has a block without rows or off its place"));
         }
         if first.checked_add(mask.ilog2()).is_none_or(|last| last >= rows_end) {
             return Err(bad(PLACES, "has a row past the end"));
