@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -242,6 +243,108 @@ def test_nothing_is_compacted_by_itself_with_maintenance_off(path: Path) -> None
     with SynaDB(path, sync_on_write=False, maintenance="off", auto_compact=0.1) as db:
         churn(db, 30)
         assert db.stats()["generation"] == 0
+
+
+def test_deletes_and_small_values_bring_a_look(path: Path) -> None:
+    """The log hardly grows by them, and yet most of it is dead."""
+    options = {"sync_on_write": False, "maintenance": "inline", "auto_compact": 0.5}
+    large = np.random.default_rng(1).bytes(40_000)
+    for ending in (SynaDB.delete, lambda db, key: db.put(key, 1)):
+        with SynaDB(path, auto_compact_history=False, **options) as db:  # type: ignore[arg-type]
+            for n in range(1000):
+                db.put(f"key{n}", large)
+            # The next look by growth would come at 80 MB.
+            before = db.stats()
+            for n in range(1000):
+                ending(db, f"key{n}")
+            for n in range(40_000):
+                db.put("end", n)
+            after = db.stats()
+            assert after["generation"] > before["generation"]
+            assert after["log_bytes"] < 20 << 20
+
+
+def test_wish_ends_with_its_handle(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, maintenance="inline") as db:
+        with SynaDB(path, auto_compact=0.5):
+            pass
+        churn(db, 30)
+        assert db.stats()["generation"] == 0
+        with SynaDB(path, auto_compact=0.5):
+            db.put("k", 1)
+            assert db.stats()["generation"] == 1
+            with SynaDB(path, auto_compact=0.99):
+                pass
+            churn(db, 30)
+            assert db.stats()["generation"] > 1
+
+
+def test_inline_upkeep_waits_for_no_other_compaction(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        churn(db, 30)
+        code = f"""
+            import sys
+            from synadb import SynaDB
+            db = SynaDB({str(path)!r}, sync_on_write=False, auto_compact=0.1,
+                        maintenance="inline", lock_timeout=60)
+            print("ready", flush=True)
+            sys.stdin.readline()
+            db.put("k", 1)
+            print(db.stats()["generation"], flush=True)
+        """
+        arguments = [sys.executable, "-c", textwrap.dedent(code)]
+        told: list[str] = []
+        with subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other:
+
+            def report(_done: int, _of: int) -> None:
+                if not told:
+                    other.stdin.write("go\n")  # type: ignore[union-attr]
+                    other.stdin.flush()  # type: ignore[union-attr]
+                    told.append(other.stdout.readline())  # type: ignore[union-attr]
+
+            assert other.stdout is not None
+            assert other.stdout.readline() == "ready\n"
+            db.compact(progress=report)
+            # It had its answer while the compaction went on.
+            assert told == ["0\n"]
+
+
+def test_file_with_other_names_is_not_compacted(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        fill(db)
+        other = path.with_name("other.db")
+        other.hardlink_to(path)
+        with pytest.raises(synadb.UnsupportedError, match="2 names"):
+            db.compact()
+        other.unlink()
+        db.compact()
+        assert len(db) == 2000
+
+
+def test_file_that_another_one_replaced_is_not_compacted(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        fill(db)
+        other = path.with_name("other.db")
+        db.backup(other)
+        other.replace(path)
+        with pytest.raises(synadb.UnsupportedError, match="in whose place"):
+            db.compact()
+
+
+def test_what_killed_compactions_left_is_removed_by_the_next(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False) as db:
+        fill(db)
+        left = path.with_name(f"{path.name}-tmp-0123456789abcdef")
+        content = bytearray(path.read_bytes())
+        content[:] = bytes(len(content))
+        left.write_bytes(content)
+        note = path.with_name(f"{path.name}-tmp-notes")
+        note.write_text("mine")
+        db.compact()
+        assert not left.exists()
+        assert note.exists()
 
 
 def test_close_ends_a_compaction_under_way(path: Path) -> None:

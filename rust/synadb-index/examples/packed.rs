@@ -80,13 +80,16 @@ fn numbers(path: &Path) -> Result<Vec<[u8; 4]>, Box<dyn Error>> {
 /// Queries, memory and results of one call.
 type Search<'a> = &'a dyn Fn(&[Query], &mut Scratch, &mut [TopK]) -> Result<(), IndexError>;
 
-/// Queries a second and the rows found for each, by searches of `batch` queries a call.
+/// Queries a second, and the rows found for each query.
+type Measured = (f64, Vec<Vec<u32>>);
+
+/// Measures searches of `batch` queries a call.
 fn measure(
     search: Search<'_>,
     queries: &[Query],
     source: &Rows,
     batch: usize,
-) -> Result<(f64, Vec<Vec<u32>>), Box<dyn Error>> {
+) -> Result<Measured, Box<dyn Error>> {
     let begin = Instant::now();
     let (mut best, mut found) = (f64::INFINITY, Vec::new());
     let mut scratch = Scratch::new();

@@ -21,7 +21,7 @@ fn source() -> Memory {
 fn build(metric: Metric, seed: u64, refine: bool, threads: usize) -> PackedFlat {
     let config = PackedConfig { seed, refine, ..Default::default() };
     let rows: RowSet = (0..ROWS).filter(|row| row % 5 != 1).map(RowId).collect();
-    PackedFlat::build(metric, config, &rows, &source(), threads).unwrap()
+    PackedFlat::build(metric, config, &rows, &source(), threads).expect("a level of this machine")
 }
 
 fn save(index: &PackedFlat) -> Saved {

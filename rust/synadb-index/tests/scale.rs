@@ -126,7 +126,11 @@ proptest! {
                 let limit = f64::from(f32::MAX);
                 let nearest = nearest.clamp(-limit, limit);
                 let error = (f64::from(hit.score) - nearest).abs();
-                prop_assert!(error <= 2e-7 * nearest.abs() + 1e-12, "{} {}", hit.score, nearest);
+                // Among more rows than are kept beside the wanted ones, cosines that differ by the
+                // rounding of a fast key alone may change places.
+                let crowd = if metric == Metric::Cosine { 2e-7 } else { 0.0 };
+                let limit = 2e-7 * nearest.abs() + 1e-12 + crowd;
+                prop_assert!(error <= limit, "{} {}", hit.score, nearest);
             }
         }
     }

@@ -69,6 +69,21 @@ impl ViewFactory for Components {
         }
     }
 
+    fn carry_newest(
+        &self,
+        table: &TableInfo,
+        record: &Record<'_>,
+        origin: (u64, u64),
+        (source, rewrite): (&mut Source<'_>, &mut Rewrite<'_>),
+    ) -> Result<()> {
+        match (record.kind, table.kind) {
+            (RecordKind::Put, TableKind::KeyValue) => {
+                kv::carry_newest(table.id, record, origin, (source, rewrite))
+            }
+            _ => self.carry(table, record, origin, (source, rewrite)),
+        }
+    }
+
     fn carry(
         &self,
         table: &TableInfo,
@@ -121,6 +136,16 @@ mod tests {
 
         fn carry_live(&self, of: &Table, to: (&mut Source<'_>, &mut Rewrite<'_>)) -> Result<()> {
             Components.carry_live(of, to)
+        }
+
+        fn carry_newest(
+            &self,
+            of: &TableInfo,
+            record: &Record<'_>,
+            origin: (u64, u64),
+            to: (&mut Source<'_>, &mut Rewrite<'_>),
+        ) -> Result<()> {
+            Components.carry_newest(of, record, origin, to)
         }
 
         fn carry(

@@ -206,9 +206,11 @@ fn compaction_names_what_is_damaged_and_carries_the_rest_over() {
     let report = open.db.compact_with(&skipping, &mut |_, _| true).expect("compacts");
     let [(offset, reason)] = &report.skipped[..] else { panic!("{report:?}") };
     assert!(*offset == at as u64 && reason.contains("\"text\""), "{report:?}");
-    model.values.remove("text");
+    // Only the newest of several is damaged.
+    model.values.get_mut("text").map(Vec::pop);
+    assert!(model.values["text"].last().is_some());
     model.compact();
-    read_all(&open, &model, &["text"], &mut Judge::strict());
+    read_all(&open, &model, &ABSENT, &mut Judge::strict());
     assert_eq!(open.db.verify().expect("verifies").damage, []);
 }
 

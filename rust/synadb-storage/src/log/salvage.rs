@@ -64,6 +64,8 @@ type Stretches = Vec<(Range<u64>, &'static str)>;
 /// Walks over a log; see [`salvage`].
 struct Walk<'a, 'v> {
     log: &'a Log,
+    /// Nothing behind this position is looked at.
+    end: u64,
     /// Everything before this position was on the medium.
     vouched: u64,
     /// Of the last whole frame.
@@ -76,6 +78,7 @@ struct Walk<'a, 'v> {
 
 /// Visits whatever is whole in a log and names what is not; changes nothing.
 ///
+/// `end` is where the log ends, or the position of a frame at which to stop.
 /// `vouched` is the position up to which all is known to have been on the medium. Records of broken
 /// commits are visited below it and before some whole commit only: behind both nobody knows whether
 /// they were ever committed. `goes_on` gets the offset reached.
@@ -84,14 +87,18 @@ struct Walk<'a, 'v> {
 /// What `visit` returns; `Interrupted` where `goes_on` is false.
 pub fn salvage<'a>(
     log: &'a Log,
-    vouched: u64,
+    (end, vouched): (u64, u64),
     goes_on: &mut dyn FnMut(u64) -> bool,
     visit: &mut dyn FnMut(Found<'a>) -> Result<()>,
 ) -> Result<()> {
-    let budget = log.region().len().saturating_mul(4);
-    let mut walk = Walk { log, vouched, time: 0, budget, goes_on, visit };
+    let end = end.min(log.region().len());
+    let budget = end.saturating_mul(4);
+    let mut walk = Walk { log, end, vouched, time: 0, budget, goes_on, visit };
     let mut at = FRAMES_START;
     loop {
+        if at >= end {
+            return walk.end(at);
+        }
         walk.look(at)?;
         if let Ok(Some(head)) = log.frame(at) {
             walk.whole(head)?;
@@ -151,7 +158,7 @@ impl<'a> Walk<'a, '_> {
 
     /// The bytes of a range, as far as the file has them.
     fn bytes(&self, range: Range<u64>) -> Option<&'a [u8]> {
-        let end = range.end.min(self.log.region().len());
+        let end = range.end.min(self.end);
         self.log.region().bytes(range.start, end.checked_sub(range.start)? as usize)
     }
 
@@ -177,6 +184,9 @@ impl<'a> Walk<'a, '_> {
         while let Some(head) = self.head(next).filter(|head| self.spend(head.front_len as u64)) {
             broken.push(Broken { range: next..head.end(), head: Some(head) });
             next = head.next();
+            if next >= self.end {
+                break;
+            }
             if let Ok(Some(whole)) = self.log.frame(next) {
                 return Ok(Some((broken, whole)));
             }
@@ -190,7 +200,7 @@ impl<'a> Walk<'a, '_> {
     fn search(&mut self, from: u64) -> Result<Option<Head>> {
         let Some(last) = last_nonzero(self.log.region(), from) else { return Ok(None) };
         let mut at = from;
-        while at + 24 <= last {
+        while at + 24 <= last.min(self.end) {
             if at.is_multiple_of(STEP_BYTES) {
                 self.look(at)?;
             }
@@ -277,7 +287,7 @@ impl<'a> Walk<'a, '_> {
             }
             None => ("no commit can be read here", broken.range.clone()),
         };
-        range.end = range.end.min(self.log.region().len());
+        range.end = range.end.min(self.end);
         let bytes = self.bytes(range.clone()).unwrap_or_default();
         let mut records = Vec::new();
         // What the records take up, their large payloads too.
@@ -345,16 +355,17 @@ impl<'a> Walk<'a, '_> {
     fn end(&mut self, from: u64) -> Result<()> {
         let len = self.log.region().len();
         let mut at = from;
-        while at < self.vouched.min(len) {
+        while at < self.vouched.min(self.end) {
             let known = self.head(at).filter(|head| head.next() <= self.vouched);
-            let end = known.map_or(self.vouched, |head| head.end()).min(len);
+            let end = known.map_or(self.vouched, |head| head.end()).min(self.end);
             self.pick_over(&[Broken { range: at..end, head: known }], None)?;
             at = known.map_or(self.vouched, |head| head.next());
         }
         if self.vouched > len {
             self.lost(len..self.vouched, "the file ends before what was on the medium")?;
         }
-        match last_nonzero(self.log.region(), at) {
+        let torn = last_nonzero(self.log.region(), at).filter(|_| at < self.end);
+        match torn {
             Some(last) => self.lost(at..last, "a torn end; nothing says that it was whole"),
             None => Ok(()),
         }

@@ -38,7 +38,7 @@ pub(crate) fn carry_live(
         let mut slots = Slots { first, count: reservation.rows, offset };
         for position in piece {
             source.step()?;
-            let Some(record) = source.intact(log.record(*position), &[])? else { continue };
+            let record = log.record(*position)?;
             let Some(row) = read(source, &record)? else { continue };
             let origin = source.origin(&record);
             let carried = store(rewrite, table, &record, row, origin, take(&mut slots, stride))?;

@@ -130,7 +130,7 @@ impl Engine {
         let looks = end > 0 && self.ask_for_upkeep(&commit);
         drop(commit);
         if looks {
-            self.keep_up(Arc::new(|| false));
+            self.keep_up(terms);
         }
         if durability == Durability::Sync && end > 0 {
             self.sync_to(&generation, end)?;

@@ -16,6 +16,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 use super::checkpoint::{Saving, WORTH_BYTES};
 use super::engine::{Commit, FileLocks};
 use super::open::LOCK_POLL;
+use super::share::is_superseded;
 use super::source::Moment;
 use super::{Engine, Rewrite, Source};
 use crate::config::{Durability, Keep, Terms};
@@ -33,7 +34,8 @@ const CANCELLED: Error = Error::Cancelled { what: "the compaction" };
 /// How to compact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CompactOptions {
-    /// Leave damaged records behind and report them, instead of failing at the first.
+    /// Leave damaged records behind and report them, instead of failing at the first. The newest
+    /// value of a key that is intact takes the place of a damaged one.
     pub skip_damaged: bool,
     /// What stays.
     pub keep: Keep,
@@ -51,7 +53,7 @@ pub struct CompactionReport {
 }
 
 /// The right to compact a file: one at a time in all processes.
-struct Turn<'a> {
+pub(super) struct Turn<'a> {
     locks: Arc<FileLocks>,
     _in_this_process: MutexGuard<'a, ()>,
 }
@@ -72,7 +74,20 @@ impl Engine {
         options: CompactOptions,
         progress: &mut Progress<'_>,
     ) -> Result<CompactionReport> {
-        let _turn = self.take_turn(terms)?;
+        let turn = self.take_turn(terms)?;
+        self.compact_in_turn(&turn, terms, options, progress)
+    }
+
+    /// As `compact`, for who has the turn.
+    pub(super) fn compact_in_turn(
+        &self,
+        _turn: &Turn<'_>,
+        terms: &Terms,
+        options: CompactOptions,
+        progress: &mut Progress<'_>,
+    ) -> Result<CompactionReport> {
+        self.check_names()?;
+        self.remove_leftovers();
         let (temporary, created) =
             self.directory.create_beside(&self.path).map_err(|e| self.failure(e))?;
         let inode = created.inode;
@@ -108,7 +123,8 @@ impl Engine {
         }
     }
 
-    fn try_turn(&self, locks: Arc<FileLocks>) -> Result<Option<Turn<'_>>> {
+    /// The right to compact, unless somebody else has it.
+    pub(super) fn try_turn(&self, locks: Arc<FileLocks>) -> Result<Option<Turn<'_>>> {
         let in_this_process = match self.compacting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(error)) => PoisonError::into_inner(error),
@@ -121,8 +137,39 @@ impl Engine {
         let turn = Turn { locks, _in_this_process: in_this_process };
         // Whoever had the turn may have left with another file in place.
         let is_current = self.locks.load_full().is_some_and(|now| Arc::ptr_eq(&now, &turn.locks));
-        let is_current = is_current && !self.was_replaced(&*self.lock_commit()?)?;
-        Ok(is_current.then_some(turn))
+        let was_replaced = is_current && self.was_replaced(&*self.lock_commit()?)?;
+        if was_replaced && !is_superseded(self.applied().log.region()) {
+            let path = self.path.display();
+            let what = format!("{path}: compacting a file in whose place somebody put another one");
+            return Err(Error::Unsupported { what });
+        }
+        Ok((is_current && !was_replaced).then_some(turn))
+    }
+
+    /// Fails where the file has other names, which would go on leading to what it was before.
+    fn check_names(&self) -> Result<()> {
+        let names = self.directory.names(&self.path).map_err(|e| self.failure(e))?;
+        if names == 1 {
+            return Ok(());
+        }
+        let path = self.path.display();
+        let what = format!("{path}: compacting a file that has {names} names (hard links)");
+        Err(Error::Unsupported { what })
+    }
+
+    /// Removes what killed compactions and checkpoints have left, unless a checkpoint is being
+    /// written.
+    fn remove_leftovers(&self) {
+        let (Ok(_commit), Ok(locks)) = (self.lock_commit(), self.locks()) else { return };
+        if !locks.0.try_exclusive(LockKind::Checkpoint).unwrap_or(false) {
+            return;
+        }
+        if self.directory.remove_stale(&self.path).is_err() {
+            // The next one tries again.
+        }
+        if locks.0.unlock(LockKind::Checkpoint).is_err() {
+            // It goes with the file.
+        }
     }
 
     /// Everything that is committed now, by any process.
@@ -209,6 +256,9 @@ impl Compaction<'_> {
     /// Carries what was there at the moment over.
     fn carry_first(&self, source: &mut Source<'_>, rewrite: &mut Rewrite<'_>) -> StorageResult<()> {
         let (moment, factory) = (&self.moment, &*self.engine.factory);
+        if self.options.skip_damaged {
+            return source.carry_intact(moment, factory, rewrite);
+        }
         if self.options.keep == Keep::Everything {
             return source.carry_all(factory, rewrite);
         }

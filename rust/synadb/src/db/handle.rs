@@ -10,7 +10,7 @@ use synadb_storage::fork;
 
 use super::Engine;
 use super::view::ViewFactory;
-use crate::config::{Access, OpenOptions, Settings, Terms};
+use crate::config::{Access, AutoCompact, OpenOptions, Settings, Terms};
 use crate::error::{Error, Result};
 
 /// An engine for each process that the handle has lived in: a forked child needs one of its own.
@@ -20,16 +20,22 @@ struct Link {
     access: Access,
     /// Of the process that made the engine.
     epoch: u64,
+    /// Number of its wish for upkeep.
+    wish: Option<u64>,
     next: OnceLock<Box<Link>>,
 }
 
 impl Link {
     /// A link of this process that the engine already counts.
-    fn new(engine: Arc<Engine>, access: Access) -> Self {
-        Self { engine, access, epoch: fork::epoch(), next: OnceLock::new() }
+    fn new(engine: Arc<Engine>, access: Access, wish: Option<AutoCompact>) -> Self {
+        let wish = wish.filter(|_| engine.writes).map(|wish| engine.upkeep.want(wish));
+        Self { engine, access, epoch: fork::epoch(), wish, next: OnceLock::new() }
     }
 
     fn let_go(&self) -> Result<()> {
+        if let Some(wish) = self.wish {
+            self.engine.upkeep.forget(wish);
+        }
         self.engine.let_go(self.access)
     }
 }
@@ -47,7 +53,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// A handle that the engine already counts.
     pub(super) fn new(engine: Arc<Engine>, options: &OpenOptions) -> Self {
-        let first = Link::new(engine, options.access);
+        let first = Link::new(engine, options.access, options.auto_compact);
         let read_only = options.access == Access::ReadOnly;
         let (terms, closed) = (options.terms(), AtomicBool::new(false));
         Self { first, options: options.clone(), terms, read_only, closed }
@@ -151,14 +157,14 @@ impl Handle {
             }
             other => (other?, self.options.access),
         };
-        self.go_on_with(Link::new(opened, access))
+        self.go_on_with(Link::new(opened, access, self.options.auto_compact))
     }
 
     /// In a child that may only read: writes if its parent has closed the file or is gone.
     #[cold]
     fn after_the_parent(&self) -> Result<&Link> {
         let opened = Engine::join_or_open(self.path(), &self.options, || self.factory())?;
-        self.go_on_with(Link::new(opened, self.options.access))
+        self.go_on_with(Link::new(opened, self.options.access, self.options.auto_compact))
     }
 
     fn factory(&self) -> Arc<dyn ViewFactory> {

@@ -11,6 +11,7 @@ use synadb_storage::lock::{is_wanted, wait_until_wanted, wake_all};
 use synadb_storage::region::Region;
 
 use super::Engine;
+use crate::config::Terms;
 
 /// How often the thread looks whether the file is idle.
 const LOOK: Duration = Duration::from_millis(5);
@@ -121,7 +122,8 @@ impl Shared {
             // Who wants the lock gets it behind the next commit.
         }
         let shared = Arc::clone(self);
-        engine.keep_up(Arc::new(move || shared.stopping.load(Ordering::Acquire)));
+        let stops = move || shared.stopping.load(Ordering::Acquire);
+        engine.keep_up(&Terms::of_upkeep(Arc::new(stops)));
         self.busy.store(false, Ordering::Release);
     }
 

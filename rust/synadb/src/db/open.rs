@@ -173,7 +173,6 @@ impl Engine {
         }
         engine.count(options.access);
         engine.checkpoint_bytes.fetch_min(options.checkpoint_bytes, Ordering::AcqRel);
-        engine.upkeep.want(options.auto_compact);
         Ok(Some((Attempt::Done(engine), 0)))
     }
 
@@ -216,7 +215,7 @@ impl Engine {
             unreserved: Condvar::new(),
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
-            upkeep: Upkeep::new(options.auto_compact.filter(|_| writes)),
+            upkeep: Upkeep::default(),
         });
         Ok((Attempt::Done(engine), 0))
     }

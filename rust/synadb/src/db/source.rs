@@ -74,24 +74,24 @@ impl<'a> Source<'a> {
 
     /// What was read; where it is damaged it is left behind, or this fails, as was asked for.
     ///
-    /// `key` is empty where the damage hides it.
-    ///
     /// # Errors
     /// That of the reading.
     pub fn intact<T>(&mut self, read: Result<T>, key: &[u8]) -> Result<Option<T>> {
         match read {
+            Err(StorageError::Corrupt { offset, reason }) if self.options.skip_damaged => {
+                self.leave_behind(offset, &reason, key);
+                Ok(None)
+            }
             Err(StorageError::Corrupt { offset, reason }) => {
-                let name = String::from_utf8_lossy(key);
-                let reason =
-                    if key.is_empty() { reason } else { format!("key {name:?}: {reason}") };
-                if self.options.skip_damaged {
-                    self.skipped.push((offset, reason));
-                    return Ok(None);
-                }
-                Err(StorageError::Corrupt { offset, reason })
+                Err(StorageError::Corrupt { offset, reason: of_key(&reason, key) })
             }
             read => read.map(Some),
         }
+    }
+
+    /// Notes what was left behind; `key` is empty where damage hides it.
+    pub(super) fn leave_behind(&mut self, offset: u64, reason: &str, key: &[u8]) {
+        self.skipped.push((offset, of_key(reason, key)));
     }
 
     /// What is to be kept.
@@ -214,4 +214,11 @@ impl<'a> Source<'a> {
         }
         Ok(())
     }
+}
+
+fn of_key(reason: &str, key: &[u8]) -> String {
+    if key.is_empty() {
+        return reason.to_owned();
+    }
+    format!("key {:?}: {reason}", String::from_utf8_lossy(key))
 }

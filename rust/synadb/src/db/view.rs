@@ -71,6 +71,15 @@ pub(crate) trait ViewFactory: Send + Sync {
     /// Others may write to the table meanwhile.
     fn carry_live(&self, table: &Table, to: (&mut Source<'_>, &mut Rewrite<'_>)) -> Result<()>;
 
+    /// Carries a record of a key over of which nothing else is to stay.
+    fn carry_newest(
+        &self,
+        table: &TableInfo,
+        record: &Record<'_>,
+        origin: (u64, u64),
+        to: (&mut Source<'_>, &mut Rewrite<'_>),
+    ) -> Result<()>;
+
     /// Carries a record of a table over; those of a key come in order.
     fn carry(
         &self,

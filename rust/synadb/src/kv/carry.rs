@@ -26,19 +26,29 @@ pub(crate) fn carry_live(
     positions.sort_unstable();
     for position in positions {
         source.step()?;
-        let Some(record) = source.intact(log.record(position), &[])? else { continue };
-        let Some(value) = source.intact(record.value(), record.key)? else { continue };
+        let record = log.record(position)?;
         let origin = source.origin(&record);
-        let last = crate::value::last_of_run(record.tag, value);
-        let (tag, value) = match &last {
-            Some((tag, payload)) => (*tag, &payload[..]),
-            None => (record.tag, value),
-        };
-        let mut carried = carried(rewrite, table, &record, value, origin)?;
-        (carried.tag, carried.is_first) = (tag, true);
-        rewrite.push(carried)?;
+        carry_newest(table, &record, origin, (source, rewrite))?;
     }
     Ok(())
+}
+
+/// Carries a value over without its history, of which the new log has nothing yet.
+pub(crate) fn carry_newest(
+    table: TableId,
+    record: &Record<'_>,
+    origin: (u64, u64),
+    (source, rewrite): (&mut Source<'_>, &mut Rewrite<'_>),
+) -> Result<()> {
+    let Some(value) = source.intact(record.value(), record.key)? else { return Ok(()) };
+    let last = crate::value::last_of_run(record.tag, value);
+    let (tag, value) = match &last {
+        Some((tag, payload)) => (*tag, &payload[..]),
+        None => (record.tag, value),
+    };
+    let mut carried = carried(rewrite, table, record, value, origin)?;
+    (carried.tag, carried.is_first) = (tag, true);
+    rewrite.push(carried)
 }
 
 /// Carries the newest records over, and those before them back to the last delete.
@@ -53,8 +63,7 @@ fn carry_histories(
         source.step()?;
         let mut next = newest;
         while next != 0 {
-            // What was before a damaged record is not to be found.
-            let Some(record) = source.intact(log.record(next), &[])? else { break };
+            let record = log.record(next)?;
             if record.kind == RecordKind::Delete {
                 break;
             }
@@ -65,7 +74,7 @@ fn carry_histories(
     positions.sort_unstable();
     for position in positions {
         source.look_at(position)?;
-        let Some(record) = source.intact(log.record(position), &[])? else { continue };
+        let record = log.record(position)?;
         let origin = source.origin(&record);
         carry(table, &record, origin, (source, rewrite))?;
     }

@@ -12,7 +12,7 @@ mod view;
 mod write;
 
 pub use batch::WriteBatch;
-pub(crate) use carry::{carry, carry_live, carry_value};
+pub(crate) use carry::{carry, carry_live, carry_newest, carry_value};
 pub use database::SynaDB;
 pub use transaction::Transaction;
 pub(crate) use view::{KvReader, KvView};

@@ -12,8 +12,7 @@ use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::survey::{Survey, Table};
-use super::walk::Clock;
-use crate::db;
+use crate::db::{self, Clock};
 use crate::sections::{self, Checkpoint};
 
 /// A damaged file, surveyed.

@@ -3,7 +3,6 @@
 mod damaged;
 mod save;
 mod survey;
-mod walk;
 
 use std::path::Path;
 

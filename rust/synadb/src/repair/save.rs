@@ -12,10 +12,9 @@ use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::damaged::Damaged;
 use super::survey::Table;
-use super::walk::{Event, walk};
 use super::{Lost, RepairReport, TableKept};
 use crate::collection::{RowTable, carry_row};
-use crate::db::{Rewrite, TableKind};
+use crate::db::{Event, Rewrite, TableKind, walk};
 use crate::kv;
 use crate::tables::components;
 use crate::value::DTYPE_F32;
@@ -44,7 +43,7 @@ impl Damaged {
         let mut saving = Saving { damaged: self, rewrite, kept: BTreeMap::new(), lost: Vec::new() };
         saving.look_at_header();
         let mut clock = self.clock;
-        walk(&self.log, self.vouched, &mut clock, goes_on, &mut |event| match event {
+        walk(&self.log, (u64::MAX, self.vouched), &mut clock, goes_on, &mut |event| match event {
             Event::Record(record, origin) => saving.keep(&record, origin),
             Event::Lost(lost) => {
                 saving.unreadable(&lost);

@@ -7,8 +7,7 @@ use synadb_storage::log::{Log, Record};
 use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
 
-use super::walk::{Clock, Event, walk};
-use crate::db::{TableInfo, TableKind};
+use crate::db::{Clock, Event, TableInfo, TableKind, walk};
 use crate::kv;
 use crate::vector::StoredConfig;
 
@@ -43,7 +42,7 @@ impl Survey {
         goes_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Self> {
         let mut survey = Self::default();
-        walk(log, vouched, clock, goes_on, &mut |event| {
+        walk(log, (u64::MAX, vouched), clock, goes_on, &mut |event| {
             if let Event::Record(record, origin) = event {
                 survey.note(&record, origin);
             }

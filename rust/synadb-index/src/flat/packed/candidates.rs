@@ -44,6 +44,11 @@ impl Candidates {
         self.limit
     }
 
+    /// True when a row with this bound is to be added; one that is not a number passes.
+    pub(super) fn accepts(&self, lower: f32) -> bool {
+        lower <= self.limit || lower.is_nan()
+    }
+
     /// The limit that follows from a key: a little above it.
     pub(super) fn widened(&self, key: f32) -> f32 {
         key + (self.margin + ROUNDING * key.abs())
@@ -149,7 +154,7 @@ mod tests {
         candidates.reset(10, 3, 0.0);
         for row in 0..1000 {
             let lower = if row % 100 == 50 { f32::NAN } else { ((row * 7) % 1000) as f32 };
-            if !(lower > candidates.limit()) {
+            if candidates.accepts(lower) {
                 candidates.push(row, lower, lower + 500.0);
             }
         }

@@ -199,8 +199,7 @@ impl Chunk {
         (lane.code.kernels().dot_nibbles)(query, code, 0, &mut dot);
         let factors = Factors::from_bytes(factors);
         let found = lane.code.estimate_nibbles(dot[0], &factors, &lane.fine_terms);
-        // Written so that a bound that is not a number passes.
-        if !(found.lower > fine.limit()) {
+        if fine.accepts(found.lower) {
             fine.push(position, found.lower, found.key + (found.key - found.lower));
         }
     }

@@ -14,7 +14,7 @@ use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 const CANDIDATES_A_ROW: usize = 16;
 /// Allowed rows up to which their vectors are compared without a look at the one-bit codes, and
 /// the further ones for each block: a vector from memory costs as much as two blocks of codes.
-const EXACT_ROWS: usize = 64;
+const EXACT_ROWS: usize = 200;
 const EXACT_ROWS_A_BLOCK: f64 = 0.5;
 /// The same where there are codes of four bits: they cost a quarter of a block.
 const FINE_ROWS_A_BLOCK: f64 = 2.0;

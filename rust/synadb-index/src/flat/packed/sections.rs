@@ -171,7 +171,7 @@ fn read_places(bytes: &[u8], rows_end: u32) -> Result<(Vec<Place>, RowSet), Inde
     for &[a, b, c, d, e, f, g, h] in pairs {
         let first = u32::from_le_bytes([a, b, c, d]);
         let mask = u32::from_le_bytes([e, f, g, h]);
-        if mask == 0 || first as usize % BLOCK_ROWS != 0 {
+        if mask == 0 || !(first as usize).is_multiple_of(BLOCK_ROWS) {
             return Err(bad(PLACES, "has a block without rows or off its place"));
         }
         if first.checked_add(mask.ilog2()).is_none_or(|last| last >= rows_end) {

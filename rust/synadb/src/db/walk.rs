@@ -5,7 +5,7 @@ use synadb_storage::frame::Records;
 use synadb_storage::log::{Found, Log, Lost, Record, salvage};
 
 /// What the walk comes upon.
-pub(super) enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// A record, with the sequence and time that it is of.
     Record(Record<'a>, (u64, u64)),
     /// Bytes that nothing can be read from.
@@ -14,7 +14,7 @@ pub(super) enum Event<'a> {
 
 /// Counts commits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// Of the last commit.
     pub sequence: u64,
     /// The largest time so far.
@@ -51,19 +51,19 @@ impl Clock {
     }
 }
 
-/// Walks over all of a log that is readable.
+/// Walks over all of a log that is readable, to `end`; before `vouched` all was committed.
 ///
 /// # Errors
 /// What `visit` returns; `Interrupted` where `goes_on` is false.
-pub(super) fn walk<'a>(
+pub(crate) fn walk<'a>(
     log: &'a Log,
-    vouched: u64,
+    (end, vouched): (u64, u64),
     clock: &mut Clock,
     goes_on: &mut dyn FnMut(u64) -> bool,
     visit: &mut dyn FnMut(Event<'a>) -> Result<()>,
 ) -> Result<()> {
     let mut place = (clock.sequence, 0);
-    salvage(log, vouched, goes_on, &mut |found| match found {
+    salvage(log, (end, vouched), goes_on, &mut |found| match found {
         Found::Frame(head) => {
             clock.step(head.offset, head.time, head.counts());
             clock.whole += 1;
