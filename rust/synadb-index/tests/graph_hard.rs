@@ -41,7 +41,8 @@ fn crowds_of_near_duplicates_stay_within_reach() -> Result<(), IndexError> {
     for (count, size) in [(400, 10), (60, 60), (25, 150)] {
         let vectors = crowds(&mut random, count, size, 200);
         let source = Memory::new(&vectors, 200);
-        for metric in METRICS {
+        // By the inner product the nearest are far away: its floors are in a test of its own.
+        for metric in [Metric::Cosine, Metric::Euclidean] {
             let index = build(metric, &source)?;
             let (mut scratch, mut found) = (Scratch::new(), 0);
             for row in (0..vectors.len()).step_by(11) {
