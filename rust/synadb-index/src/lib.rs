@@ -8,6 +8,7 @@
 mod distance;
 mod error;
 mod flat;
+mod hnsw;
 mod ivf;
 mod job;
 mod kmeans;
@@ -22,6 +23,7 @@ mod topk;
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead};
 pub use error::IndexError;
 pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};
+pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
 pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;

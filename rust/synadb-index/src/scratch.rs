@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::flat::PackedScratch;
+use crate::hnsw::search::HnswScratch;
 
 /// Memory that searches reuse, so that a warm search allocates nothing. One for each thread.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Scratch {
     pub(crate) ivf: crate::ivf::IvfScratch,
     /// Memory of packed scans.
     pub(crate) packed: PackedScratch,
+    /// State of a walk through a graph.
+    pub(crate) hnsw: HnswScratch,
 }
 
 impl Scratch {

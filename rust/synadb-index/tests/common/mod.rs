@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod graph;
+
 use synadb_index::{Block, Hit, IndexError, Metric, Query, Scratch, TopK, VectorSource};
 use synadb_index::{Filter, inverse_norm, search_tail};
 use synadb_types::{RowId, RowSet};

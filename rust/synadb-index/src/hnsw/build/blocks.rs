@@ -1,0 +1,106 @@
+//! The blocks of the finished graph, with the codes of the neighbours.
+
+use synadb_types::RowId;
+
+use crate::hnsw::NO_NODE;
+use crate::hnsw::codes::Codes;
+use crate::hnsw::graph::{Graph, Layout, packed_dimensions, push_block};
+use crate::hnsw::space::Space;
+use crate::hnsw::workers::Workers;
+use crate::quantize::{
+    self, Anchor, BLOCK_ROWS, Rotation, bit_block_bytes, code_kernels, encode_bits,
+};
+use crate::{IndexError, VectorSource};
+
+/// Nodes that a worker writes at once.
+const GRAIN: usize = 256;
+
+/// Where the points of the nodes come from.
+pub(super) struct Points<'a> {
+    pub(super) space: &'a Space,
+    /// A row of each node.
+    pub(super) rows: &'a [u32],
+    pub(super) source: &'a dyn VectorSource,
+    /// Seed of the rotation.
+    pub(super) seed: u64,
+}
+
+impl Points<'_> {
+    /// The rotated points of all nodes, side by side.
+    fn rotated(&self, rotation: &Rotation, workers: &Workers<'_>) -> Result<Vec<f32>, IndexError> {
+        let kernels = code_kernels()?;
+        let (dimensions, padded) = (self.space.dimensions(), rotation.padded());
+        let point = || vec![0.0; dimensions];
+        let pieces = workers.map(self.rows.len(), GRAIN, point, |point, range| {
+            let mut rotated = vec![0.0; range.len() * padded];
+            for (&row, out) in self.rows[range].iter().zip(rotated.chunks_exact_mut(padded)) {
+                point.fill(0.0);
+                self.space.place(self.source.vector(RowId(row)).unwrap_or_default(), point);
+                rotation.rotate(kernels, point, 1.0, out);
+            }
+            rotated
+        })?;
+        Ok(pieces.concat())
+    }
+}
+
+/// Writes the blocks of all nodes.
+///
+/// # Errors
+///
+/// [`IndexError::Cancelled`].
+pub(super) fn write(
+    codes: &Codes,
+    points: &Points<'_>,
+    links: &[u32],
+    degree: usize,
+    workers: &Workers<'_>,
+) -> Result<Graph, IndexError> {
+    let padded = packed_dimensions(points.space.dimensions());
+    let rotated = if padded > 0 {
+        points.rotated(&Rotation::new(points.space.dimensions(), points.seed), workers)?
+    } else {
+        Vec::new()
+    };
+    let layout = Layout { code_bytes: codes.code_bytes(), packed: padded, degree };
+    let packed = || vec![0; degree / BLOCK_ROWS * layout.group_bytes()];
+    let pieces = workers.map(codes.len(), GRAIN, packed, |packed, range| {
+        let mut bytes = Vec::with_capacity(range.len() * layout.stride());
+        for node in range {
+            let links = &links[node * degree..][..degree];
+            if padded > 0 {
+                pack(codes, &rotated, padded, node, links, packed);
+            }
+            push_block(layout, codes.code(node), packed, links, &mut bytes);
+        }
+        bytes
+    })?;
+    Ok(Graph::from_pieces(layout, codes.len(), pieces))
+}
+
+/// Codes the neighbours of a node relative to it.
+fn pack(
+    codes: &Codes,
+    rotated: &[f32],
+    padded: usize,
+    node: usize,
+    links: &[u32],
+    packed: &mut [u8],
+) {
+    let point = |node: usize| &rotated[node * padded..][..padded];
+    let anchor = Anchor::new(point(node).to_vec());
+    packed.fill(0);
+    let groups = packed.chunks_exact_mut(bit_block_bytes(padded)).zip(links.chunks(BLOCK_ROWS));
+    for (group, links) in groups {
+        for (slot, &link) in links.iter().enumerate().filter(|&(_, &link)| link != NO_NODE) {
+            let space = quantize::Space::Distance;
+            encode_bits(space, &anchor, point(link as usize), slot, group);
+            // The additional coordinate of a query is zero, so that the neighbour's own is what
+            // it adds to the squared distance.
+            let extra = codes.code(link as usize).terms.extra;
+            let at = size_of::<f32>() * (padded + slot);
+            let (add, _) = group[at..].split_first_chunk_mut().expect("a block has 32 factors");
+            *add = (f32::from_le_bytes(*add) + extra * extra).to_le_bytes();
+        }
+    }
+}

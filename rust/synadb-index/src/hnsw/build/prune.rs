@@ -1,0 +1,233 @@
+//! The choice of links: no link to a node that another link leads towards.
+//!
+//! The rule of relative neighbourhood graphs with a factor (Vamana: Subramanya et al. 2019).
+
+use std::ops::Range;
+
+use crate::IndexError;
+use crate::distance::prefetch_bytes;
+use crate::hnsw::NO_NODE;
+use crate::hnsw::build::leaves::{distance_of, entry, node_of};
+use crate::hnsw::codes::{CodeKernels, Codes};
+use crate::hnsw::workers::Workers;
+
+/// A candidate is dropped when a kept one is nearer to it by this factor, of squared distances.
+const FACTOR: f32 = 1.1;
+/// The factors of the final choice, one pass each, until the degree is reached.
+const FACTORS: [f32; 6] = [1.0, 1.1, 1.25, 1.5, 2.0, 3.0];
+/// Links that lead to a node and are considered at its final choice, at most.
+const INCOMING_MAX: usize = 128;
+/// Candidates of the final choice at most.
+const POOL_MAX: usize = 160;
+/// Nodes that a worker takes at once.
+const GRAIN: usize = 256;
+/// Kept nodes that a candidate is compared with at once.
+const COMPARED: usize = 8;
+
+/// Memory of a worker.
+struct PruneScratch {
+    nodes: Vec<u32>,
+    codes: Codes,
+    distances: Vec<f32>,
+    factors: Vec<f32>,
+    pool: Vec<u64>,
+}
+
+impl PruneScratch {
+    fn new(codes: &Codes) -> Self {
+        let (nodes, codes) = (Vec::new(), codes.empty());
+        Self { nodes, codes, distances: Vec::new(), factors: Vec::new(), pool: Vec::new() }
+    }
+}
+
+/// The links of all nodes, `degree` each and padded with [`NO_NODE`].
+///
+/// # Errors
+///
+/// [`IndexError::Cancelled`].
+pub(super) fn links(
+    codes: &Codes,
+    kernels: CodeKernels,
+    nearest: &[Vec<u64>],
+    degree: usize,
+    workers: &mut Workers<'_>,
+    stages: [f32; 2],
+) -> Result<Vec<u32>, IndexError> {
+    let scratch = || PruneScratch::new(codes);
+    workers.stage(stages[0]);
+    let pieces = workers.map(codes.len(), GRAIN, scratch, |scratch, range| {
+        let mut kept = Kept { entries: Vec::new(), ends: Vec::with_capacity(range.len()) };
+        for node in range {
+            prune(codes, kernels, &nearest[node], degree, scratch, &mut kept.entries);
+            kept.ends.push(kept.entries.len());
+        }
+        kept
+    })?;
+    let incoming = Incoming::new(codes.len(), &pieces);
+    workers.stage(stages[1]);
+    let chosen = workers.map(codes.len(), GRAIN, scratch, |scratch, range| {
+        let mut links = Vec::with_capacity(range.len() * degree);
+        for node in range {
+            let piece = &pieces[node / GRAIN];
+            let kept = &piece.entries[piece.range(node % GRAIN)];
+            gather(codes, node as u32, kept, &incoming, &nearest[node], scratch);
+            choose(codes, kernels, degree, scratch, &mut links);
+        }
+        links
+    })?;
+    Ok(chosen.concat())
+}
+
+/// What the nodes of one piece of work kept, side by side.
+struct Kept {
+    entries: Vec<u64>,
+    ends: Vec<usize>,
+}
+
+impl Kept {
+    fn range(&self, index: usize) -> Range<usize> {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[index]
+    }
+}
+
+/// For every node the entries of the nodes that keep it, by the number of those.
+struct Incoming {
+    entries: Vec<u64>,
+    ends: Vec<usize>,
+}
+
+impl Incoming {
+    fn new(count: usize, pieces: &[Kept]) -> Self {
+        let mut ends = vec![0; count];
+        for &kept in pieces.iter().flat_map(|piece| &piece.entries) {
+            ends[node_of(kept) as usize] += 1;
+        }
+        let mut sum = 0;
+        for end in &mut ends {
+            // For now the beginning; each entry that is placed moves it towards the end.
+            (*end, sum) = (sum, sum + *end);
+        }
+        let mut entries = vec![0; sum];
+        for (piece, kept) in pieces.iter().enumerate() {
+            for index in 0..kept.ends.len() {
+                let node = (piece * GRAIN + index) as u32;
+                for &to in &kept.entries[kept.range(index)] {
+                    let place = &mut ends[node_of(to) as usize];
+                    entries[*place] = entry(distance_of(to), node);
+                    *place += 1;
+                }
+            }
+        }
+        Self { entries, ends }
+    }
+
+    fn of(&self, node: u32) -> &[u64] {
+        let node = node as usize;
+        let start = node.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.entries[start..self.ends[node]]
+    }
+}
+
+/// Appends the candidates that no kept one is nearer to, nearest first.
+fn prune(
+    codes: &Codes,
+    kernels: CodeKernels,
+    candidates: &[u64],
+    degree: usize,
+    scratch: &mut PruneScratch,
+    kept: &mut Vec<u64>,
+) {
+    let first = kept.len();
+    let near = &mut scratch.codes;
+    near.clear();
+    for (index, &candidate) in candidates.iter().enumerate() {
+        if let Some(&ahead) = candidates.get(index + 4) {
+            prefetch_bytes(codes.code(node_of(ahead) as usize).bytes);
+        }
+        let code = codes.code(node_of(candidate) as usize);
+        let occluded = (0..near.len()).step_by(COMPARED).any(|start| {
+            let mut distances = [0.0; COMPARED];
+            let distances = &mut distances[..COMPARED.min(near.len() - start)];
+            near.distances(code, start, kernels, distances);
+            distances.iter().any(|&between| FACTOR * between < distance_of(candidate))
+        });
+        if !occluded {
+            near.push_code(code);
+            kept.push(candidate);
+            if kept.len() - first == degree {
+                return;
+            }
+        }
+    }
+}
+
+/// Fills the pool: what the node kept, what keeps it, and its nearest, in order.
+fn gather(
+    codes: &Codes,
+    node: u32,
+    kept: &[u64],
+    incoming: &Incoming,
+    nearest: &[u64],
+    scratch: &mut PruneScratch,
+) {
+    let pool = &mut scratch.pool;
+    pool.clear();
+    pool.extend_from_slice(kept);
+    let incoming = incoming.of(node);
+    let step = incoming.len().div_ceil(INCOMING_MAX).max(1);
+    pool.extend(incoming.iter().step_by(step));
+    pool.sort_unstable();
+    pool.dedup();
+    pool.truncate(POOL_MAX);
+    let room = POOL_MAX - pool.len();
+    pool.extend(nearest.iter().take(room));
+    pool.sort_unstable();
+    pool.dedup();
+    scratch.nodes.clear();
+    scratch.nodes.extend(pool.iter().map(|&entry| node_of(entry)));
+    scratch.codes.pick(codes, &scratch.nodes);
+}
+
+/// Appends the links chosen from the pool: by passes of growing factors, then the nearest.
+fn choose(
+    codes: &Codes,
+    kernels: CodeKernels,
+    degree: usize,
+    scratch: &mut PruneScratch,
+    links: &mut Vec<u32>,
+) {
+    debug_assert_eq!(codes.stride, scratch.codes.stride);
+    let (pool, factors) = (&scratch.pool, &mut scratch.factors);
+    let end = links.len() + degree;
+    factors.clear();
+    factors.resize(pool.len(), 0.0);
+    scratch.distances.resize(pool.len(), 0.0);
+    for limit in FACTORS {
+        for index in 0..pool.len() {
+            if factors[index].is_nan() || factors[index] > limit {
+                continue;
+            }
+            links.push(node_of(pool[index]));
+            if links.len() == end {
+                return;
+            }
+            // Chosen: no pass takes it again.
+            factors[index] = f32::NAN;
+            let rest = index + 1..pool.len();
+            let between = &mut scratch.distances[rest.clone()];
+            scratch.codes.distances(scratch.codes.code(index), index + 1, kernels, between);
+            for ((factor, &between), &entry) in
+                factors[rest.clone()].iter_mut().zip(&*between).zip(&pool[rest])
+            {
+                let occlusion = distance_of(entry) / between.max(f32::MIN_POSITIVE);
+                if occlusion > *factor {
+                    *factor = occlusion;
+                }
+            }
+        }
+    }
+    let left = pool.iter().zip(&*factors).filter(|(_, factor)| !factor.is_nan());
+    links.extend(left.map(|(&entry, _)| node_of(entry)).take(end - links.len()));
+    links.resize(end, NO_NODE);
+}

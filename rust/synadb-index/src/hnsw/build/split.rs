@@ -1,0 +1,154 @@
+//! The division of the nodes into overlapping leaves, after `PiPNN` (arXiv 2602.21247): each node
+//! joins the leaves of its nearest leaders, which are sampled anew at every level.
+
+use crate::IndexError;
+use crate::hnsw::codes::{CodeKernels, Codes};
+use crate::hnsw::random::{Random, mix};
+use crate::hnsw::workers::Workers;
+
+/// Nodes of a leaf at most.
+const LEAF_MAX: usize = 512;
+/// Nodes that a leaf has on average.
+const LEAF_MEAN: usize = 256;
+/// Leaders of one level at most, so that the cost of a level is linear.
+const LEADERS_MAX: usize = 256;
+/// Levels after which a group is cut where it stands: its nodes are too alike to be divided.
+const DEPTH_MAX: usize = 12;
+/// Nodes that a worker takes at once.
+const GRAIN: usize = 512;
+
+/// The leaves of all nodes. A node joins as many leaders as `fan` says for the first two levels,
+/// and one from then on.
+///
+/// # Errors
+///
+/// [`IndexError::Cancelled`].
+pub(super) fn split(
+    codes: &Codes,
+    kernels: CodeKernels,
+    fan: [usize; 2],
+    seed: u64,
+    workers: &Workers<'_>,
+) -> Result<Vec<Vec<u32>>, IndexError> {
+    let all: Vec<u32> = (0..codes.len() as u32).collect();
+    if all.len() <= LEAF_MAX {
+        return Ok(vec![all]);
+    }
+    let leaders = leaders(codes, &all, fan[1], seed);
+    let pieces = workers.map(
+        all.len(),
+        GRAIN,
+        || vec![0.0; LEADERS_MAX],
+        |distances, range| {
+            let mut pairs = Vec::with_capacity(range.len() * fan[0]);
+            for node in range {
+                nearest_leaders(
+                    codes,
+                    node as u32,
+                    &leaders,
+                    fan[0],
+                    kernels,
+                    distances,
+                    |leader| {
+                        pairs.push((leader as u32, node as u32));
+                    },
+                );
+            }
+            pairs
+        },
+    )?;
+    let mut groups = vec![Vec::new(); leaders.len()];
+    for (leader, node) in pieces.into_iter().flatten() {
+        groups[leader as usize].push(node);
+    }
+    let leaves = workers.map(
+        groups.len(),
+        1,
+        || (),
+        |(), range| {
+            let mut divide = Divide { codes, kernels, fan: fan[1], leaves: Vec::new() };
+            for index in range {
+                divide.run(groups[index].clone(), mix(seed ^ (index as u64 + 1)), 1);
+            }
+            divide.leaves
+        },
+    )?;
+    Ok(leaves.into_iter().flatten().collect())
+}
+
+/// The division of a group of the first level.
+struct Divide<'a> {
+    codes: &'a Codes,
+    kernels: CodeKernels,
+    /// Leaders that a node joins at the second level.
+    fan: usize,
+    leaves: Vec<Vec<u32>>,
+}
+
+impl Divide<'_> {
+    /// Divides a group until every piece is a leaf.
+    fn run(&mut self, group: Vec<u32>, seed: u64, depth: usize) {
+        if group.len() <= LEAF_MAX {
+            self.leaves.push(group);
+            return;
+        }
+        if depth >= DEPTH_MAX {
+            self.leaves.extend(group.chunks(LEAF_MAX).map(<[u32]>::to_vec));
+            return;
+        }
+        let fan = if depth == 1 { self.fan } else { 1 };
+        let leaders = leaders(self.codes, &group, fan, seed);
+        let mut pieces = vec![Vec::new(); leaders.len()];
+        let mut distances = vec![0.0; leaders.len()];
+        let (codes, kernels) = (self.codes, self.kernels);
+        for &node in &group {
+            nearest_leaders(codes, node, &leaders, fan, kernels, &mut distances, |leader| {
+                pieces[leader].push(node);
+            });
+        }
+        drop(group);
+        for (index, piece) in pieces.into_iter().enumerate() {
+            self.run(piece, mix(seed ^ (index as u64 + 1)), depth + 1);
+        }
+    }
+}
+
+/// Samples the leaders of a group.
+fn leaders(codes: &Codes, group: &[u32], fan: usize, seed: u64) -> Codes {
+    let mut sample = group.to_vec();
+    let count = (group.len() * fan / LEAF_MEAN).clamp(2, LEADERS_MAX);
+    Random::new(seed).choose(&mut sample, count);
+    sample.truncate(count);
+    let mut leaders = codes.empty();
+    leaders.pick(codes, &sample);
+    leaders
+}
+
+/// Calls `take` with the positions of the leaders that are nearest to a node.
+fn nearest_leaders(
+    codes: &Codes,
+    node: u32,
+    leaders: &Codes,
+    fan: usize,
+    kernels: CodeKernels,
+    distances: &mut [f32],
+    mut take: impl FnMut(usize),
+) {
+    let distances = &mut distances[..leaders.len()];
+    leaders.distances(codes.code(node as usize), 0, kernels, distances);
+    let mut nearest = [(f32::INFINITY, usize::MAX); 8];
+    let nearest = &mut nearest[..fan.min(leaders.len())];
+    for (leader, &distance) in distances.iter().enumerate() {
+        let last = nearest.len() - 1;
+        if distance >= nearest[last].0 && nearest[last].1 != usize::MAX {
+            continue;
+        }
+        let mut place = last;
+        while place > 0 && (distance < nearest[place - 1].0 || nearest[place - 1].1 == usize::MAX) {
+            nearest[place] = nearest[place - 1];
+            place -= 1;
+        }
+        nearest[place] = (distance, leader);
+    }
+    nearest.iter().for_each(|&(_, leader)| take(leader));
+}

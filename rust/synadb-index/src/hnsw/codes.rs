@@ -1,0 +1,224 @@
+//! Points of a graph as codes: bytes with a scale, or single precision where there are few
+//! dimensions.
+
+use crate::distance::{Kernels, prefetch_bytes};
+use crate::hnsw::int8::{CODE_ALIGN, Int8Kernels, int8_kernels};
+use crate::hnsw::random::mix;
+
+/// Up to this many dimensions points are kept in single precision: a byte a dimension would be
+/// coarser than the distances between neighbours.
+pub(super) const FLOAT_DIMENSIONS_MAX: usize = 48;
+/// Distances made at once.
+const CHUNK: usize = 64;
+/// Largest byte of a code.
+const CODE_MAX: f32 = 127.0;
+/// Between numbers of this size the step is one, and their lowest bits are those of an integer.
+const ROUNDING: f32 = 12_582_912.0;
+/// Bits of a scale that are dropped, so that vectors equal but for rounding get equal codes.
+const SCALE_BITS_DROPPED: u32 = 12;
+
+/// The kernels that codes need.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CodeKernels {
+    pub(super) float: &'static Kernels,
+    pub(super) int8: &'static Int8Kernels,
+}
+
+impl CodeKernels {
+    pub(super) fn new(float: &'static Kernels) -> Self {
+        Self { float, int8: int8_kernels(float.level) }
+    }
+}
+
+/// What belongs to a code beside its bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Terms {
+    /// Value of one step of a byte.
+    pub(super) scale: f32,
+    /// The additional coordinate.
+    pub(super) extra: f32,
+    /// Squared length of the decoded point without the additional coordinate.
+    pub(super) norm: f32,
+}
+
+/// One code.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Code<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) floats: &'a [f32],
+    pub(super) terms: Terms,
+}
+
+/// Codes side by side.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Codes {
+    /// Bytes of a code, or 0 when codes are floats.
+    pub(super) stride: usize,
+    /// Floats of a code, or 0 when codes are bytes.
+    width: usize,
+    bytes: Vec<u8>,
+    floats: Vec<f32>,
+    terms: Vec<Terms>,
+}
+
+impl Codes {
+    /// No codes yet, of points with this many dimensions.
+    pub(super) fn new(dimensions: usize) -> Self {
+        let float = dimensions <= FLOAT_DIMENSIONS_MAX;
+        let stride = if float { 0 } else { dimensions.next_multiple_of(CODE_ALIGN) };
+        let width = if float { dimensions + 1 } else { 0 };
+        let (bytes, floats, terms) = (Vec::new(), Vec::new(), Vec::new());
+        Self { stride, width, bytes, floats, terms }
+    }
+
+    /// No codes, of the same shape.
+    pub(super) fn empty(&self) -> Self {
+        let (stride, width) = (self.stride, self.width);
+        Self { stride, width, bytes: Vec::new(), floats: Vec::new(), terms: Vec::new() }
+    }
+
+    /// Bytes that the values of a code take.
+    pub(super) fn code_bytes(&self) -> usize {
+        self.stride + size_of::<f32>() * self.width
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.terms.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.floats.clear();
+        self.terms.clear();
+    }
+
+    /// Encodes a point and its additional coordinate.
+    pub(super) fn push(&mut self, point: &[f32], extra: f32) {
+        if self.width > 0 {
+            self.floats.extend_from_slice(point);
+            self.floats.push(extra);
+            self.terms.push(Terms { extra, ..Terms::default() });
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.resize(start + self.stride, 0);
+        self.terms.push(encode(point, extra, &mut self.bytes[start..]));
+    }
+
+    pub(super) fn push_code(&mut self, code: Code<'_>) {
+        self.bytes.extend_from_slice(code.bytes);
+        self.floats.extend_from_slice(code.floats);
+        self.terms.push(code.terms);
+    }
+
+    /// Adds a code as it lies in a block.
+    pub(super) fn push_bytes(&mut self, code: &[u8], terms: Terms) {
+        if self.width > 0 {
+            let (floats, _) = code.as_chunks();
+            self.floats.extend(floats.iter().map(|&value| f32::from_le_bytes(value)));
+        } else {
+            self.bytes.extend_from_slice(code);
+        }
+        self.terms.push(terms);
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.bytes.append(&mut other.bytes);
+        self.floats.append(&mut other.floats);
+        self.terms.append(&mut other.terms);
+    }
+
+    #[inline]
+    pub(super) fn code(&self, index: usize) -> Code<'_> {
+        Code {
+            bytes: &self.bytes[index * self.stride..][..self.stride],
+            floats: &self.floats[index * self.width..][..self.width],
+            terms: self.terms[index],
+        }
+    }
+
+    /// A number that equal codes share.
+    pub(super) fn hash(&self, index: usize) -> u64 {
+        let code = self.code(index);
+        let (words, _) = code.bytes.as_chunks::<8>();
+        let floats = code.floats.iter().map(|value| u64::from(value.to_bits()));
+        let terms = [code.terms.scale, code.terms.extra].map(|term| u64::from(term.to_bits()));
+        let parts = words.iter().map(|&word| u64::from_le_bytes(word)).chain(floats).chain(terms);
+        parts.fold(0, |hash, part| mix(hash ^ part).wrapping_add(part))
+    }
+
+    pub(super) fn equal(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.code(a), self.code(b));
+        a.bytes == b.bytes && a.floats == b.floats && a.terms == b.terms
+    }
+
+    /// Replaces the content by these codes of another collection.
+    pub(super) fn pick(&mut self, from: &Self, picked: &[u32]) {
+        const AHEAD: usize = 4;
+        self.clear();
+        for (index, &code) in picked.iter().enumerate() {
+            if let Some(&ahead) = picked.get(index + AHEAD) {
+                prefetch_bytes(from.code(ahead as usize).bytes);
+            }
+            self.push_code(from.code(code as usize));
+        }
+    }
+
+    /// Squared distances of a code from as many codes as `out` holds, from `first` on.
+    pub(super) fn distances(
+        &self,
+        code: Code<'_>,
+        first: usize,
+        kernels: CodeKernels,
+        out: &mut [f32],
+    ) {
+        if self.width > 0 {
+            let rows = &self.floats[first * self.width..];
+            let kernel = kernels.float.squared_euclidean_rows;
+            return kernel(code.floats, rows, self.width, out.len(), out);
+        }
+        let mut dots = [0_i32; CHUNK];
+        for (chunk, out) in out.chunks_mut(CHUNK).enumerate() {
+            let first = first + chunk * CHUNK;
+            let dots = &mut dots[..out.len()];
+            (kernels.int8.dot_rows)(
+                code.bytes,
+                &self.bytes[first * self.stride..],
+                self.stride,
+                dots,
+            );
+            for ((out, &dot), terms) in out.iter_mut().zip(&*dots).zip(&self.terms[first..]) {
+                *out = squared_distance(code.terms, *terms, dot);
+            }
+        }
+    }
+}
+
+/// Squared distance of two points from the inner product of their bytes.
+#[inline(always)]
+pub(super) fn squared_distance(a: Terms, b: Terms, dot: i32) -> f32 {
+    // The difference of the additional coordinates apart: among short vectors they are nearly
+    // equal and far larger than what sets the points apart.
+    let extra = a.extra - b.extra;
+    (a.norm + b.norm - 2.0 * a.scale * b.scale * dot as f32).max(0.0) + extra * extra
+}
+
+/// Encodes a point into bytes, whose padding is zero already.
+pub(super) fn encode(point: &[f32], extra: f32, bytes: &mut [u8]) -> Terms {
+    let largest = point.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let below = (largest / CODE_MAX).to_bits() >> SCALE_BITS_DROPPED;
+    // One step up, so that no byte leaves its range.
+    let scale = f32::from_bits((below + 1) << SCALE_BITS_DROPPED);
+    let inverse = 1.0 / scale;
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+    for (byte, &value) in bytes.iter_mut().zip(point) {
+        // Rounds to even by the loss of all digits behind the point; a call of `round_ties_even`
+        // is one of a library where the compiler may not use SSE4.1.
+        let rounded = (value * inverse).clamp(-CODE_MAX, CODE_MAX) + ROUNDING;
+        *byte = rounded.to_bits() as u8;
+    }
+    let square = |&byte: &u8| i32::from(byte.cast_signed()) * i32::from(byte.cast_signed());
+    let squares = bytes.iter().map(square).sum::<i32>();
+    let norm = scale * scale * squares as f32;
+    Terms { scale, extra, norm }
+}

@@ -1,0 +1,80 @@
+//! Parameters of the graph.
+
+/// Largest degree of a node: links of one block of packed codes.
+pub(super) const DEGREE_MAX: usize = 128;
+/// The degree is a multiple of this: neighbours whose codes are estimated at once.
+pub(super) const DEGREE_ALIGN: usize = 32;
+
+/// Parameters of the HNSW index.
+///
+/// The names are those of HNSW (Malkov and Yashunin 2018). The graph has one layer only, as
+/// DiskANN's and SymphonyQG's, so they mean here:
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HnswConfig {
+    /// Links that a node chooses by itself at least, before those that lead back to it: a node
+    /// of HNSW has as many on the upper layers. Here nothing but the default of `m_max` follows.
+    pub m: usize,
+    /// Links of every node: the degree, rounded up to a multiple of 32 and at most 128. In HNSW
+    /// it is the largest degree on the lowest layer, twice `m`.
+    pub m_max: usize,
+    /// Effort of the build: half of it is the number of nearest rows that a node's links are
+    /// chosen from (between the degree and 512). HNSW searches with a queue of this length.
+    pub ef_construction: usize,
+    /// Default length of the queue of a search: recall and time grow with it. At least twice `k`
+    /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall.
+    pub ef_search: usize,
+    /// Seed of the sampled leaders and entry points.
+    pub seed: u64,
+}
+
+impl Default for HnswConfig {
+    fn default() -> Self {
+        Self { m: 16, m_max: 32, ef_construction: 200, ef_search: 100, seed: 0x5EED }
+    }
+}
+
+impl HnswConfig {
+    /// The defaults with this `m`, and twice as many links at most.
+    #[must_use]
+    pub fn with_m(m: usize) -> Self {
+        Self { m, m_max: m.saturating_mul(2), ..Self::default() }
+    }
+
+    /// Sets `m_max`, for a degree that `m` does not give.
+    #[must_use]
+    pub fn m_max(mut self, m_max: usize) -> Self {
+        self.m_max = m_max;
+        self
+    }
+
+    /// Sets `ef_construction`.
+    #[must_use]
+    pub fn ef_construction(mut self, ef_construction: usize) -> Self {
+        self.ef_construction = ef_construction;
+        self
+    }
+
+    /// Sets `ef_search`.
+    #[must_use]
+    pub fn ef_search(mut self, ef_search: usize) -> Self {
+        self.ef_search = ef_search;
+        self
+    }
+
+    /// Sets the seed.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Links of every node.
+    pub(super) fn degree(&self) -> usize {
+        self.m_max.clamp(1, DEGREE_MAX).next_multiple_of(DEGREE_ALIGN)
+    }
+
+    /// Nearest rows that the links of a node are chosen from.
+    pub(super) fn candidates(&self) -> usize {
+        (self.ef_construction / 2).clamp(self.degree(), 512)
+    }
+}

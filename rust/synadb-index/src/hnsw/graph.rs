@@ -1,0 +1,171 @@
+//! The graph as a search reads it: one block of bytes a node.
+//!
+//! With the codes of the neighbours packed beside the links, a step of a walk reads one block and
+//! nothing else (SymphonyQG: Gou et al. 2025).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::SharedBytes;
+use crate::hnsw::codes::{Code, Terms};
+use crate::hnsw::int8::CODE_ALIGN;
+use crate::quantize::{BLOCK_ROWS, bit_block_bytes};
+
+/// Bytes that a block's length is a multiple of: a cache line.
+const LINE: usize = 64;
+/// Bytes of the terms behind the links of a block.
+const TERMS_BYTES: usize = 16;
+
+/// Up to this many dimensions the codes of the neighbours are not packed: a bit for each says too
+/// little, and the codes of the nodes are short.
+const PLAIN_DIMENSIONS_MAX: usize = 192;
+
+/// Dimensions of the packed codes of vectors; 0 when there are none.
+pub(super) fn packed_dimensions(dimensions: usize) -> usize {
+    if dimensions > PLAIN_DIMENSIONS_MAX { dimensions.next_multiple_of(CODE_ALIGN) } else { 0 }
+}
+
+/// Where the pieces of a block lie: code | packed codes of the neighbours, in groups of 32 | links
+/// | terms, padded to whole cache lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Bytes of the node's own code.
+    pub(super) code_bytes: usize,
+    /// Dimensions of the packed codes; 0 when there are none.
+    pub(super) packed: usize,
+    /// Links of a node.
+    pub(super) degree: usize,
+}
+
+impl Layout {
+    pub(super) fn stride(&self) -> usize {
+        (self.terms_at() + TERMS_BYTES).next_multiple_of(LINE)
+    }
+
+    /// Bytes of the packed codes of one group of neighbours.
+    pub(super) fn group_bytes(&self) -> usize {
+        if self.packed > 0 { bit_block_bytes(self.packed) } else { 0 }
+    }
+
+    fn links_at(&self) -> usize {
+        self.code_bytes + self.degree / BLOCK_ROWS * self.group_bytes()
+    }
+
+    fn terms_at(&self) -> usize {
+        self.links_at() + size_of::<u32>() * self.degree
+    }
+}
+
+/// The blocks of all nodes.
+#[derive(Clone)]
+pub(super) struct Graph {
+    pub(super) layout: Layout,
+    pub(super) nodes: usize,
+    pub(super) blocks: SharedBytes,
+    /// Where the first block begins.
+    pub(super) start: usize,
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layout, nodes, .. } = self;
+        formatter.debug_struct("Graph").field("layout", layout).field("nodes", nodes).finish()
+    }
+}
+
+impl Graph {
+    pub(super) fn view(&self) -> GraphView<'_> {
+        GraphView { layout: self.layout, stride: self.layout.stride(), blocks: self.bytes() }
+    }
+
+    /// The bytes of all blocks.
+    pub(super) fn bytes(&self) -> &[u8] {
+        let len = self.nodes * self.layout.stride();
+        &(*self.blocks).as_ref()[self.start..][..len]
+    }
+
+    /// The graph of blocks that were made here; they begin at a cache line.
+    pub(super) fn from_pieces(layout: Layout, nodes: usize, pieces: Vec<Vec<u8>>) -> Self {
+        let len = nodes * layout.stride();
+        let mut bytes: Vec<u8> = Vec::with_capacity(len + LINE);
+        let start = bytes.as_ptr().align_offset(LINE).min(LINE);
+        bytes.resize(start, 0);
+        for piece in pieces {
+            bytes.extend_from_slice(&piece);
+        }
+        assert_eq!(bytes.len(), start + len, "every node has a block");
+        Self { layout, nodes, blocks: Arc::new(bytes), start }
+    }
+}
+
+/// The blocks of a graph while it is searched.
+#[derive(Clone, Copy)]
+pub(super) struct GraphView<'a> {
+    pub(super) layout: Layout,
+    stride: usize,
+    blocks: &'a [u8],
+}
+
+impl<'a> GraphView<'a> {
+    /// The block of a node, which is below the number of nodes.
+    pub(super) fn block(&self, node: u32) -> &'a [u8] {
+        &self.blocks[node as usize * self.stride..][..self.stride]
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.blocks.len() / self.stride
+    }
+
+    /// The bytes of the code at the beginning of a block.
+    pub(super) fn code(&self, block: &'a [u8]) -> &'a [u8] {
+        &block[..self.layout.code_bytes]
+    }
+
+    /// The packed codes of a group of neighbours.
+    pub(super) fn group(&self, block: &'a [u8], group: usize) -> &'a [u8] {
+        let bytes = self.layout.group_bytes();
+        &block[self.layout.code_bytes + group * bytes..][..bytes]
+    }
+
+    /// One link of a block, if it leads to a node.
+    #[inline]
+    pub(super) fn link(&self, block: &[u8], slot: usize) -> Option<u32> {
+        let at = self.layout.links_at() + size_of::<u32>() * slot;
+        let bytes = block.get(at..at + size_of::<u32>())?;
+        let link = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        ((link as usize) < self.nodes()).then_some(link)
+    }
+
+    /// The links of a block that lead to a node; what else a section may hold is left out.
+    pub(super) fn links(&self, block: &'a [u8]) -> impl Iterator<Item = u32> + use<'a> {
+        let at = self.layout.links_at();
+        let (links, _) = block[at..at + size_of::<u32>() * self.layout.degree].as_chunks();
+        let nodes = self.nodes();
+        links.iter().map(|&link| u32::from_le_bytes(link)).filter(move |&l| (l as usize) < nodes)
+    }
+
+    /// The terms of the code of a block.
+    pub(super) fn terms(&self, block: &[u8]) -> Terms {
+        let (floats, _) = block[self.layout.terms_at()..].as_chunks();
+        let float = |index: usize| f32::from_le_bytes(floats[index]);
+        Terms { scale: float(0), extra: float(1), norm: float(2) }
+    }
+}
+
+/// Appends the block of a node; `packed` holds the codes of its neighbours.
+pub(super) fn push_block(
+    layout: Layout,
+    code: Code<'_>,
+    packed: &[u8],
+    links: &[u32],
+    out: &mut Vec<u8>,
+) {
+    let end = out.len() + layout.stride();
+    out.extend_from_slice(code.bytes);
+    out.extend(code.floats.iter().flat_map(|value| value.to_le_bytes()));
+    out.extend_from_slice(packed);
+    out.extend(links.iter().flat_map(|link| link.to_le_bytes()));
+    let Terms { scale, extra, norm } = code.terms;
+    out.extend([scale, extra, norm].iter().flat_map(|value| value.to_le_bytes()));
+    out.resize(end, 0);
+}

@@ -1,0 +1,116 @@
+//! The graph index: HNSW by its public name (Malkov and Yashunin 2018).
+//!
+//! It is a graph of one layer and fixed degree with several entry points, as SymphonyQG's (Gou et
+//! al. 2025), built from overlapping leaves in one go, after `PiPNN` (arXiv 2602.21247), with the
+//! choice of links of Vamana (Subramanya et al. 2019). A search walks the codes that lie in the
+//! nodes' blocks and scores the rows it found by their full vectors.
+
+mod build;
+mod codes;
+mod config;
+mod graph;
+pub(crate) mod int8;
+mod members;
+mod random;
+pub(crate) mod search;
+mod sections;
+mod space;
+mod tune;
+mod workers;
+
+use synadb_types::RowSet;
+
+use crate::quantize::Rotation;
+
+use codes::Codes;
+use graph::Graph;
+use members::Members;
+use space::Space;
+
+pub use config::HnswConfig;
+pub use search::SearchCounts;
+pub use tune::TunedEf;
+
+/// A link that leads nowhere.
+const NO_NODE: u32 = u32::MAX;
+
+/// The graph index: an immutable part over a fixed set of rows.
+#[derive(Debug, Clone)]
+pub struct HnswIndex {
+    config: HnswConfig,
+    space: Space,
+    rows: RowSet,
+    members: Members,
+    /// The node of each row, from `first_row` on.
+    node_of_row: Vec<u32>,
+    first_row: u32,
+    graph: Graph,
+    entries: Vec<u32>,
+    /// Codes of the entry points.
+    entry_codes: Codes,
+    /// The rotation of the packed codes; none where there are none.
+    rotation: Option<Rotation>,
+}
+
+impl HnswIndex {
+    /// Puts an index together from what was built or read.
+    fn assemble(
+        config: HnswConfig,
+        space: Space,
+        members: Members,
+        graph: Graph,
+        entries: Vec<u32>,
+    ) -> Self {
+        let (rows, node_of_row) = (members.set(), members.nodes_of_rows());
+        let first_row = members.first_row();
+        let mut entry_codes = Codes::new(space.dimensions());
+        let view = graph.view();
+        for &entry in &entries {
+            let block = view.block(entry);
+            entry_codes.push_bytes(view.code(block), view.terms(block));
+        }
+        let packed = graph.layout.packed > 0;
+        let rotation = packed.then(|| Rotation::new(space.dimensions(), config.seed));
+        Self {
+            config,
+            space,
+            rows,
+            members,
+            node_of_row,
+            first_row,
+            graph,
+            entries,
+            entry_codes,
+            rotation,
+        }
+    }
+
+    /// Parameters that it was built with.
+    #[must_use]
+    pub fn config(&self) -> &HnswConfig {
+        &self.config
+    }
+
+    /// Metric that it was built for.
+    #[must_use]
+    pub fn metric(&self) -> crate::Metric {
+        self.space.metric
+    }
+
+    /// Number of nodes: rows with equal vectors share one.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.graph.nodes
+    }
+
+    /// Bytes of the graph in memory or in the map.
+    #[must_use]
+    pub fn graph_bytes(&self) -> usize {
+        self.graph.nodes * self.graph.layout.stride()
+    }
+
+    fn node_of_row(&self, row: u32) -> Option<u32> {
+        let node = *self.node_of_row.get(row.checked_sub(self.first_row)? as usize)?;
+        (node != NO_NODE).then_some(node)
+    }
+}

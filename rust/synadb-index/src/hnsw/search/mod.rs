@@ -1,0 +1,354 @@
+//! Searches of the graph.
+
+mod direct;
+mod packed;
+mod pool;
+
+use std::cmp::Ordering;
+
+use synadb_types::{RowId, RowSet};
+
+use crate::distance::prefetch_bytes;
+use crate::hnsw::HnswIndex;
+use crate::hnsw::codes::{Code, CodeKernels, Codes};
+use crate::hnsw::graph::GraphView;
+use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+
+use pool::{Pool, Seen};
+
+/// A walk begins from one entry point, the nearest ones, for so many nodes of its queue: where the
+/// neighbours of a query are scattered, no one leads to all of them.
+const STARTS_EF: usize = 4;
+/// Entry points that a walk begins from at least.
+const STARTS_MIN: usize = 4;
+/// A step of a walk costs as much as this many codes of a scan, measured at 384 dimensions.
+const STEP_CODES: usize = 48;
+/// A walk suffices when it finds one in so many of the nodes that it finds without a filter.
+const ENOUGH: usize = 2;
+/// One of so many nodes of the queue is ranked by its full vector.
+const RANKED_EF: usize = 6;
+/// Rows that are prefetched before their keys are computed.
+const AHEAD: usize = 4;
+
+/// Memory of a search.
+#[derive(Debug, Default)]
+pub(crate) struct HnswScratch {
+    pool: Pool,
+    seen: Seen,
+    /// Neighbours of one node that were not seen before.
+    fresh: Vec<u32>,
+    /// Nodes with the distances of their codes.
+    visited: Vec<(f32, u32)>,
+    point: Vec<f32>,
+    code: Option<Codes>,
+    /// The query of the packed codes.
+    packed: Option<packed::PackedQuery>,
+    distances: Vec<f32>,
+    nodes: Vec<u32>,
+    counts: SearchCounts,
+}
+
+/// What searches did since the counts were last taken.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SearchCounts {
+    /// Nodes visited.
+    pub steps: u64,
+    /// Distances of codes, estimates included.
+    pub distances: u64,
+    /// Full vectors read.
+    pub rows: u64,
+}
+
+impl Scratch {
+    /// Takes the counts of the graph searches that used this scratch.
+    pub fn take_counts(&mut self) -> SearchCounts {
+        std::mem::take(&mut self.hnsw.counts)
+    }
+}
+
+/// Which of the visited nodes may be returned.
+struct Accept<'a> {
+    index: &'a HnswIndex,
+    filter: &'a Filter,
+    source: &'a dyn VectorSource,
+}
+
+impl<'a> Accept<'a> {
+    fn rows(&self, node: u32) -> impl Iterator<Item = RowId> + use<'a> {
+        let Self { index, filter, source } = *self;
+        let rows = index.members.of(node).iter().map(|&row| RowId(row));
+        rows.filter(move |&row| filter.allows(row) && source.is_live(row))
+    }
+
+    fn node(&self, node: u32) -> bool {
+        self.rows(node).next().is_some()
+    }
+}
+
+impl Part for HnswIndex {
+    fn rows(&self) -> &RowSet {
+        &self.rows
+    }
+
+    fn search(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
+        self.search_with_ef(query, filter, source, scratch, out, self.config.ef_search)
+    }
+}
+
+impl HnswIndex {
+    /// As [`Part::search`] with a queue of `ef` nodes: recall and time grow with it.
+    ///
+    /// Dead rows and rows that the filter refuses are passed through and not returned; the queue
+    /// grows until enough others are found. Where that would cost more than a scan of the codes
+    /// of all rows that pass, and in small parts, it is such a scan.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the query does not fit the source.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the query has another metric than the index.
+    pub fn search_with_ef(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+        ef: usize,
+    ) -> Result<(), IndexError> {
+        query.check(source)?;
+        assert_eq!(query.metric(), self.space.metric, "an index answers queries of its metric");
+        if out.k() == 0 || self.graph.nodes == 0 || query.dimensions() != self.space.dimensions() {
+            return Ok(());
+        }
+        let allowed = match filter {
+            Filter::All => self.rows.len(),
+            Filter::Rows(rows) => rows.len().min(self.rows.len()),
+        };
+        if allowed == 0 {
+            return Ok(());
+        }
+        let accept = Accept { index: self, filter, source };
+        let nodes = self.graph.nodes;
+        let ef = ef.max(out.k().saturating_mul(2)).min(nodes);
+        // A walk has to visit so many nodes that enough of them are allowed ones.
+        let wide = (ef as u128 * self.rows.len() as u128 / allowed as u128).min(nodes as u128);
+        let wide = wide as usize;
+        let scratch = &mut scratch.hnsw;
+        scratch.prepare(self, query)?;
+        let code = scratch.code.take().expect("just prepared");
+        let job = Search { index: self, accept, query, source, ef };
+        let scanned = allowed.min(nodes);
+        let k = out.k();
+        let walked = scanned > wide.saturating_mul(STEP_CODES)
+            && job.walk(code.code(0), wide, k.min(allowed), scratch);
+        let keep = if walked {
+            (ef / RANKED_EF).max(k.saturating_add(k / 4 + 8))
+        } else {
+            job.scan(code.code(0), scratch);
+            // After so many codes these rows cost little, and far ones have the coarser codes.
+            ef.max(k.saturating_mul(4))
+        };
+        scratch.code = Some(code);
+        job.rank(keep, scratch, out);
+        Ok(())
+    }
+
+    /// As [`HnswIndex::search_with_ef`] for several queries, on as many threads as asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when a query does not fit the source.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `outs` has another length than `queries`.
+    pub fn search_batch(
+        &self,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        outs: &mut [TopK],
+        ef: usize,
+        threads: usize,
+    ) -> Result<(), IndexError> {
+        assert_eq!(queries.len(), outs.len(), "every query has its own results");
+        let share = queries.len().div_ceil(threads.max(1)).max(1);
+        let run = |queries: &[Query], outs: &mut [TopK]| {
+            let mut scratch = Scratch::new();
+            queries.iter().zip(outs).try_for_each(|(query, out)| {
+                self.search_with_ef(query, filter, source, &mut scratch, out, ef)
+            })
+        };
+        if share == queries.len() {
+            return run(queries, outs);
+        }
+        std::thread::scope(|scope| {
+            let shares = queries.chunks(share).zip(outs.chunks_mut(share));
+            let threads: Vec<_> =
+                shares.map(|(queries, outs)| scope.spawn(move || run(queries, outs))).collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().try_for_each(join)
+        })
+    }
+}
+
+impl HnswScratch {
+    /// Encodes the query.
+    fn prepare(&mut self, index: &HnswIndex, query: &Query) -> Result<(), IndexError> {
+        self.point.resize(index.space.dimensions(), 0.0);
+        index.space.place_query(query, &mut self.point);
+        let mut code = match self.code.take() {
+            Some(code) if code.stride == index.entry_codes.stride => code,
+            _ => index.entry_codes.empty(),
+        };
+        code.clear();
+        code.push(&self.point, 0.0);
+        self.code = Some(code);
+        if let Some(rotation) = &index.rotation {
+            let kernels = query.kernels();
+            packed::PackedQuery::prepare(&mut self.packed, &self.point, rotation, kernels)?;
+        }
+        Ok(())
+    }
+}
+
+/// One search.
+struct Search<'a> {
+    index: &'a HnswIndex,
+    accept: Accept<'a>,
+    query: &'a Query,
+    source: &'a dyn VectorSource,
+    ef: usize,
+}
+
+impl Search<'_> {
+    fn kernels(&self) -> CodeKernels {
+        CodeKernels::new(self.query.kernels())
+    }
+
+    /// Leaves those of the visited nodes that may be returned. Walks again with a longer queue
+    /// while they are fewer than `least`, or far fewer than a queue of `self.ef` finds where all
+    /// may be returned. False when a scan costs less than the next walk.
+    fn walk(&self, code: Code<'_>, ef: usize, least: usize, scratch: &mut HnswScratch) -> bool {
+        let view = self.index.graph.view();
+        let (mut ef, mut wanted) = (ef, None);
+        while ef.saturating_mul(STEP_CODES) < view.nodes() {
+            self.start(view, code, ef, scratch);
+            if self.index.rotation.is_some() {
+                packed::walk(view, code, self.kernels(), scratch);
+            } else {
+                direct::walk(view, code, self.kernels(), scratch);
+            }
+            let usual = (scratch.visited.len() as u128 * self.ef as u128 / ef as u128) as usize;
+            scratch.visited.retain(|&(_, node)| self.accept.node(node));
+            let found = scratch.visited.len();
+            let wanted = *wanted.get_or_insert(least.max(usual / ENOUGH));
+            if found >= wanted {
+                return true;
+            }
+            // Long enough for twice as many as are wanted, at the share that this walk has met.
+            let longer = (ef as u128 * 2 * wanted as u128).div_ceil(found.max(1) as u128);
+            ef = longer.min(view.nodes() as u128) as usize;
+        }
+        false
+    }
+
+    /// Puts the nearest entry points into the queue.
+    fn start(&self, view: GraphView<'_>, code: Code<'_>, ef: usize, scratch: &mut HnswScratch) {
+        scratch.visited.clear();
+        scratch.pool.reset(ef);
+        scratch.seen.reset(view.nodes());
+        let entries = &self.index.entries;
+        scratch.distances.resize(entries.len(), 0.0);
+        self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
+        scratch.counts.distances += entries.len() as u64;
+        let HnswScratch { pool, visited, distances, .. } = scratch;
+        visited.extend(distances.iter().copied().zip(entries.iter().copied()));
+        let starts = (ef / STARTS_EF).max(STARTS_MIN);
+        if visited.len() > starts {
+            visited.select_nth_unstable_by(starts, nearer);
+            visited.truncate(starts);
+        }
+        visited.drain(..).for_each(|(distance, entry)| pool.insert(distance, entry));
+    }
+
+    /// The distances of the codes of all nodes that may be returned.
+    fn scan(&self, code: Code<'_>, scratch: &mut HnswScratch) {
+        let (view, kernels) = (self.index.graph.view(), self.kernels());
+        let HnswScratch { nodes, visited, counts, seen, .. } = scratch;
+        nodes.clear();
+        visited.clear();
+        match self.accept.filter {
+            Filter::Rows(rows) if rows.len() < view.nodes() => {
+                seen.reset(view.nodes());
+                let live = rows.iter().filter(|&row| self.source.is_live(row));
+                let of_part = live.filter_map(|row| self.index.node_of_row(row.0));
+                nodes.extend(of_part.filter(|&node| seen.insert(node)));
+            }
+            _ => nodes.extend((0..view.nodes() as u32).filter(|&node| self.accept.node(node))),
+        }
+        counts.distances += nodes.len() as u64;
+        for (index, &node) in nodes.iter().enumerate() {
+            if let Some(&ahead) = nodes.get(index + AHEAD) {
+                prefetch_bytes(view.code(view.block(ahead)));
+            }
+            visited.push((direct::distance(view, code, kernels, node), node));
+        }
+    }
+
+    /// Offers the rows of the visited nodes that are nearest by their codes.
+    fn rank(&self, keep: usize, scratch: &mut HnswScratch, out: &mut TopK) {
+        let HnswScratch { visited, nodes, counts, .. } = scratch;
+        if visited.len() > keep {
+            visited.select_nth_unstable_by(keep - 1, nearer);
+            visited.truncate(keep);
+        }
+        visited.sort_unstable_by(nearer);
+        nodes.clear();
+        nodes.extend(visited.iter().map(|&(_, node)| node));
+        let rows = |node| self.accept.rows(node);
+        let mut ahead = nodes.iter().flat_map(|&node| rows(node));
+        for row in ahead.by_ref().take(AHEAD) {
+            self.source.prefetch(row);
+        }
+        for row in nodes.iter().flat_map(|&node| rows(node)) {
+            if let Some(row) = ahead.next() {
+                self.source.prefetch(row);
+            }
+            counts.rows += 1;
+            self.offer(row, out);
+        }
+    }
+
+    fn offer(&self, row: RowId, out: &mut TopK) {
+        let Some(vector) = self.source.vector(row) else { return };
+        let (mut key, mut inverse_norm) = ([0.0], [0.0]);
+        if self.query.needs_norms() {
+            self.source.inverse_norms(row, &mut inverse_norm);
+        }
+        self.query.keys(vector, vector.len(), &inverse_norm, &mut key);
+        let key = if self.query.is_reliable(key[0]) {
+            f64::from(key[0])
+        } else {
+            self.query.exact_key(vector)
+        };
+        out.offer(row, key);
+    }
+}
+
+/// The order of nodes by their distances; among equals the smaller is the nearer.
+fn nearer(a: &(f32, u32), b: &(f32, u32)) -> Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+}

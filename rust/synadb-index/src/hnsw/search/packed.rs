@@ -1,0 +1,102 @@
+//! The walk by packed codes: one block gives the estimates of all neighbours of a node.
+
+use crate::distance::prefetch_bytes;
+use crate::hnsw::codes::{Code, CodeKernels};
+use crate::hnsw::graph::GraphView;
+use crate::hnsw::search::pool::{Pool, Seen};
+use crate::hnsw::search::{HnswScratch, direct};
+use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Rotation, Terms, code_kernels};
+use crate::{IndexError, Kernels, Metric, Query};
+
+/// The point of a query, prepared for packed codes.
+#[derive(Debug)]
+pub(crate) struct PackedQuery {
+    point: Query,
+    codes: CodeQuery,
+}
+
+impl PackedQuery {
+    /// Prepares a point in memory that may have served another.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CodeQuery::new`].
+    pub(super) fn prepare(
+        place: &mut Option<Self>,
+        point: &[f32],
+        rotation: &Rotation,
+        kernels: &'static Kernels,
+    ) -> Result<(), IndexError> {
+        if let Some(query) = place {
+            query.point.reset(point)?;
+            return query.codes.reset(&query.point, rotation, 0.0);
+        }
+        let point = Query::with_kernels(Metric::Euclidean, point, kernels)?;
+        let kernels = crate::quantize::CodeKernels::for_level(kernels.level);
+        let kernels = kernels.or_else(|_| code_kernels())?;
+        let codes = CodeQuery::with_kernels(&point, rotation, 0.0, kernels)?;
+        *place = Some(Self { point, codes });
+        Ok(())
+    }
+}
+
+/// Visits the nodes nearest to a query by the estimates of their codes, and notes them with the
+/// distances of their own codes.
+///
+/// A node that two parents lead to may stand in the queue twice, with two estimates: looking for
+/// it there would cost more than passing it over when it comes up again.
+///
+/// The next node is chosen before the neighbours of one are known, so that its block is on its way
+/// for a whole step: a node that is not quite the nearest costs less than waiting for memory.
+pub(super) fn walk(
+    view: GraphView<'_>,
+    code: Code<'_>,
+    kernels: CodeKernels,
+    scratch: &mut HnswScratch,
+) {
+    let HnswScratch { pool, seen, visited, counts, packed, .. } = scratch;
+    let Some(PackedQuery { codes: query, .. }) = packed else { return };
+    let estimate = query.kernels().estimate_bits;
+    let mut estimates = Estimates::default();
+    let mut next = pop_new(pool, seen);
+    while let Some(node) = next {
+        next = pop_new(pool, seen);
+        next.into_iter().for_each(|next| prefetch_bytes(view.block(next)));
+        let block = view.block(node);
+        let distance = direct::distance(view, code, kernels, node);
+        visited.push((distance, node));
+        counts.steps += 1;
+        let extra = view.terms(block).extra;
+        let from = distance - extra * extra;
+        let terms = Terms { add: from, gain: 1.0, error: 0.0 };
+        for group in 0..view.layout.degree / BLOCK_ROWS {
+            let codes = view.group(block, group);
+            let mut near = estimate(codes, query, &terms, pool.limit(), &mut estimates);
+            counts.distances += BLOCK_ROWS as u64;
+            while near != 0 {
+                let slot = near.trailing_zeros() as usize;
+                near &= near - 1;
+                let Some(link) = view.link(block, group * BLOCK_ROWS + slot) else { continue };
+                // A neighbour too near for its own estimate is as far as the node.
+                let key = estimates.keys[slot];
+                let key = if key.is_nan() { distance } else { key };
+                if key < pool.limit() && !seen.contains(link) {
+                    pool.insert(key, link);
+                }
+            }
+        }
+        if next.is_none() {
+            next = pop_new(pool, seen);
+        }
+    }
+}
+
+/// Takes the nearest node that was not visited yet.
+fn pop_new(pool: &mut Pool, seen: &mut Seen) -> Option<u32> {
+    loop {
+        let (_, node) = pool.pop()?;
+        if seen.insert(node) {
+            return Some(node);
+        }
+    }
+}
