@@ -82,7 +82,7 @@ fn index(metric: Metric, source: &Rows, job: Job<'_>) -> Result<HnswIndex, Failu
         return Ok(HnswIndex::import(&sections, source.rows_end())?);
     }
     let all = RowSet::range(RowId(0), source.rows_end());
-    let index = HnswIndex::build(metric, &all, source, HnswConfig::default(), job)?;
+    let index = HnswIndex::build(metric, &all, source, HnswConfig::default(), &job)?;
     if let Ok(folder) = &kept {
         for (name, bytes) in index.export() {
             std::fs::write(Path::new(folder).join(name), bytes)?;

@@ -15,6 +15,7 @@ mod kmeans;
 mod part;
 pub mod quantize;
 mod query;
+mod random;
 mod scratch;
 mod section;
 mod source;

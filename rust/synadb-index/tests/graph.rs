@@ -114,7 +114,7 @@ fn filters_of_every_density_are_kept() -> Result<(), IndexError> {
     let source = Memory::new(&vectors, 200);
     let config = HnswConfig::default().ef_search(20);
     let job = Job::default();
-    let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)?;
+    let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job)?;
     for part_of in [2, 10, 100, 3000, 1_000_000] {
         let some: RowSet =
             (0..6500).filter(|_| random.next().is_multiple_of(part_of)).map(RowId).collect();
@@ -177,7 +177,7 @@ fn the_same_seed_gives_the_same_bytes() -> Result<(), IndexError> {
     let bytes = |seed, threads| {
         let config = HnswConfig::default().seed(seed);
         let job = Job::with_threads(threads);
-        let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)?;
+        let index = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job)?;
         let sections = index.export().into_iter().map(|(name, bytes)| (name, bytes.into_owned()));
         Ok::<Vec<_>, IndexError>(sections.collect())
     };
@@ -200,14 +200,14 @@ fn a_build_stops_when_told_and_reports_how_far_it_is() -> Result<(), IndexError>
             cancel.store(share >= stop_at, Ordering::Relaxed);
         };
         let job = Job { threads, cancel: Some(&cancel), progress: Some(&progress) };
-        let built = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job);
+        let built = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job);
         assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
         assert!(last.get() < stop_at + 0.3, "{} is far behind {stop_at}", last.get());
     }
     let last = Cell::new(0.0);
     let progress = |share| last.set(share);
     let job = Job { threads: 2, cancel: None, progress: Some(&progress) };
-    HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)?;
+    HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job)?;
     assert_eq!(last.get(), 1.0);
     Ok(())
 }
@@ -223,14 +223,14 @@ fn two_parts_and_new_rows_become_one() -> Result<(), IndexError> {
         source.live = RowSet::range(RowId(0), 3000);
         let part = |first, count| {
             let rows = RowSet::range(RowId(first), count);
-            HnswIndex::build(metric, &rows, &source, config, job)
+            HnswIndex::build(metric, &rows, &source, config, &job)
         };
         let (left, right) = (part(0, 1400)?, part(1400, 1200)?);
         (0..3000).step_by(7).for_each(|row| {
             source.live.remove(RowId(row));
         });
         let tail = RowSet::range(RowId(2600), 400);
-        let merged = HnswIndex::merge(metric, &[&left, &right], &tail, &source, config, job)?;
+        let merged = HnswIndex::merge(metric, &[&left, &right], &tail, &source, config, &job)?;
         assert_eq!(merged.rows(), &source.live);
         let recall = recall(&merged, &queries, &vectors, &Filter::All, &source)?;
         let floor = if metric == Metric::DotProduct { 0.9 } else { 0.95 };

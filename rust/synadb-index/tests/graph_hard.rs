@@ -158,7 +158,7 @@ fn queries_unlike_the_rows_keep_the_recall() -> Result<(), IndexError> {
         let queries = random.vectors(25, dimensions);
         for metric in METRICS {
             let config = HnswConfig::default().ef_search(64);
-            let index = HnswIndex::build(metric, &all(&source), &source, config, Job::default())?;
+            let index = HnswIndex::build(metric, &all(&source), &source, config, &Job::default())?;
             let recall = recall(&index, &queries, &vectors, &Filter::All, &source)?;
             // On 20,000 such rows the graph of hnswlib reaches 0.75 to 0.85 with this queue.
             assert!(recall >= 0.75, "{metric:?} {dimensions} {recall}");
@@ -199,13 +199,13 @@ fn most_rows_deleted_leave_the_rest_within_reach() -> Result<(), IndexError> {
     for metric in METRICS {
         source.live = all(&source);
         let config = HnswConfig::default().ef_search(16);
-        let index = HnswIndex::build(metric, &all(&source), &source, config, Job::default())?;
+        let index = HnswIndex::build(metric, &all(&source), &source, config, &Job::default())?;
         source.live = (0..9000).filter(|_| random.next().is_multiple_of(10)).map(RowId).collect();
         let found = compare(&index, &queries, &vectors, &Filter::All, &source)?;
         assert!(found.recall >= 0.95, "{metric:?} {}", found.recall);
         // What is left makes a smaller graph.
         let job = Job::default();
-        let merged = HnswIndex::merge(metric, &[&index], &RowSet::new(), &source, config, job)?;
+        let merged = HnswIndex::merge(metric, &[&index], &RowSet::new(), &source, config, &job)?;
         assert_eq!(merged.rows(), &source.live);
         let found = compare(&merged, &queries, &vectors, &Filter::All, &source)?;
         assert!(found.recall >= 0.95, "merged, {metric:?} {}", found.recall);

@@ -26,7 +26,7 @@ fn source(dimensions: usize) -> Memory {
 
 fn build(metric: Metric, source: &Memory) -> Result<HnswIndex, IndexError> {
     let rows = RowSet::range(RowId(0), ROWS as u32);
-    HnswIndex::build(metric, &rows, source, HnswConfig::default(), Job::default())
+    HnswIndex::build(metric, &rows, source, HnswConfig::default(), &Job::default())
 }
 
 fn owned(index: &HnswIndex) -> Owned {

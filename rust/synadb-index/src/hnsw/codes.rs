@@ -3,7 +3,7 @@
 
 use crate::distance::{Kernels, prefetch_bytes};
 use crate::hnsw::int8::{CODE_ALIGN, Int8Kernels, int8_kernels};
-use crate::hnsw::random::mix;
+use crate::random::mix;
 
 /// Up to this many dimensions points are kept in single precision: a byte a dimension would be
 /// coarser than the distances between neighbours.

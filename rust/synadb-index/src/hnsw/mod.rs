@@ -11,7 +11,6 @@ mod config;
 mod graph;
 pub(crate) mod int8;
 mod members;
-mod random;
 pub(crate) mod search;
 mod sections;
 mod space;

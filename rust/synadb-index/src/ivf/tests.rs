@@ -2,7 +2,7 @@ use synadb_types::{RowId, RowSet};
 
 use super::bits::rotate_all;
 use super::*;
-use crate::kmeans::random::Random;
+use crate::random::Random;
 use crate::{Block, IndexError, Job, VectorSource, inverse_norm, kernels};
 
 struct Rows {

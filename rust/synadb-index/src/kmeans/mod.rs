@@ -4,17 +4,16 @@ pub(crate) mod assign;
 pub(crate) mod codes;
 pub(crate) mod dots;
 pub(crate) mod frame;
-pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
+use crate::random::Random;
 use assign::{NONE, Near, nearest};
 use codes::{Panels, RowCodes};
 use dots::tile_kernel;
 use frame::Frame;
-use random::Random;
 use synadb_types::RowId;
 
 use crate::distance::{Kernels, Metric, kernels};

@@ -1,6 +1,7 @@
 //! A seeded random rotation that costs O(d log d).
 
 use super::CodeKernels;
+use crate::random::Random;
 
 /// Padded lengths are multiples of this, so that kernels need no tails.
 const PADDING: usize = 64;
@@ -32,11 +33,11 @@ impl Rotation {
         let span = 1 << padded.ilog2();
         let rounds = if span == padded { ROUNDS_WHOLE } else { ROUNDS_SPLIT };
         let scale = (1.0 / (span as f64).sqrt()) as f32;
-        let mut state = seed;
+        let mut random = Random::new(seed);
         let mut word = 0;
         let signs = (0..rounds * span).map(|index| {
             if index % 64 == 0 {
-                word = split_mix(&mut state);
+                word = random.next();
             }
             if word >> (index % 64) & 1 == 0 { scale } else { -scale }
         });
@@ -76,13 +77,4 @@ impl Rotation {
             (kernels.hadamard)(part);
         }
     }
-}
-
-/// The next number of SplitMix64 (Steele, Lea and Flood, 2014).
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

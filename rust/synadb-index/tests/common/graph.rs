@@ -34,7 +34,7 @@ pub fn all(source: &Memory) -> RowSet {
 
 pub fn build(metric: Metric, source: &Memory) -> Result<HnswIndex, IndexError> {
     let config = HnswConfig::default().ef_search(EF);
-    HnswIndex::build(metric, &all(source), source, config, Job::default())
+    HnswIndex::build(metric, &all(source), source, config, &Job::default())
 }
 
 pub fn find(

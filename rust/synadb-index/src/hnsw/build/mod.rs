@@ -12,9 +12,9 @@ use crate::hnsw::HnswIndex;
 use crate::hnsw::codes::{CodeKernels, Codes};
 use crate::hnsw::config::HnswConfig;
 use crate::hnsw::members::{Members, group};
-use crate::hnsw::random::Random;
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
+use crate::random::Random;
 use crate::{IndexError, Job, Metric, VectorSource, kernels};
 
 use leaves::entry;
@@ -46,7 +46,7 @@ impl HnswIndex {
         rows: &RowSet,
         source: &dyn VectorSource,
         config: HnswConfig,
-        job: Job<'_>,
+        job: &Job<'_>,
     ) -> Result<Self, IndexError> {
         Self::merge(metric, &[], rows, source, config, job)
     }
@@ -63,10 +63,10 @@ impl HnswIndex {
         rows: &RowSet,
         source: &dyn VectorSource,
         config: HnswConfig,
-        job: Job<'_>,
+        job: &Job<'_>,
     ) -> Result<Self, IndexError> {
         let kernels = CodeKernels::new(kernels()?);
-        let mut workers = Workers::new(job);
+        let mut workers = Workers::new(*job);
         let mut all = rows.clone();
         parts.iter().for_each(|part| all.union_with(&part.rows));
         let live = |row: &RowId| source.is_live(*row) && source.vector(*row).is_some();
@@ -90,7 +90,7 @@ impl HnswIndex {
         let (degree, stages) = (config.degree(), [STAGES[3], STAGES[4]]);
         let mut links = prune::links(&codes, kernels, &nearest, degree, &mut workers, stages)?;
         let mut entries: Vec<u32> = (0..codes.len() as u32).collect();
-        Random::new(config.seed).choose(&mut entries, ENTRIES);
+        Random::new(config.seed).draw(&mut entries, ENTRIES);
         entries.truncate(ENTRIES);
         entries.extend(reach::repair(&mut links, degree, &nearest, &entries));
         drop(nearest);

@@ -3,8 +3,8 @@
 
 use crate::IndexError;
 use crate::hnsw::codes::{CodeKernels, Codes};
-use crate::hnsw::random::{Random, mix};
 use crate::hnsw::workers::Workers;
+use crate::random::{Random, mix};
 
 /// Nodes of a leaf at most.
 const LEAF_MAX: usize = 512;
@@ -117,7 +117,7 @@ impl Divide<'_> {
 fn leaders(codes: &Codes, group: &[u32], fan: usize, seed: u64) -> Codes {
     let mut sample = group.to_vec();
     let count = (group.len() * fan / LEAF_MEAN).clamp(2, LEADERS_MAX);
-    Random::new(seed).choose(&mut sample, count);
+    Random::new(seed).draw(&mut sample, count);
     sample.truncate(count);
     let mut leaders = codes.empty();
     leaders.pick(codes, &sample);
