@@ -180,8 +180,41 @@ class VectorStore:
     def insert_batch(self, keys: Iterable[str], vectors: ArrayLike) -> int: ...
     def insert_batch_fast(self, keys: Iterable[str], vectors: ArrayLike) -> int: ...
     def update(self, key: str, vector: ArrayLike) -> None: ...
-    def search(self, query: ArrayLike, k: int = 10) -> list[SearchResult]: ...
-    def search_batch(self, queries: ArrayLike, k: int = 10) -> list[list[SearchResult]]: ...
+    def search(
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+    ) -> list[SearchResult]: ...
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+    ) -> list[list[SearchResult]]: ...
+    def build_index(
+        self,
+        kind: str = "hnsw",
+        *,
+        threads: int | None = None,
+        progress: _Progress | None = None,
+        m: int | None = None,
+        m_max: int | None = None,
+        ef_construction: int | None = None,
+        ef_search: int | None = None,
+        cells: int | None = None,
+        nprobe: int | None = None,
+        seed: int | None = None,
+    ) -> None: ...
+    def index_stats(self) -> dict[str, Any] | None: ...
+    @property
+    def has_index(self) -> bool: ...
     def get(self, key: str) -> NDArray[np.float32] | None: ...
     def __getitem__(self, key: str, /) -> NDArray[np.float32]: ...
     def delete(self, key: str) -> bool: ...

@@ -1,4 +1,4 @@
-"""`VectorStore`: exact nearest-neighbour search over vectors in one file."""
+"""`VectorStore`: nearest-neighbour search over vectors in one file, exact or through an index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _UNSUPPORTED = -16
 
 
 class VectorStore(_native.VectorStore):
-    """Vectors under string keys, and the nearest of them to a query, found exactly.
+    """Vectors under string keys, and the nearest of them to a query.
+
+    Every search is exact until `build_index` was called.
 
     `path` is a file (`str`, `bytes`, `os.PathLike`; opened or created) or an open `SynaDB`, in
     whose file the vectors then lie. `dimensions` is 1 to 65,535; `metric` is `"cosine"`
@@ -101,19 +103,74 @@ class VectorStore(_native.VectorStore):
         store._faiss_nprobe = faiss_nprobe
         return store
 
-    def build_index(self) -> None:
-        """Does nothing: every search is an exact scan, which needs no index.
+    def build_index(
+        self,
+        kind: str | None = None,
+        *,
+        threads: int | None = None,
+        progress: bool | Report | None = None,
+        m: int | None = None,
+        m_max: int | None = None,
+        ef_construction: int | None = None,
+        ef_search: int | None = None,
+        cells: int | None = None,
+        nprobe: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Builds an index of what is stored; searches go through it from then on.
 
-        Here for callers of the original. Raises `DatabaseClosedError` on a closed store.
+        `kind` is `"hnsw"` (a graph), `"gravity_well"` (an inverted file), `"flat"` (a scan of
+        compact codes, next to exact) or `"none"`, which drops the index; without it that of
+        `backend`, where `"auto"` is `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and
+        `ef_search`, an inverted file `cells` and `nprobe`, all of them `seed`. `ef_search` and
+        `nprobe` are what a search does that is not told otherwise.
 
+        Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
+        that come later are scanned beside the index; build it again when `index_stats` shows that
+        they are many. It is saved in the file's checkpoint: reopening costs no rebuild.
+        Compaction drops it. Other processes use it once they open the file.
+
+        Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a
+        graph, 0.03 ms for an inverted file, 0.003 ms for codes. `progress=True` shows a bar; a
+        function is called with the steps that are done and all that there are, and cancels by
+        returning `False`. Raises `CancelledError` then and, as for Ctrl-C, leaves the index as it
+        was; `InvalidArgumentError` for an unknown kind and for a parameter out of range or of
+        another kind; `DatabaseClosedError`.
+
+        >>> import numpy as np
         >>> import synadb
-        >>> with synadb.VectorStore("exact.db", dimensions=2) as store:
-        ...     store.build_index()
-        ...     store.has_index
-        False
+        >>> rows = np.random.default_rng(0).standard_normal((2000, 32), dtype=np.float32)
+        >>> with synadb.VectorStore("indexed.db", dimensions=32) as store:
+        ...     _ = store.insert_batch([str(n) for n in range(2000)], rows)
+        ...     store.build_index("gravity_well", nprobe=16)
+        ...     found = store.search(rows[7], k=1, nprobe=64)[0].key
+        ...     found, store.index_stats()["rows"]
+        ('7', 2000)
         """
-        if self.closed:
-            raise DatabaseClosedError(_CLOSED, "Database is closed")
+        if kind is None:
+            kind = "flat" if self._backend == "flat" else "hnsw"
+        with reporting(progress, "build index") as report:
+            super().build_index(
+                kind,
+                threads=threads,
+                progress=report,
+                m=m,
+                m_max=m_max,
+                ef_construction=ef_construction,
+                ef_search=ef_search,
+                cells=cells,
+                nprobe=nprobe,
+                seed=seed,
+            )
+
+    def index_stats(self) -> dict[str, Any] | None:
+        """What the index is and holds, or `None` where there is none.
+
+        A dict: `kind`, as `build_index` takes it; `rows`, live vectors in it; `dead`, vectors in
+        it that were deleted or replaced since; `tail`, live vectors that came after it and are
+        scanned; `bytes` that it takes beside the vectors. Raises `DatabaseClosedError`.
+        """
+        return super().index_stats()
 
     @property
     def metric_name(self) -> str:
@@ -127,13 +184,9 @@ class VectorStore(_native.VectorStore):
 
     @property
     def resolved_backend(self) -> str:
-        """The backend in use: `"flat"`, the exact scan."""
-        return "flat"
-
-    @property
-    def has_index(self) -> bool:
-        """Whether an index is searched in place of the exact scan."""
-        return False
+        """The kind of the index, or `"flat"` for the exact scan."""
+        stats = self.index_stats()
+        return "flat" if stats is None else str(stats["kind"])
 
     @property
     def faiss_index_type(self) -> str:

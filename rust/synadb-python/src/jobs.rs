@@ -8,7 +8,8 @@ use std::thread;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
-use synadb::{CompactOptions, Error, Keep, Progress, SynaDB};
+use synadb::vector::IndexBackend;
+use synadb::{CompactOptions, Error, Keep, Progress, SynaDB, VectorStore};
 
 use crate::convert::{absolute_path, answered, is_false};
 use crate::errors::invalid_argument;
@@ -229,6 +230,22 @@ pub fn verify<'py>(
         if cancelled { Err(Error::Cancelled { what: "the check" }) } else { report }
     })?;
     done.report(py, reports::verification)
+}
+
+/// Builds an index of a store.
+///
+/// # Errors
+/// What the engine says; as `run`.
+pub fn build_index(
+    py: Python<'_>,
+    store: &VectorStore,
+    backend: IndexBackend,
+    threads: usize,
+    progress: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let store = store.clone();
+    let work = move |told: &mut Progress<'_>| store.build_index_with(&backend, threads, told);
+    run(py, progress, work)?.report(py, |py, ()| Ok(PyDict::new(py))).map(|_| ())
 }
 
 /// Sizes and states of a handle's file, and with `usage` where the bytes of its log have gone.

@@ -9,6 +9,7 @@ mod bulk;
 mod convert;
 mod database;
 mod errors;
+mod indexing;
 mod interrupt;
 mod jobs;
 mod numpy;

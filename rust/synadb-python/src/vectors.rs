@@ -1,4 +1,4 @@
-//! `VectorStore`: exact search over a table of vectors.
+//! `VectorStore`: search over a table of vectors.
 
 use std::ffi::OsString;
 
@@ -6,6 +6,7 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
+use synadb::vector::SearchOptions;
 use synadb::{Pattern, vector};
 
 use crate::bulk::check_keys;
@@ -14,6 +15,7 @@ use crate::convert::{
 };
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
+use crate::indexing::{self, Parameters};
 use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
@@ -67,8 +69,13 @@ impl VectorStore {
     }
 
     /// The answers to some queries, row-major, with the vectors that they found.
-    fn nearest(&self, queries: &[f32], k: usize) -> synadb::Result<Vec<Vec<SearchResult>>> {
-        let answers = self.store.search_hits(queries, k)?;
+    fn nearest(
+        &self,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> synadb::Result<Vec<Vec<SearchResult>>> {
+        let answers = self.store.search_hits(queries, k, options)?;
         answers
             .into_iter()
             .map(|hits| {
@@ -228,32 +235,41 @@ impl VectorStore {
         answered(py.detach(|| self.store.update(key.0, values)))
     }
 
-    /// The `k` stored vectors nearest to `query`, nearest first, found exactly.
-    #[pyo3(signature = (query, k=10))]
+    /// The `k` stored vectors nearest to `query`, nearest first: exactly without an index, and
+    /// with `exact`; else nearly, `ef_search` or `nprobe` saying how nearly.
+    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None))]
     fn search(
         &self,
         py: Python<'_>,
         query: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = count)] k: i64,
+        exact: bool,
+        ef_search: Option<Count>,
+        nprobe: Option<Count>,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
         let k = nearest_count(k)?;
+        let options = indexing::options(exact, ef_search, nprobe)?;
         let array = one_vector(query, self.width(), "Query")?;
         let query = array.as_slice()?;
-        let found = answered(py.detach(|| self.store.search(query, k)))?;
+        let found = answered(py.detach(|| self.store.search_with(query, k, &options)))?;
         Ok(found.into_iter().map(SearchResult::from).collect())
     }
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`.
-    #[pyo3(signature = (queries, k=10))]
+    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None))]
     fn search_batch<'py>(
         &self,
         py: Python<'py>,
         queries: &Bound<'py, PyAny>,
         #[pyo3(from_py_with = count)] k: i64,
+        exact: bool,
+        ef_search: Option<Count>,
+        nprobe: Option<Count>,
     ) -> PyResult<Bound<'py, PyList>> {
         self.open_check()?;
         let k = nearest_count(k)?;
+        let options = indexing::options(exact, ef_search, nprobe)?;
         let width = self.width();
         let (array, rows) = matrix(queries, width, "Queries")?;
         let values = array.as_slice()?;
@@ -265,11 +281,46 @@ impl VectorStore {
             if piece > 0 {
                 py.check_signals()?;
             }
-            for found in answered(py.detach(|| self.nearest(values, k)))? {
+            for found in answered(py.detach(|| self.nearest(values, k, &options)))? {
                 answers.append(PyList::new(py, found)?)?;
             }
         }
         Ok(answers)
+    }
+
+    /// Builds an index of that kind over what is stored, beside searches and writers.
+    #[pyo3(signature = (kind="hnsw", *, threads=None, progress=None, m=None, m_max=None,
+        ef_construction=None, ef_search=None, cells=None, nprobe=None, seed=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+    fn build_index(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        threads: Option<Count>,
+        progress: Option<&Bound<'_, PyAny>>,
+        m: Option<Count>,
+        m_max: Option<Count>,
+        ef_construction: Option<Count>,
+        ef_search: Option<Count>,
+        cells: Option<Count>,
+        nprobe: Option<Count>,
+        seed: Option<Count>,
+    ) -> PyResult<()> {
+        self.open_check()?;
+        let given = Parameters { m, m_max, ef_construction, ef_search, cells, nprobe, seed };
+        indexing::build(py, &self.store, given.backend(kind)?, threads, progress)
+    }
+
+    /// What the index is and holds, or `None`.
+    fn index_stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let stats = answered(py.detach(|| self.store.index_stats()))?;
+        stats.map(|stats| indexing::report(py, &stats)).transpose()
+    }
+
+    /// Whether an index is searched in place of the exact scan.
+    #[getter]
+    fn has_index(&self, py: Python<'_>) -> PyResult<bool> {
+        answered(py.detach(|| self.store.has_index()))
     }
 
     /// The stored vector, bit for bit, as a new float32 array, or `None`.

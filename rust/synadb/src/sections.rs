@@ -29,6 +29,26 @@ impl Section {
     }
 }
 
+impl AsRef<[u8]> for Section {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+/// A section that was not read yet.
+pub(crate) struct Saved {
+    region: Arc<dyn Region>,
+    seal: Seal,
+}
+
+impl Saved {
+    /// The section, its checksums verified.
+    pub fn read(&self) -> Result<Section> {
+        let len = extent::read(&*self.region, self.seal)?.len();
+        Ok(Section { region: Arc::clone(&self.region), start: self.seal.start, len })
+    }
+}
+
 /// Writes sections one behind the other.
 pub(crate) struct SectionWriter {
     region: Arc<dyn Region>,
@@ -102,6 +122,14 @@ impl TableSections<'_> {
     pub fn get(&self, kind: u32) -> Result<Option<Section>> {
         self.checkpoint.section(kind, self.table)
     }
+
+    /// The sections of that kind and above, not yet read.
+    pub fn from(&self, kind: u32) -> Vec<(u32, Saved)> {
+        let entries = self.checkpoint.entries.iter();
+        let wanted = entries.filter(|entry| entry.0 >= kind && entry.1 == self.table);
+        let region = &self.checkpoint.region;
+        wanted.map(|entry| (entry.0, Saved { region: Arc::clone(region), seal: entry.2 })).collect()
+    }
 }
 
 /// The header of a checkpoint, if its checksum fits.
@@ -153,8 +181,7 @@ impl Checkpoint {
     fn section(&self, kind: u32, table: u32) -> Result<Option<Section>> {
         let entry = self.entries.iter().find(|entry| (entry.0, entry.1) == (kind, table));
         let Some((_, _, seal)) = entry else { return Ok(None) };
-        let len = extent::read(&*self.region, *seal)?.len();
-        Ok(Some(Section { region: Arc::clone(&self.region), start: seal.start, len }))
+        Saved { region: Arc::clone(&self.region), seal: *seal }.read().map(Some)
     }
 }
 

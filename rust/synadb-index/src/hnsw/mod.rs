@@ -96,6 +96,12 @@ impl HnswIndex {
         self.space.metric
     }
 
+    /// Dimensions of its vectors.
+    #[must_use]
+    pub fn dimensions(&self) -> usize {
+        self.space.dimensions()
+    }
+
     /// Number of nodes: rows with equal vectors share one.
     #[must_use]
     pub fn nodes(&self) -> usize {

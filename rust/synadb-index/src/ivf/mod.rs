@@ -157,6 +157,12 @@ impl IvfIndex {
         self.lists.counts.get(cell).map(|&count| count as usize)
     }
 
+    /// Parameters that it was built with.
+    #[must_use]
+    pub fn config(&self) -> &IvfConfig {
+        &self.config
+    }
+
     /// Metric of the index.
     #[must_use]
     pub fn metric(&self) -> Metric {

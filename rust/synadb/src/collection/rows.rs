@@ -11,6 +11,7 @@ use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
 use synadb_types::limits::{EXTENT_ALIGN, POSITION_END, ROWS_MAX};
 
+use super::companion::CompanionSlot;
 use crate::db::{Applied, TableView};
 use crate::keys::{AppendVec, AppendWords, KeyMap, KeyMapReader};
 use crate::sections::{SectionWriter, TableSections, implausible};
@@ -71,6 +72,8 @@ pub(crate) struct RowsReader {
     pub died: AppendWords,
     /// Bits of the inverse norm.
     pub norms: AppendWords,
+    /// An index of the rows.
+    pub companion: CompanionSlot,
 }
 
 /// Writer's half.
@@ -178,6 +181,7 @@ impl RowsView {
             rows.died.push(word(1));
             rows.born.push(word(0));
         }
+        rows.companion.adopt(sections);
         let view = Self::over(table, row_bytes, KeyMap::import(sections)?, rows);
         let mut next = 0;
         for extent in view.reader.extents.iter() {
@@ -332,7 +336,12 @@ impl TableView for RowsView {
                 rows.extend_from_slice(&words.get(row).unwrap_or(0).to_le_bytes());
             }
         }
-        out.put(ROWS, self.table.0, &rows)
+        out.put(ROWS, self.table.0, &rows)?;
+        reader.companion.export(self.table.0, out)
+    }
+
+    fn adopt(&self, sections: &TableSections<'_>) {
+        self.reader.companion.adopt(sections);
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -46,6 +46,12 @@ impl Snapshot {
         born != 0 && born < self.visible && (died == 0 || died >= self.visible)
     }
 
+    /// Whether the row is reserved and may be committed after this moment.
+    pub fn is_unborn(&self, row: RowId) -> bool {
+        let born = self.reader.born.get(u64::from(row.0)).unwrap_or(0);
+        born == 0 || born >= self.visible
+    }
+
     /// Bits of the inverse norms from `first` on.
     pub fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
         let from = u64::from(first.0);

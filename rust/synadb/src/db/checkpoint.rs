@@ -15,7 +15,7 @@ use synadb_types::TableId;
 
 use super::engine::Commit;
 use super::generation::Milestone;
-use super::open::LOCK_POLL;
+use super::open::{LOCK_POLL, open_checkpoint};
 use super::view::{TableView, ViewFactory};
 use super::{Engine, Generation, TableInfo};
 use crate::config::Terms;
@@ -26,6 +26,8 @@ use crate::sections::{Checkpoint, SectionWriter, implausible};
 const CATALOG: u32 = 1;
 /// Section with the sequence numbers and times of frames, under table 0.
 const MILESTONES: u32 = 2;
+/// No log ends here: there is no checkpoint of this position.
+const NOWHERE: u64 = 0;
 /// A tail shorter than this replays faster than a checkpoint is written.
 pub(super) const WORTH_BYTES: u64 = 1 << 20;
 
@@ -54,11 +56,24 @@ pub(crate) fn fits(log: &Log, start: &Start) -> bool {
 impl Engine {
     /// Saves the views as they are now, with what other processes have committed.
     pub fn checkpoint(&self, terms: &Terms) -> Result<()> {
+        self.checkpoint_once(terms, false)
+    }
+
+    /// As `checkpoint`, though nothing was committed since the last one: what the log does not
+    /// hold has changed.
+    pub fn checkpoint_anew(&self, terms: &Terms) -> Result<()> {
+        self.checkpoint_once(terms, true)
+    }
+
+    fn checkpoint_once(&self, terms: &Terms, is_anew: bool) -> Result<()> {
         let deadline = terms.deadline();
         loop {
             self.current()?;
             let mut commit = self.lock_commit()?;
             let generation = self.generation.load_full();
+            if is_anew {
+                commit.checkpointed = NOWHERE;
+            }
             if self.write_checkpoint(&mut commit, &generation)? {
                 return Ok(());
             }
@@ -143,6 +158,7 @@ impl Engine {
         let tail = commit.writer.tail;
         self.check_checkpoint_place(generation)?;
         self.sync_to(generation, tail)?;
+        self.adopt_saved(commit, generation);
         self.save(commit, generation).map_err(|error| self.failure(error))?;
         commit.checkpointed = tail;
         commit.saved_bytes += commit.unsaved_bytes;
@@ -160,6 +176,16 @@ impl Engine {
         let id = generation.log.identity().database_id;
         let is_ours = self.directory.head(&path).is_ok_and(|head| is_checkpoint(&head, &id));
         if is_ours { Ok(()) } else { Err(Error::Exists { path }) }
+    }
+
+    /// Takes over what other processes have saved and the log does not hold: indexes.
+    fn adopt_saved(&self, commit: &Commit, generation: &Generation) {
+        let beside = open_checkpoint(&self.path, &*self.directory, &generation.log);
+        let tail = commit.writer.tail;
+        let beside = beside.filter(|found| self.is_shared() && found.start.position <= tail);
+        if let Some(checkpoint) = beside {
+            commit.views.iter().for_each(|(id, view)| view.adopt(&checkpoint.table(id.0)));
+        }
     }
 
     fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {

@@ -53,6 +53,9 @@ pub(crate) trait TableView: Send {
     /// Saves the view.
     fn export(&self, log: &Log, out: &mut SectionWriter) -> Result<()>;
 
+    /// Takes over what another process has saved beside the records, where it is newer.
+    fn adopt(&self, _sections: &TableSections<'_>) {}
+
     /// This view, the type of which only its component knows.
     fn as_any(&mut self) -> &mut dyn Any;
 }

@@ -1,16 +1,29 @@
 //! How a vector store is configured, and what of it the catalogue keeps.
 
+use synadb_index::{HnswConfig, IvfConfig, PackedConfig};
+
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::value::DTYPE_F32;
 
-/// Which index a store builds. There is none yet: every search is exact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which index [`VectorStore::build_index`](super::VectorStore::build_index) builds.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum IndexBackend {
+    /// A graph.
+    Hnsw(HnswConfig),
+    /// An inverted file.
+    GravityWell(IvfConfig),
+    /// A scan of compact codes: next to exact.
+    Flat(PackedConfig),
     /// Exact search only.
-    #[default]
     None,
+}
+
+impl Default for IndexBackend {
+    fn default() -> Self {
+        Self::Hnsw(HnswConfig::default())
+    }
 }
 
 /// Configuration of a vector store.
@@ -22,7 +35,7 @@ pub struct VectorConfig {
     pub metric: DistanceMetric,
     /// Names the table: `vector:<key_prefix>`.
     pub key_prefix: String,
-    /// Vectors from which on an index is built; no index is built yet.
+    /// Vectors from which on an index is built on its own; not yet, `build_index` does.
     pub index_threshold: usize,
     /// Which index.
     pub backend: IndexBackend,
@@ -39,7 +52,7 @@ impl Default for VectorConfig {
             metric: DistanceMetric::Cosine,
             key_prefix: "vec/".to_owned(),
             index_threshold: 10_000,
-            backend: IndexBackend::None,
+            backend: IndexBackend::default(),
             sync_on_write: true,
             checkpoint_interval_secs: 30,
         }

@@ -1,16 +1,19 @@
-//! Vector stores: a collection of one vector a key, searched exactly.
+//! Vector stores: a collection of one vector a key, searched exactly or through an index.
 
 mod batch;
 mod bulk;
 mod config;
 mod fill;
+mod index;
 mod search;
 mod source;
 mod store;
 mod write;
 
 pub use config::{IndexBackend, VectorConfig};
+pub use index::{IndexStats, SearchOptions};
 pub use search::{Hit, SearchResult};
 pub use store::VectorStore;
+pub use synadb_index::{HnswConfig, IvfCodes, IvfConfig, IvfSearch, PackedConfig};
 
 pub(crate) use config::StoredConfig;

@@ -7,6 +7,7 @@ use synadb_index::{Filter, IndexError, Query, Scratch, TopK, search_batch};
 use synadb_types::RowId;
 
 use super::VectorStore;
+use super::index::{Loaded, SearchOptions, StoreIndex};
 use super::source::MappedVectors;
 use crate::collection::Snapshot;
 use crate::error::{Error, Result};
@@ -47,15 +48,29 @@ thread_local! {
 }
 
 impl VectorStore {
-    /// The `k` nearest live vectors by exact search, nearest first, with their vectors.
+    /// The `k` nearest live vectors, nearest first, with their vectors.
     ///
-    /// O(vectors x dimensions). Fewer than `k` where the store holds fewer.
+    /// Without an index exact, in O(vectors x dimensions); with one approximate, but for the
+    /// vectors that came after it. Fewer than `k` where the store holds fewer.
     ///
     /// # Errors
     /// `Dimension`, `InvalidVector` for a query with NaN or infinity, `Closed`, `Corruption`.
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>> {
+        self.search_with(query, k, &SearchOptions::default())
+    }
+
+    /// As [`VectorStore::search`], done as the options say.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search`].
+    pub fn search_with(
+        &self,
+        query: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<SearchResult>> {
         self.check_dimensions("Query", query.len())?;
-        let hits = self.search_hits(query, k)?.pop().unwrap_or_default();
+        let hits = self.search_hits(query, k, options)?.pop().unwrap_or_default();
         hits.into_iter()
             .map(|hit| {
                 let vector = self.vector_of(&hit)?;
@@ -68,7 +83,12 @@ impl VectorStore {
     ///
     /// # Errors
     /// As [`VectorStore::search`].
-    pub fn search_hits(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
+    pub fn search_hits(
+        &self,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hit>>> {
         let snapshot = self.snapshot()?;
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
@@ -82,18 +102,20 @@ impl VectorStore {
         let Some(snapshot) = snapshot.filter(|_| k > 0) else {
             return Ok(vec![Vec::new(); prepared.len()]);
         };
+        let index = if options.exact { None } else { self.index_of(&snapshot) };
+        let way = (index.as_ref().and_then(Loaded::index), options);
         let mut found = Vec::with_capacity(prepared.len());
         for queries in prepared.chunks(QUERIES_AT_ONCE) {
-            self.scan(&snapshot, queries, k, &mut found)?;
+            self.find(&snapshot, way, (queries, k), &mut found)?;
         }
         Ok(found)
     }
 
-    fn scan(
+    fn find(
         &self,
         snapshot: &Arc<Snapshot>,
-        queries: &[Query],
-        k: usize,
+        (index, options): (Option<&StoreIndex>, &SearchOptions),
+        (queries, k): (&[Query], usize),
         found: &mut Vec<Vec<Hit>>,
     ) -> Result<()> {
         let dimensions = usize::from(self.dimensions());
@@ -102,8 +124,9 @@ impl VectorStore {
         let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
         let rows = 0..snapshot.rows_end();
         SCRATCH
-            .with_borrow_mut(|scratch| {
-                search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops)
+            .with_borrow_mut(|scratch| match index {
+                Some(index) => index.search(queries, options, &source, scratch, &mut tops),
+                None => search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops),
             })
             .map_err(index_failure)?;
         for (query, top) in queries.iter().zip(&mut tops) {
@@ -139,8 +162,9 @@ impl VectorStore {
     }
 }
 
-fn index_failure(error: IndexError) -> Error {
+pub(super) fn index_failure(error: IndexError) -> Error {
     match error {
+        IndexError::Cancelled => Error::Cancelled { what: "the build of the index" },
         IndexError::Dimensions { query, source } => {
             Error::Dimension { what: "Query", got: query, expected: source }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::Guard;
 use synadb_storage::StorageError;
 
-use super::{StoredConfig, VectorConfig};
+use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
 use crate::db::{Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
@@ -16,7 +16,7 @@ use crate::glob::Pattern;
 use crate::keys;
 use crate::kv::SynaDB;
 
-/// Embeddings by key, searched exactly.
+/// Embeddings by key, searched exactly or through an index.
 ///
 /// A table of a database file, which may hold others beside it. Handles are cheap to clone.
 ///
@@ -39,6 +39,7 @@ pub struct VectorStore {
     pub(super) handle: Arc<Handle>,
     pub(super) table: Arc<str>,
     pub(super) config: StoredConfig,
+    pub(super) backend: IndexBackend,
 }
 
 impl std::fmt::Debug for VectorStore {
@@ -128,7 +129,8 @@ impl VectorStore {
         Self::over(Arc::new(database.handle().another()?), name, &config)
     }
 
-    fn over(handle: Arc<Handle>, table: &str, config: &VectorConfig) -> Result<Self> {
+    fn over(handle: Arc<Handle>, table: &str, asked_for: &VectorConfig) -> Result<Self> {
+        let config = asked_for;
         let stored = {
             let generation = handle.open()?.current()?;
             generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))
@@ -154,7 +156,8 @@ impl VectorStore {
                 asked
             }
         };
-        Ok(Self { handle, table: table.into(), config })
+        let backend = asked_for.backend.clone();
+        Ok(Self { handle, table: table.into(), config, backend })
     }
 
     pub(super) fn failure(&self, error: StorageError) -> Error {

@@ -193,6 +193,12 @@ impl PackedFlat {
         self.coder.metric
     }
 
+    /// Dimensions of its vectors.
+    #[must_use]
+    pub fn dimensions(&self) -> usize {
+        self.coder.dimensions()
+    }
+
     /// Bytes that the codes take.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -1,0 +1,93 @@
+//! What a component keeps beside the rows of a table, an index: checkpoints save it with them.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwapOption, Guard};
+use synadb_storage::Result;
+
+use crate::sections::{Saved, SectionWriter, TableSections};
+
+/// Sections of this kind and above are a companion's; the first begins with its age.
+pub(crate) const FIRST_KIND: u32 = 16;
+
+/// Something that a component keeps beside the rows of a generation.
+pub(crate) trait Companion: Any + Send + Sync {
+    /// Sequence number as of which it was made: of two the later one is kept.
+    fn age(&self) -> u64;
+
+    /// Hands out its sections, the first one of kind [`FIRST_KIND`] and beginning with its age.
+    fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()>;
+}
+
+/// Shared by the searches that use it.
+pub(crate) type SharedCompanion = Arc<Box<dyn Companion>>;
+
+/// Place for a companion: one that was made, or one that was saved and is opened when it is needed.
+#[derive(Default)]
+pub(crate) struct CompanionSlot {
+    current: ArcSwapOption<Box<dyn Companion>>,
+    saved: Mutex<Vec<(u32, Saved)>>,
+}
+
+impl CompanionSlot {
+    /// The companion; `open` makes it of its saved sections, `None` where they are no good.
+    pub fn get(
+        &self,
+        open: impl FnOnce(&[(u32, Saved)]) -> Option<Box<dyn Companion>>,
+    ) -> Option<SharedCompanion> {
+        if let Some(current) = Guard::into_inner(self.current.load()) {
+            return Some(current);
+        }
+        let mut saved = self.saved();
+        if !saved.is_empty() {
+            let opened = open(&std::mem::take(&mut *saved));
+            self.current.store(opened.map(Arc::new));
+        }
+        self.current.load_full()
+    }
+
+    /// Puts a new companion in the place of what there is, or nothing.
+    pub fn set(&self, companion: Option<Box<dyn Companion>>) {
+        let mut saved = self.saved();
+        saved.clear();
+        self.current.store(companion.map(Arc::new));
+    }
+
+    /// Takes a saved one over, unless there is one as new already.
+    pub fn adopt(&self, sections: &TableSections<'_>) {
+        let found = sections.from(FIRST_KIND);
+        let mut saved = self.saved();
+        let own = self.current.load().as_ref().map(|current| current.age());
+        if age_of(&found) > own.or_else(|| age_of(&saved)) {
+            *saved = found;
+            self.current.store(None);
+        }
+    }
+
+    /// Saves it under a table; one that was never opened is copied.
+    pub fn export(&self, table: u32, out: &mut SectionWriter) -> Result<()> {
+        let saved = self.saved();
+        if let Some(current) = &*self.current.load() {
+            return current.export(&mut |kind, bytes| out.put(kind, table, bytes));
+        }
+        let sections: Result<Vec<_>> =
+            saved.iter().map(|(kind, saved)| Ok((*kind, saved.read()?))).collect();
+        // One that is damaged is not worth a failure: it is made anew from the rows.
+        for (kind, section) in sections.unwrap_or_default() {
+            out.put(kind, table, section.bytes())?;
+        }
+        Ok(())
+    }
+
+    fn saved(&self) -> MutexGuard<'_, Vec<(u32, Saved)>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Age of a saved companion, `None` where there is none or it cannot be read.
+fn age_of(saved: &[(u32, Saved)]) -> Option<u64> {
+    let (_, first) = saved.iter().find(|(kind, _)| *kind == FIRST_KIND)?;
+    let section = first.read().ok()?;
+    Some(u64::from_le_bytes(*section.bytes().first_chunk()?))
+}

@@ -1,0 +1,105 @@
+//! The index of a store: one part over the rows that were there when it was built. What came
+//! later is scanned.
+
+mod build;
+mod saved;
+mod search;
+
+use std::any::Any;
+
+use synadb_index::{HnswIndex, IvfIndex, PackedFlat, Part};
+use synadb_storage::Result as StorageResult;
+use synadb_types::RowSet;
+
+use super::VectorStore;
+use crate::collection::{Companion, SharedCompanion, Snapshot};
+use crate::error::Result;
+
+pub use build::IndexStats;
+pub use search::SearchOptions;
+
+/// A built index of any kind.
+enum Built {
+    Packed(PackedFlat),
+    Hnsw(HnswIndex),
+    GravityWell(IvfIndex),
+}
+
+impl Built {
+    fn part(&self) -> &dyn Part {
+        match self {
+            Self::Packed(index) => index,
+            Self::Hnsw(index) => index,
+            Self::GravityWell(index) => index,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Packed(_) => "flat",
+            Self::Hnsw(_) => "hnsw",
+            Self::GravityWell(_) => "gravity_well",
+        }
+    }
+}
+
+/// An index with the rows that it knows of.
+pub(super) struct StoreIndex {
+    built: Built,
+    /// Sequence number of the last commit that it knows.
+    sequence: u64,
+    /// The rows below this one were looked at.
+    end: u32,
+    /// Those of them that were reserved and may be committed later.
+    unborn: RowSet,
+    /// Bytes that it takes.
+    bytes: usize,
+}
+
+impl Companion for StoreIndex {
+    fn age(&self) -> u64 {
+        self.sequence
+    }
+
+    fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
+        saved::export(self, put)
+    }
+}
+
+/// The index as the slot for it holds it.
+pub(super) struct Loaded(SharedCompanion);
+
+impl Loaded {
+    pub(super) fn index(&self) -> Option<&StoreIndex> {
+        let companion: &dyn Any = &**self.0;
+        companion.downcast_ref()
+    }
+}
+
+impl VectorStore {
+    /// The index of the rows that a snapshot shows, opened where it was saved.
+    pub(super) fn index_of(&self, snapshot: &Snapshot) -> Option<Loaded> {
+        let slot = &snapshot.reader.companion;
+        slot.get(|sections| self.open_index(snapshot, sections)).map(Loaded)
+    }
+
+    /// Whether there is an index. Rows that came after it are scanned.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn has_index(&self) -> Result<bool> {
+        let snapshot = self.snapshot()?;
+        Ok(snapshot.is_some_and(|snapshot| self.index_of(&snapshot).is_some()))
+    }
+
+    /// What the index is and holds, `None` where there is none.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn index_stats(&self) -> Result<Option<IndexStats>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        let loaded = self.index_of(&snapshot);
+        let index = loaded.as_ref().and_then(Loaded::index);
+        Ok(index.map(|index| build::stats_of(index, &snapshot)))
+    }
+}

@@ -1,0 +1,160 @@
+//! An index as sections of a checkpoint, and back.
+
+use std::sync::Arc;
+
+use synadb_index::{HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes};
+use synadb_storage::Result as StorageResult;
+use synadb_types::limits::ROWS_MAX;
+use synadb_types::{RowId, RowSet};
+
+use super::{Built, StoreIndex};
+use crate::collection::{Companion, FIRST_KIND, Snapshot};
+use crate::sections::Saved;
+use crate::vector::VectorStore;
+use crate::vector::source::MappedVectors;
+
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 24;
+/// What the kinds of sections from the second one on hold; docs/format.md has the same list.
+const NAMES: [&str; 20] = [
+    "unborn",
+    "packed.header",
+    "packed.anchor",
+    "packed.places",
+    "packed.codes",
+    "packed.fine",
+    "hnsw.header",
+    "hnsw.centre",
+    "hnsw.rows",
+    "hnsw.ends",
+    "hnsw.entries",
+    "hnsw.graph",
+    "ivf.header",
+    "ivf.mean",
+    "ivf.points",
+    "ivf.radii",
+    "ivf.counts",
+    "ivf.rows",
+    "ivf.codes",
+    "ivf.fine",
+];
+
+fn kind_of(name: &str) -> Option<u32> {
+    let place = NAMES.iter().position(|known| *known == name)?;
+    Some(FIRST_KIND + 1 + place as u32)
+}
+
+/// The sections of the index proper.
+pub(super) fn sections(built: &Built) -> Vec<Section<'_>> {
+    match built {
+        Built::Packed(index) => index.export(),
+        Built::Hnsw(index) => index.export(),
+        Built::GravityWell(index) => index.export(),
+    }
+}
+
+pub(super) fn export(
+    index: &StoreIndex,
+    put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>,
+) -> StorageResult<()> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.extend_from_slice(&index.sequence.to_le_bytes());
+    let kind: u32 = match index.built {
+        Built::Packed(_) => 0,
+        Built::Hnsw(_) => 1,
+        Built::GravityWell(_) => 2,
+    };
+    for word in [VERSION, kind, index.end, 0] {
+        header.extend_from_slice(&word.to_le_bytes());
+    }
+    put(FIRST_KIND, &header)?;
+    let unborn: Vec<u8> = index.unborn.iter().flat_map(|row| row.0.to_le_bytes()).collect();
+    let mut all = vec![("unborn", unborn.into())];
+    all.extend(sections(&index.built));
+    for (name, bytes) in all {
+        if let Some(kind) = kind_of(name) {
+            put(kind, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+impl VectorStore {
+    /// Makes the index of its sections; `None` where they are damaged or of another version.
+    ///
+    /// The rows are all there, so that nothing is lost but the time to build it anew.
+    pub(super) fn open_index(
+        &self,
+        snapshot: &Snapshot,
+        saved: &[(u32, Saved)],
+    ) -> Option<Box<dyn Companion>> {
+        let mut named: Vec<(&str, SharedBytes)> = Vec::with_capacity(saved.len());
+        let mut header = None;
+        let mut bytes = 0;
+        for (kind, saved) in saved {
+            let section = saved.read().ok()?;
+            bytes += section.bytes().len();
+            match kind.checked_sub(FIRST_KIND + 1) {
+                None => header = Some(section),
+                Some(place) => {
+                    named.push((*NAMES.get(place as usize)?, Arc::new(section)));
+                }
+            }
+        }
+        let header = header?;
+        let header: &[u8; HEADER_BYTES] = header.bytes().try_into().ok()?;
+        let sequence = u64::from_le_bytes(*header.first_chunk()?);
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
+        let (version, kind, end) = (word(8), word(12), word(16));
+        if version != VERSION || end > snapshot.rows_end() {
+            return None;
+        }
+        let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
+        let unborn = rows_below((*unborn.1).as_ref(), end)?;
+        let built = self.import(kind, &named, end, snapshot).ok()??;
+        Some(Box::new(StoreIndex { built, sequence, end, unborn, bytes }))
+    }
+
+    fn import(
+        &self,
+        kind: u32,
+        named: &[(&str, SharedBytes)],
+        end: u32,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Built>, IndexError> {
+        let dimensions = usize::from(self.dimensions());
+        let source = MappedVectors { snapshot, dimensions };
+        let metric = self.metric().kernel();
+        Ok(match kind {
+            0 => {
+                let index = PackedFlat::import(named, end)?;
+                let fits = index.metric() == metric && index.dimensions() == dimensions;
+                fits.then_some(Built::Packed(index))
+            }
+            1 => {
+                let index = HnswIndex::import(named, end)?;
+                let fits = index.metric() == metric && index.dimensions() == dimensions;
+                fits.then_some(Built::Hnsw(index))
+            }
+            2 => {
+                let index = IvfIndex::import(named, &source, &Job::default())?;
+                (index.metric() == metric).then_some(Built::GravityWell(index))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// A saved list of rows, all of them below `end`.
+fn rows_below(bytes: &[u8], end: u32) -> Option<RowSet> {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut rows = RowSet::new();
+    for word in words {
+        let row = u32::from_le_bytes(*word);
+        if row >= end.min(ROWS_MAX) {
+            return None;
+        }
+        rows.insert(RowId(row));
+    }
+    rest.is_empty().then_some(rows)
+}

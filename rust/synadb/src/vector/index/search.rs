@@ -1,0 +1,77 @@
+//! Searching the part and what came after it.
+
+use synadb_index::{
+    Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Part, Query, Scratch, TopK, search_batch,
+};
+
+use super::{Built, StoreIndex};
+use crate::vector::source::MappedVectors;
+
+/// How one search is done; what is `None` is as the index was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SearchOptions {
+    /// Scan every vector, index or not.
+    pub exact: bool,
+    /// Length of the queue of a graph's search.
+    pub ef_search: Option<usize>,
+    /// Cells of an inverted file that are searched.
+    pub nprobe: Option<usize>,
+}
+
+impl StoreIndex {
+    /// Offers the nearest rows of the part, then those that came after it.
+    pub(in crate::vector) fn search(
+        &self,
+        queries: &[Query],
+        options: &SearchOptions,
+        source: &MappedVectors<'_>,
+        scratch: &mut Scratch,
+        tops: &mut [TopK],
+    ) -> Result<(), IndexError> {
+        if let Built::Packed(index) = &self.built {
+            index.search_batch(queries, &Filter::All, source, scratch, tops)?;
+        } else {
+            for (query, top) in queries.iter().zip(&mut *tops) {
+                self.search_one(query, options, source, scratch, top)?;
+            }
+        }
+        if !self.unborn.is_empty() {
+            let unborn = Filter::Rows(self.unborn.clone());
+            search_batch(0..self.end, queries, &unborn, source, scratch, tops)?;
+        }
+        let rows_end = source.snapshot.rows_end();
+        search_batch(self.end..rows_end, queries, &Filter::All, source, scratch, tops)
+    }
+
+    fn search_one(
+        &self,
+        query: &Query,
+        options: &SearchOptions,
+        source: &MappedVectors<'_>,
+        scratch: &mut Scratch,
+        top: &mut TopK,
+    ) -> Result<(), IndexError> {
+        match &self.built {
+            Built::Packed(index) => index.search(query, &Filter::All, source, scratch, top),
+            Built::Hnsw(index) => {
+                let ef = options.ef_search.unwrap_or(index.config().ef_search);
+                index.search_with_ef(query, &Filter::All, source, scratch, top, ef)
+            }
+            Built::GravityWell(index) => {
+                let search = probes(index, options);
+                index.search_with(search, query, &Filter::All, source, scratch, top)
+            }
+        }
+    }
+}
+
+/// What a search of an inverted file looks at.
+fn probes(index: &IvfIndex, options: &SearchOptions) -> IvfSearch {
+    let built = index.config().search;
+    IvfSearch { nprobe: options.nprobe.unwrap_or(built.nprobe), ..built }
+}
+
+/// The graph of an index, to be merged into the next one.
+pub(super) fn graph_of(built: &Built) -> Option<&HnswIndex> {
+    if let Built::Hnsw(index) = built { Some(index) } else { None }
+}
