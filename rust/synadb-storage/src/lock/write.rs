@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{LockKind, Locks};
 use crate::control;
-use crate::region::{self, Region};
+use crate::region::{self, Among, Region};
 use crate::{Result, StorageError};
 
 /// How often a waiter looks by itself: it covers holders that were killed.
@@ -20,7 +20,7 @@ const STEP: Duration = Duration::from_micros(150);
 /// A holder that others wait for keeps the lock so long, to commit more than once for each turn.
 const TURN: Duration = Duration::from_millis(1);
 /// Who commits more rarely than this gives the lock back at once.
-const COLD_US: u64 = 1000;
+const COLD_US: u128 = 1000;
 
 /// How long to wait for others, and whether to stop before.
 #[derive(Clone, Copy)]
@@ -53,6 +53,8 @@ pub struct WriteLock {
     since: Option<Instant>,
     /// Time of the last commit, in microseconds.
     last_commit_us: u64,
+    /// How long the lock was waited for since.
+    waited: Duration,
 }
 
 impl WriteLock {
@@ -97,14 +99,17 @@ impl WriteLock {
         if self.try_acquire(locks, region)? {
             return Ok(());
         }
+        let asked = Instant::now();
         let mut waited = false;
         let mut wait_for = |kind| -> Result<()> {
             // Who met another at the queue by chance finds it free at the second look.
             let mut step = STEP;
+            let is_next = kind == LockKind::Write;
+            let among = if is_next { Among::Next } else { Among::Queue };
             loop {
                 let released = region.signal(control::RELEASED);
                 let seen = released.map_or(0, |word| word.load(Ordering::Acquire));
-                if kind == LockKind::Write {
+                if is_next {
                     want(region);
                 }
                 if locks.try_exclusive(kind)? {
@@ -114,7 +119,7 @@ impl WriteLock {
                 meanwhile()?;
                 waited = true;
                 match released {
-                    Some(word) => region::wait(word, seen, step),
+                    Some(word) => region::wait_among(word, seen, step, among),
                     None => std::thread::sleep(step),
                 }
                 if kind == LockKind::Queue {
@@ -126,10 +131,12 @@ impl WriteLock {
         let written = wait_for(LockKind::Write);
         if written.is_ok() {
             self.taken(region);
+            self.waited += asked.elapsed();
         }
         locks.unlock(LockKind::Queue)?;
         if waited {
-            super::wake_all(region, control::RELEASED);
+            // One of those that queue is enough: who is woken in vain is in the way of the others.
+            released(region, 1, Among::Queue);
         }
         written
     }
@@ -152,7 +159,10 @@ impl WriteLock {
     /// and nobody wants it, or the turn is not over.
     #[inline]
     pub fn is_worth_keeping(&mut self, region: &dyn Region, time_us: u64) -> bool {
-        let cold = time_us.saturating_sub(self.last_commit_us) > COLD_US;
+        // Who had to wait for others is not cold by that.
+        let waited = std::mem::take(&mut self.waited).as_micros();
+        let pause = u128::from(time_us.saturating_sub(self.last_commit_us));
+        let cold = pause.saturating_sub(waited) > COLD_US;
         self.last_commit_us = time_us;
         !(cold || is_wanted(region) && self.turn_is_over())
     }
@@ -186,9 +196,17 @@ impl WriteLock {
         }
         locks.unlock(LockKind::Write)?;
         if is_wanted(region) {
-            super::wake_all(region, control::RELEASED);
+            released(region, u32::MAX >> 1, Among::Next);
         }
         Ok(())
+    }
+}
+
+/// Counts what was given back, and wakes some of those that wait for it.
+fn released(region: &dyn Region, count: u32, among: Among) {
+    if let Some(word) = region.signal(control::RELEASED) {
+        word.fetch_add(1, Ordering::AcqRel);
+        region::wake_among(word, count, among);
     }
 }
 
@@ -209,4 +227,20 @@ pub fn is_wanted(region: &dyn Region) -> bool {
 /// Returns once somebody wants the lock, or after `timeout`; for the maintenance thread.
 pub fn wait_until_wanted(region: &dyn Region, timeout: Duration) {
     super::wait_for_signal(region, control::WANT, 0, timeout);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::MemoryRegion;
+
+    #[test]
+    fn who_waited_for_others_is_not_cold() {
+        let region = MemoryRegion::with_capacity(1 << 16).expect("allocates");
+        let waited = Duration::from_millis(5);
+        let mut lock = WriteLock { since: Some(Instant::now()), last_commit_us: 1_000, waited };
+        assert!(lock.is_worth_keeping(&region, 6_500), "5 ms of the pause were waiting");
+        assert!(!lock.is_worth_keeping(&region, 9_000), "and none of this one");
+        assert!(lock.is_worth_keeping(&region, 9_500));
+    }
 }

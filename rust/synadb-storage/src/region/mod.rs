@@ -13,10 +13,12 @@ pub(crate) use simulated::SimulatedFile;
 #[cfg(feature = "simulation")]
 pub use simulated::SimulatedRegion;
 
+use std::num::NonZeroU32;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rustix::thread::futex;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{Result, StorageError};
 
@@ -113,6 +115,44 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32, timeout: Duration) {
     };
     if futex::wait(word, futex::Flags::empty(), seen, Some(&timeout)).is_err() {
         // Woken, changed, timed out, interrupted: the caller looks again in any case.
+    }
+}
+
+/// Which of those that share a word wait on it, or are woken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Among {
+    /// Who is next.
+    Next,
+    /// Who waits to be next.
+    Queue,
+}
+
+impl Among {
+    fn bits(self) -> NonZeroU32 {
+        match self {
+            Self::Next => NonZeroU32::MIN,
+            Self::Queue => NonZeroU32::MIN.saturating_add(1),
+        }
+    }
+}
+
+/// As `wait`, as one of some that are woken apart from the others.
+pub(crate) fn wait_among(word: &AtomicU32, seen: u32, timeout: Duration, among: Among) {
+    // The call takes a moment of the monotonic clock, not a span.
+    let until = futex::Timespec::try_from(timeout)
+        .ok()
+        .and_then(|span| clock_gettime(ClockId::Monotonic).checked_add(span));
+    let waited =
+        futex::wait_bitset(word, futex::Flags::empty(), seen, until.as_ref(), among.bits());
+    if waited.is_err() {
+        // As for `wait`.
+    }
+}
+
+/// Wakes at most `count` of some that wait on `word`, in any process.
+pub(crate) fn wake_among(word: &AtomicU32, count: u32, among: Among) {
+    if futex::wake_bitset(word, futex::Flags::empty(), count, among.bits()).is_err() {
+        // As for `wake`.
     }
 }
 
