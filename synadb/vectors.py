@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex
 from synadb import _native
 from synadb._native import SearchResult
 from synadb._progress import Report, reporting
-from synadb.errors import DatabaseClosedError, InvalidArgumentError, UnsupportedError
+from synadb.errors import InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from synadb.database import SynaDB
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SearchResult", "VectorStore"]
 
-_CLOSED = -1
 _INVALID_ARGUMENT = -14
 _UNSUPPORTED = -16
 

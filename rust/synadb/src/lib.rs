@@ -1,4 +1,4 @@
-//! synadb: an AI-native embedded database. Typed values with their history and exact vector
+//! synadb: an AI-native embedded database. Typed values with their history and vector
 //! search, in one file beside the code, without a server.
 //!
 //! The log is the database; everything else is a view of it. `docs/architecture.md` is the tour.

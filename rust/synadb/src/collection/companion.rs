@@ -47,11 +47,11 @@ impl CompanionSlot {
         self.current.load_full()
     }
 
-    /// Puts a new companion in the place of what there is, or nothing.
-    pub fn set(&self, companion: Option<Box<dyn Companion>>) {
+    /// Puts a new companion in the place of what there is.
+    pub fn set(&self, companion: Box<dyn Companion>) {
         let mut saved = self.saved();
         saved.clear();
-        self.current.store(companion.map(Arc::new));
+        self.current.store(Some(Arc::new(companion)));
     }
 
     /// Takes a saved one over, unless there is one as new already.

@@ -7,7 +7,7 @@ use synadb_index::{Filter, IndexError, Query, Scratch, TopK, search_batch};
 use synadb_types::RowId;
 
 use super::VectorStore;
-use super::index::{Loaded, SearchOptions, StoreIndex};
+use super::index::{Built, Loaded, SearchOptions, StoreIndex};
 use super::source::MappedVectors;
 use crate::collection::Snapshot;
 use crate::error::{Error, Result};
@@ -114,7 +114,7 @@ impl VectorStore {
     fn find(
         &self,
         snapshot: &Arc<Snapshot>,
-        (index, options): (Option<&StoreIndex>, &SearchOptions),
+        (index, options): (Option<(&Built, &StoreIndex)>, &SearchOptions),
         (queries, k): (&[Query], usize),
         found: &mut Vec<Vec<Hit>>,
     ) -> Result<()> {
@@ -125,7 +125,9 @@ impl VectorStore {
         let rows = 0..snapshot.rows_end();
         SCRATCH
             .with_borrow_mut(|scratch| match index {
-                Some(index) => index.search(queries, options, &source, scratch, &mut tops),
+                Some((built, index)) => {
+                    index.search(built, (queries, options), &source, scratch, &mut tops)
+                }
                 None => search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops),
             })
             .map_err(index_failure)?;

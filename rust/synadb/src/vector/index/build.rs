@@ -34,11 +34,11 @@ pub struct IndexStats {
     pub bytes: usize,
 }
 
-pub(super) fn stats_of(index: &StoreIndex, snapshot: &Snapshot) -> IndexStats {
-    let rows = index.built.part().rows();
+pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -> IndexStats {
+    let rows = built.part().rows();
     let live = rows.iter().filter(|row| snapshot.is_live(*row)).count();
     let all = (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
-    let kind = index.built.name();
+    let kind = built.name();
     IndexStats { kind, rows: live, dead: rows.len() - live, tail: all - live, bytes: index.bytes }
 }
 
@@ -74,8 +74,7 @@ impl VectorStore {
             if !progress(STEPS, STEPS) {
                 return Err(cancelled());
             }
-            let companion = index.map(|index| Box::new(index) as Box<_>);
-            snapshot.reader.companion.set(companion);
+            snapshot.reader.companion.set(Box::new(index));
             let now = self.snapshot()?;
             // A compaction has moved the file on: the rows have other numbers there.
             if now.is_some_and(|now| Arc::ptr_eq(&now.generation, &snapshot.generation)) {
@@ -103,7 +102,7 @@ impl VectorStore {
         backend: &IndexBackend,
         threads: usize,
         progress: &mut Progress<'_>,
-    ) -> Result<Option<StoreIndex>> {
+    ) -> Result<StoreIndex> {
         let (cancel, told) = (AtomicBool::new(false), RefCell::new(progress));
         let tell = |share: f32| {
             let done = ((share * STEPS as f32) as u64).min(STEPS - 1);
@@ -114,27 +113,31 @@ impl VectorStore {
         let (rows, unborn) = rows_of(snapshot);
         let source = MappedVectors { snapshot, dimensions: usize::from(self.dimensions()) };
         let metric = self.metric().kernel();
+        let before = self.index_of(snapshot);
         let built = match backend {
-            IndexBackend::None => return Ok(None),
+            IndexBackend::None => Ok(None),
             IndexBackend::Flat(config) => {
-                PackedFlat::build(metric, *config, &rows, &source, threads).map(Built::Packed)
+                let built = PackedFlat::build(metric, *config, &rows, &source, threads);
+                built.map(|index| Some(Built::Packed(index)))
             }
             IndexBackend::Hnsw(config) => {
-                let before = self.index_of(snapshot);
                 let graph = before.as_ref().and_then(Loaded::index);
-                let graph = graph.and_then(|index| search::graph_of(&index.built));
+                let graph = graph.and_then(|(built, _)| search::graph_of(built));
                 let alike = graph.filter(|graph| graph.config() == config);
                 HnswIndex::merge(metric, alike.as_slice(), &rows, &source, *config, &job)
-                    .map(Built::Hnsw)
+                    .map(|index| Some(Built::Hnsw(index)))
             }
             IndexBackend::GravityWell(config) => {
-                IvfIndex::build(metric, config, &rows, &source, &job).map(Built::GravityWell)
+                let built = IvfIndex::build(metric, config, &rows, &source, &job);
+                built.map(|index| Some(Built::GravityWell(index)))
             }
         };
         let built = built.map_err(index_failure)?;
-        let bytes = saved::sections(&built).iter().map(|(_, bytes)| bytes.len()).sum();
-        let (sequence, end) = (snapshot.generation.sequence(), snapshot.rows_end());
-        Ok(Some(StoreIndex { built, sequence, end, unborn, bytes }))
+        let sections = built.iter().flat_map(saved::sections);
+        let bytes = sections.map(|(_, bytes)| bytes.len()).sum();
+        let next = before.map_or(0, |before| before.0.age() + 1);
+        let age = snapshot.generation.sequence().max(next);
+        Ok(StoreIndex { built, age, end: snapshot.rows_end(), unborn, bytes })
     }
 }
 

@@ -19,7 +19,7 @@ pub use build::IndexStats;
 pub use search::SearchOptions;
 
 /// A built index of any kind.
-enum Built {
+pub(super) enum Built {
     Packed(PackedFlat),
     Hnsw(HnswIndex),
     GravityWell(IvfIndex),
@@ -45,9 +45,10 @@ impl Built {
 
 /// An index with the rows that it knows of.
 pub(super) struct StoreIndex {
-    built: Built,
-    /// Sequence number of the last commit that it knows.
-    sequence: u64,
+    /// None where the index was dropped, or other processes would bring it back.
+    built: Option<Built>,
+    /// Sequence number of the last commit that it knows, or that of the index before and one.
+    age: u64,
     /// The rows below this one were looked at.
     end: u32,
     /// Those of them that were reserved and may be committed later.
@@ -58,7 +59,7 @@ pub(super) struct StoreIndex {
 
 impl Companion for StoreIndex {
     fn age(&self) -> u64 {
-        self.sequence
+        self.age
     }
 
     fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
@@ -70,9 +71,15 @@ impl Companion for StoreIndex {
 pub(super) struct Loaded(SharedCompanion);
 
 impl Loaded {
-    pub(super) fn index(&self) -> Option<&StoreIndex> {
+    fn any(&self) -> Option<&StoreIndex> {
         let companion: &dyn Any = &**self.0;
         companion.downcast_ref()
+    }
+
+    /// The index, unless it was dropped.
+    pub(super) fn index(&self) -> Option<(&Built, &StoreIndex)> {
+        let index = self.any()?;
+        Some((index.built.as_ref()?, index))
     }
 }
 
@@ -89,7 +96,8 @@ impl VectorStore {
     /// `Closed`.
     pub fn has_index(&self) -> Result<bool> {
         let snapshot = self.snapshot()?;
-        Ok(snapshot.is_some_and(|snapshot| self.index_of(&snapshot).is_some()))
+        let loaded = snapshot.and_then(|snapshot| self.index_of(&snapshot));
+        Ok(loaded.as_ref().and_then(Loaded::index).is_some())
     }
 
     /// What the index is and holds, `None` where there is none.
@@ -100,6 +108,6 @@ impl VectorStore {
         let Some(snapshot) = self.snapshot()? else { return Ok(None) };
         let loaded = self.index_of(&snapshot);
         let index = loaded.as_ref().and_then(Loaded::index);
-        Ok(index.map(|index| build::stats_of(index, &snapshot)))
+        Ok(index.map(|(built, index)| build::stats_of(built, index, &snapshot)))
     }
 }

@@ -15,6 +15,8 @@ use crate::vector::source::MappedVectors;
 
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 24;
+/// In the place of the kind of an index.
+const DROPPED: u32 = 3;
 /// What the kinds of sections from the second one on hold; docs/format.md has the same list.
 const NAMES: [&str; 20] = [
     "unborn",
@@ -58,11 +60,12 @@ pub(super) fn export(
     put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>,
 ) -> StorageResult<()> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.extend_from_slice(&index.sequence.to_le_bytes());
+    header.extend_from_slice(&index.age.to_le_bytes());
     let kind: u32 = match index.built {
-        Built::Packed(_) => 0,
-        Built::Hnsw(_) => 1,
-        Built::GravityWell(_) => 2,
+        Some(Built::Packed(_)) => 0,
+        Some(Built::Hnsw(_)) => 1,
+        Some(Built::GravityWell(_)) => 2,
+        None => DROPPED,
     };
     for word in [VERSION, kind, index.end, 0] {
         header.extend_from_slice(&word.to_le_bytes());
@@ -70,7 +73,7 @@ pub(super) fn export(
     put(FIRST_KIND, &header)?;
     let unborn: Vec<u8> = index.unborn.iter().flat_map(|row| row.0.to_le_bytes()).collect();
     let mut all = vec![("unborn", unborn.into())];
-    all.extend(sections(&index.built));
+    all.extend(index.built.iter().flat_map(sections));
     for (name, bytes) in all {
         if let Some(kind) = kind_of(name) {
             put(kind, &bytes)?;
@@ -103,7 +106,7 @@ impl VectorStore {
         }
         let header = header?;
         let header: &[u8; HEADER_BYTES] = header.bytes().try_into().ok()?;
-        let sequence = u64::from_le_bytes(*header.first_chunk()?);
+        let age = u64::from_le_bytes(*header.first_chunk()?);
         let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
         let (version, kind, end) = (word(8), word(12), word(16));
         if version != VERSION || end > snapshot.rows_end() {
@@ -111,8 +114,11 @@ impl VectorStore {
         }
         let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
         let unborn = rows_below((*unborn.1).as_ref(), end)?;
-        let built = self.import(kind, &named, end, snapshot).ok()??;
-        Some(Box::new(StoreIndex { built, sequence, end, unborn, bytes }))
+        let built = match kind {
+            DROPPED => None,
+            _ => Some(self.import(kind, &named, end, snapshot).ok()??),
+        };
+        Some(Box::new(StoreIndex { built, age, end, unborn, bytes }))
     }
 
     fn import(

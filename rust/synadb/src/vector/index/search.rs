@@ -1,7 +1,7 @@
 //! Searching the part and what came after it.
 
 use synadb_index::{
-    Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Part, Query, Scratch, TopK, search_batch,
+    Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK, search_batch,
 };
 
 use super::{Built, StoreIndex};
@@ -22,19 +22,13 @@ impl StoreIndex {
     /// Offers the nearest rows of the part, then those that came after it.
     pub(in crate::vector) fn search(
         &self,
-        queries: &[Query],
-        options: &SearchOptions,
+        built: &Built,
+        (queries, options): (&[Query], &SearchOptions),
         source: &MappedVectors<'_>,
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
-        if let Built::Packed(index) = &self.built {
-            index.search_batch(queries, &Filter::All, source, scratch, tops)?;
-        } else {
-            for (query, top) in queries.iter().zip(&mut *tops) {
-                self.search_one(query, options, source, scratch, top)?;
-            }
-        }
+        built.search(queries, options, source, scratch, tops)?;
         if !self.unborn.is_empty() {
             let unborn = Filter::Rows(self.unborn.clone());
             search_batch(0..self.end, queries, &unborn, source, scratch, tops)?;
@@ -42,24 +36,31 @@ impl StoreIndex {
         let rows_end = source.snapshot.rows_end();
         search_batch(self.end..rows_end, queries, &Filter::All, source, scratch, tops)
     }
+}
 
-    fn search_one(
+impl Built {
+    fn search(
         &self,
-        query: &Query,
+        queries: &[Query],
         options: &SearchOptions,
         source: &MappedVectors<'_>,
         scratch: &mut Scratch,
-        top: &mut TopK,
+        tops: &mut [TopK],
     ) -> Result<(), IndexError> {
-        match &self.built {
-            Built::Packed(index) => index.search(query, &Filter::All, source, scratch, top),
-            Built::Hnsw(index) => {
+        let mut pairs = queries.iter().zip(&mut *tops);
+        match self {
+            Self::Packed(index) => index.search_batch(queries, &Filter::All, source, scratch, tops),
+            Self::Hnsw(index) => {
                 let ef = options.ef_search.unwrap_or(index.config().ef_search);
-                index.search_with_ef(query, &Filter::All, source, scratch, top, ef)
+                pairs.try_for_each(|(query, top)| {
+                    index.search_with_ef(query, &Filter::All, source, scratch, top, ef)
+                })
             }
-            Built::GravityWell(index) => {
+            Self::GravityWell(index) => {
                 let search = probes(index, options);
-                index.search_with(search, query, &Filter::All, source, scratch, top)
+                pairs.try_for_each(|(query, top)| {
+                    index.search_with(search, query, &Filter::All, source, scratch, top)
+                })
             }
         }
     }

@@ -1,0 +1,359 @@
+"""The index of a store: built, searched, kept by the file, given up for exact answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from synadb import SynaDB, VectorStore
+from synadb.errors import CancelledError, DatabaseClosedError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DATA = Path(__file__).parents[1] / "data" / "demo" / "vectors.npz"
+KINDS = ("flat", "gravity_well", "hnsw")
+METRICS = ("cosine", "euclidean", "dot_product")
+THOROUGH = {"flat": {}, "gravity_well": {"nprobe": 64}, "hnsw": {"ef_search": 200}}
+"""Parameters with which a search finds next to everything of a few thousand vectors."""
+
+
+@pytest.fixture(scope="module")
+def rows() -> NDArray[np.float32]:
+    """Embeddings of real passages, 384 dimensions."""
+    with np.load(DATA) as data:
+        found = data["passages_i8"].astype(np.float32)
+    return np.ascontiguousarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+
+def filled(path: Path, rows: NDArray[np.float32], **options: Any) -> VectorStore:
+    """A store of these rows under their numbers."""
+    store = VectorStore(path, rows.shape[1], sync_on_write=False, **options)
+    store.insert_batch([str(n) for n in range(len(rows))], rows)
+    return store
+
+
+def found(store: VectorStore, queries: NDArray[np.float32], **how: Any) -> list[list[str]]:
+    """Keys of the ten nearest of each query."""
+    return [[hit.key for hit in hits] for hits in store.search_batch(queries, 10, **how)]
+
+
+def recall(store: VectorStore, queries: NDArray[np.float32], **how: Any) -> float:
+    """Share of the ten nearest that the index finds."""
+    exact, near = found(store, queries, exact=True), found(store, queries, **how)
+    return sum(len({*a} & {*b}) for a, b in zip(exact, near, strict=True)) / sum(map(len, exact))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_index_finds_what_the_scan_finds(
+    path: Path, rows: NDArray[np.float32], kind: str, metric: str
+) -> None:
+    with filled(path, rows[100:], metric=metric) as store:
+        assert not store.has_index
+        store.build_index(kind, threads=2)
+        assert store.has_index
+        assert store.resolved_backend == kind
+        assert store.index_stats() is not None
+        assert recall(store, rows[:100], **THOROUGH[kind]) >= 0.98
+        assert recall(store, rows[:100]) >= 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_later_changes_are_seen_through_the_index(
+    path: Path, rows: NDArray[np.float32], kind: str
+) -> None:
+    with filled(path, rows[:1000]) as store:
+        store.build_index(kind)
+        store.insert("new", rows[1500])
+        store.update("7", rows[1600])
+        store.delete("8")
+        store.insert_batch([f"more {n}" for n in range(500)], rows[1000:1500])
+        thorough = THOROUGH[kind]
+        assert store.search(rows[1500], 1, **thorough)[0].key == "new"
+        assert store.search(rows[1600], 1, **thorough)[0].key == "7"
+        assert store.search(rows[1499], 1, **thorough)[0].key == "more 499"
+        assert "7" not in [hit.key for hit in store.search(rows[7], 3, **thorough)]
+        assert "8" not in [hit.key for hit in store.search(rows[8], 3, **thorough)]
+        stats = store.index_stats()
+        assert stats is not None
+        assert (stats["kind"], stats["rows"], stats["dead"], stats["tail"]) == (kind, 998, 2, 502)
+        assert stats["bytes"] > 0
+        store.build_index(kind)
+        stats = store.index_stats()
+        assert stats is not None
+        assert (stats["rows"], stats["dead"], stats["tail"]) == (1500, 0, 0)
+        assert recall(store, rows[1600:1700], **thorough) >= 0.98
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reopening_costs_no_rebuild_and_later_checkpoints_keep_the_index(
+    path: Path, rows: NDArray[np.float32], kind: str
+) -> None:
+    with filled(path, rows) as store:
+        store.build_index(kind, seed=3)
+        before, answers = store.index_stats(), found(store, rows[:50])
+    for _ in range(2):
+        # Twice: the second checkpoint copies an index that this process never opened.
+        with SynaDB(path, sync_on_write=False) as db:
+            db.put_many({f"key {n}": "x" * 100 for n in range(20_000)})
+    with VectorStore(path, access="read_only") as store:
+        after = store.index_stats()
+        assert before is not None
+        assert after is not None
+        assert [after[word] for word in ("kind", "rows", "tail")] == [kind, len(rows), 0]
+        assert found(store, rows[:50]) == answers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_index_is_ignored_and_answers_are_exact(
+    path: Path, rows: NDArray[np.float32], kind: str
+) -> None:
+    with filled(path, rows[:1500]) as store:
+        exact = found(store, rows[1500:1600])
+        store.build_index(kind)
+    checkpoint = path.with_name(path.name + "-ckpt")
+    whole = checkpoint.read_bytes()
+    ignored = 0
+    for offset in np.linspace(4096, len(whole) - 200, 40).astype(int):
+        checkpoint.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x10]) + whole[offset + 1 :])
+        with VectorStore(path, access="read_only") as store:
+            if store.has_index:
+                assert recall(store, rows[1500:1600]) >= 0.9
+            else:
+                ignored += 1
+                assert found(store, rows[1500:1600]) == exact
+    assert ignored >= 20
+
+
+def test_same_seed_and_one_thread_give_the_same_index(
+    tmp_path: Path, rows: NDArray[np.float32]
+) -> None:
+    for kind in KINDS:
+        answers = []
+        for name in ("a", "b"):
+            with filled(tmp_path / f"{kind}-{name}.db", rows[:1500]) as store:
+                store.build_index(kind, threads=1, seed=5)
+                answers.append([(h.key, h.score) for q in rows[1500:1550] for h in store.search(q)])
+        assert answers[0] == answers[1]
+
+
+def test_index_that_was_dropped_stays_dropped(path: Path, rows: NDArray[np.float32]) -> None:
+    with filled(path, rows[:500]) as store:
+        store.build_index("flat")
+        store.build_index("none")
+        assert not store.has_index
+        assert store.index_stats() is None
+        assert store.resolved_backend == "flat"
+    with VectorStore(path) as store:
+        assert not store.has_index
+        assert store.search(rows[3], 1)[0].key == "3"
+        store.build_index()
+        assert store.resolved_backend == "hnsw"
+
+
+def test_compaction_drops_the_index_and_it_can_be_built_again(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    with filled(path, rows[:1000]) as store:
+        store.build_index("gravity_well")
+        for n in range(0, 1000, 2):
+            store.delete(str(n))
+        store.compact()
+        assert not store.has_index
+        assert store.search(rows[501], 1)[0].key == "501"
+        store.build_index("gravity_well")
+        stats = store.index_stats()
+        assert stats is not None
+        assert (stats["rows"], stats["dead"]) == (500, 0)
+        assert recall(store, rows[1000:1100], nprobe=64) >= 0.98
+
+
+def test_cancelled_build_leaves_the_index_as_it_was(path: Path, rows: NDArray[np.float32]) -> None:
+    with filled(path, rows) as store:
+        store.build_index("flat")
+        for kind, last in (("hnsw", 300), ("gravity_well", 300), ("flat", 999)):
+            told: list[tuple[int, int]] = []
+
+            def stops(
+                done: int, total: int, told: list[tuple[int, int]] = told, last: int = last
+            ) -> bool:
+                told.append((done, total))
+                return done < last
+
+            with pytest.raises(CancelledError):
+                store.build_index(kind, progress=stops)
+            assert told == sorted(told)
+            assert store.resolved_backend == "flat"
+
+        def fails(_done: int, _total: int) -> None:
+            raise LookupError("by the caller")
+
+        with pytest.raises(LookupError, match="by the caller"):
+            store.build_index("hnsw", progress=fails)
+        assert store.resolved_backend == "flat"
+        store.build_index("hnsw", progress=lambda done, total: told.append((done, total)))
+        assert told[-1] == (1000, 1000)
+
+
+def test_searches_and_writes_go_on_beside_a_build(path: Path, rows: NDArray[np.float32]) -> None:
+    with filled(path, rows[:1500]) as store:
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def beside(number: int) -> None:
+            count = 0
+            try:
+                while not stop.is_set():
+                    key = f"{number}/{count}"
+                    store.insert(key, rows[1500 + count % 500])
+                    assert store.search(rows[3], 1, ef_search=200, nprobe=64)[0].key == "3"
+                    if count % 3 == 0:
+                        store.delete(key)
+                    count += 1
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=beside, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            for kind in KINDS:
+                store.build_index(kind)
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert failures == []
+        assert recall(store, rows[:50], **THOROUGH["hnsw"]) >= 0.98
+        stats = store.index_stats()
+        assert stats is not None
+        assert stats["rows"] + stats["tail"] == len(store)
+
+
+def test_rows_of_a_batch_that_commits_behind_the_build_are_found(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    # The batch reserves its rows first, fills them without the lock and commits them later.
+    with filled(path, rows[:500]) as store:
+        big = np.tile(rows, (16, 1))
+        keys = [f"big {n}" for n in range(len(big))]
+        thread = threading.Thread(target=store.insert_batch, args=(keys, big))
+        thread.start()
+        while thread.is_alive():
+            store.insert("single", rows[0])
+            store.build_index("flat")
+        thread.join(60)
+        stats = store.index_stats()
+        assert stats is not None
+        assert stats["rows"] + stats["tail"] == len(store) == 501 + len(big)
+        for n in (0, len(big) // 2, len(big) - 1):
+            same = {f"big {m}" for m in range(n % len(rows), len(big), len(rows))}
+            assert same <= {hit.key for hit in store.search(big[n], 30)}
+
+
+OTHER = """
+import sys
+from synadb import SynaDB
+with SynaDB(sys.argv[1], sync_on_write=False) as db:
+    print("open", flush=True)
+    sys.stdin.readline()
+    db.put_many({f"key {n}": "x" * 100 for n in range(20_000)})
+"""
+
+
+def test_checkpoint_of_a_process_without_the_index_keeps_it(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    with filled(path, rows[:800]) as store:
+        store.flush()
+        other = subprocess.Popen(
+            [sys.executable, "-c", OTHER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        store.build_index("gravity_well")
+    other.communicate("go\n", timeout=60)
+    assert other.returncode == 0
+    with VectorStore(path) as store:
+        stats = store.index_stats()
+        assert stats is not None
+        assert (stats["kind"], stats["rows"]) == ("gravity_well", 800)
+
+
+def test_reader_builds_an_index_of_its_own_and_writes_nothing(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    filled(path, rows[:800]).close()
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with VectorStore(path, access="read_only") as store:
+        store.build_index("hnsw")
+        assert recall(store, rows[800:900], ef_search=200) >= 0.98
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    with VectorStore(path) as store:
+        assert not store.has_index
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_stores(tmp_path: Path, kind: str) -> None:
+    with VectorStore(tmp_path / "empty.db", 4, metric="euclidean", sync_on_write=False) as store:
+        store.build_index(kind)
+        assert store.search([1.0, 0.0, 0.0, 0.0]) == []
+        store.insert("only", [1.0, 2.0, 3.0, 4.0])
+        store.build_index(kind)
+        assert [hit.key for hit in store.search([0.0] * 4, 5)] == ["only"]
+        store.delete("only")
+        assert store.search([0.0] * 4, 5) == []
+        store.build_index(kind)
+        assert store.search([0.0] * 4, 5) == []
+        store.insert("only", [0.0, 0.0, 0.0, 0.0])
+        store.insert("twin", [0.0, 0.0, 0.0, 0.0])
+        store.build_index(kind)
+        assert [(h.key, h.score) for h in store.search([0.0] * 4, 5)] == [
+            ("only", 0.0),
+            ("twin", 0.0),
+        ]
+        assert store.search([0.0] * 4, 0) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"kind": "ivf"}, "kind"),
+        ({"kind": "hnsw", "nprobe": 3}, "nprobe"),
+        ({"kind": "gravity_well", "m": 3}, "m"),
+        ({"kind": "flat", "ef_search": 3}, "ef_search"),
+        ({"kind": "hnsw", "m": 0}, "m"),
+        ({"kind": "gravity_well", "cells": -1}, "cells"),
+        ({"kind": "hnsw", "seed": -1}, "seed"),
+        ({"kind": "hnsw", "threads": 0}, "threads"),
+    ],
+)
+def test_bad_parameters_are_named(store: VectorStore, arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"^\[-14\] {named}: |{named}: "):
+        store.build_index(**arguments)
+    assert not store.has_index
+
+
+def test_bad_search_parameters_are_named(store: VectorStore) -> None:
+    for name in ("ef_search", "nprobe"):
+        with pytest.raises(InvalidArgumentError, match=f"{name}: it must be 1 or more, got 0"):
+            store.search([0.0] * 8, **{name: 0})
+        with pytest.raises(TypeError):
+            store.search_batch([[0.0] * 8], **{name: True})
+
+
+def test_closed_store_has_no_index(path: Path) -> None:
+    store = VectorStore(path, 8)
+    store.close()
+    for call in (store.build_index, store.index_stats, lambda: store.has_index):
+        with pytest.raises(DatabaseClosedError):
+            call()
