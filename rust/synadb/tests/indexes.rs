@@ -1,15 +1,20 @@
 //! The index of a vector store, through the crate.
 
-mod common;
-
-use common::{fast, folder};
 use synadb::distance::DistanceMetric;
 use synadb::vector::{
     HnswConfig, IndexBackend, IvfConfig, PackedConfig, SearchOptions, VectorConfig, VectorStore,
 };
-use synadb::{Access, Error};
+use synadb::{Access, Durability, Error, OpenOptions};
 
 const WIDTH: usize = 48;
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn fast() -> OpenOptions {
+    OpenOptions::new().durability(Durability::Process)
+}
 
 fn backends() -> [IndexBackend; 3] {
     [
@@ -43,7 +48,7 @@ fn filled(store: &VectorStore, count: usize) -> Vec<f32> {
 #[test]
 fn every_kind_finds_its_rows_again_also_after_reopening() {
     for backend in backends() {
-        let directory = folder();
+        let directory = directory();
         let path = directory.path().join("a.db");
         let config = VectorConfig { backend, ..config() };
         let options = fast().access(Access::Exclusive);
@@ -74,7 +79,7 @@ fn every_kind_finds_its_rows_again_also_after_reopening() {
 
 #[test]
 fn a_cancelled_build_leaves_none_and_none_takes_the_index_away() {
-    let directory = folder();
+    let directory = directory();
     let db = fast().open(directory.path().join("a.db")).expect("opens");
     let store = VectorStore::attach(&db, "v", config()).expect("attaches");
     filled(&store, 2000);
