@@ -23,7 +23,7 @@ _UNSUPPORTED = -16
 class VectorStore(_native.VectorStore):
     """Vectors under string keys, and the nearest of them to a query.
 
-    Every search is exact until `build_index` was called.
+    Every search is exact until the file has an index; see `build_index` and `has_index`.
 
     `path` is a file (`str`, `bytes`, `os.PathLike`; opened or created) or an open `SynaDB`, in
     whose file the vectors then lie. `dimensions` is 1 to 65,535; `metric` is `"cosine"`
@@ -126,14 +126,16 @@ class VectorStore(_native.VectorStore):
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index; build it again when `index_stats` shows that
-        they are many. It is saved in the file's checkpoint: reopening costs no rebuild.
-        Compaction drops it. Other processes use it once they open the file.
+        they are many. Where the handle may write, and there is space for it, it is saved in the
+        file's checkpoint: reopening costs no rebuild. Compaction drops it, and a backup has none.
+        Other processes use it once they open the file.
 
         Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a
         graph, 0.03 ms for an inverted file, 0.003 ms for codes. `progress=True` shows a bar; a
         function is called with the steps that are done and all that there are, and cancels by
-        returning `False`. Raises `CancelledError` then and, as for Ctrl-C, leaves the index as it
-        was; `InvalidArgumentError` for an unknown kind and for a parameter out of range or of
+        returning `False`. Raises `CancelledError` then and leaves the index as it was; so does
+        Ctrl-C, unless it comes when the index is in place: then a note of the exception says so.
+        Raises `InvalidArgumentError` for an unknown kind and for a parameter out of range or of
         another kind; `DatabaseClosedError`.
 
         >>> import numpy as np

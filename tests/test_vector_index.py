@@ -333,7 +333,6 @@ def test_odd_stores(tmp_path: Path, kind: str) -> None:
         ({"kind": "flat", "ef_search": 3}, "ef_search"),
         ({"kind": "hnsw", "m": 0}, "m"),
         ({"kind": "gravity_well", "cells": -1}, "cells"),
-        ({"kind": "hnsw", "seed": -1}, "seed"),
         ({"kind": "hnsw", "threads": 0}, "threads"),
     ],
 )
@@ -341,6 +340,88 @@ def test_bad_parameters_are_named(store: VectorStore, arguments: dict[str, Any],
     with pytest.raises(InvalidArgumentError, match=rf"^\[-14\] {named}: |{named}: "):
         store.build_index(**arguments)
     assert not store.has_index
+
+
+def test_seed_is_of_64_bits(store: VectorStore) -> None:
+    store.insert("a", [1.0] * 8)
+    store.build_index("FLAT", seed=2**64 - 1)
+    for seed in (-1, 2**64):
+        with pytest.raises(OverflowError):
+            store.build_index("flat", seed=seed)
+
+
+def test_stores_of_few_dimensions_share_a_thread(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    stores = {}
+    for width in (1, 8, 16, 40):
+        rows = random.standard_normal((500, width), dtype=np.float32)
+        stores[width] = (filled(tmp_path / f"{width}.db", rows, metric="euclidean"), rows)
+        stores[width][0].build_index("hnsw")
+    for width in (40, 8, 1, 16, 40, 1, 8):
+        store, rows = stores[width]
+        assert recall(store, rows[:100], ef_search=200) >= 0.98
+    for store, _ in stores.values():
+        store.close()
+
+
+def test_no_search_beside_a_build_misses_a_key(path: Path, rows: NDArray[np.float32]) -> None:
+    with filled(path, rows[:40]) as store:
+        store.insert("x", rows[50])
+        stop = threading.Event()
+        missed: list[list[str]] = []
+
+        def look() -> None:
+            while not stop.is_set():
+                for hits in store.search_batch(np.tile(rows[50], (64, 1)), 1):
+                    if [hit.key for hit in hits] != ["x"]:
+                        missed.append([hit.key for hit in hits])
+
+        threads = [threading.Thread(target=look) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(60):
+            for _ in range(50):
+                store.insert("x", rows[50])
+            store.build_index("flat", threads=1)
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert missed == []
+
+
+def test_a_later_build_wins_over_what_another_process_has_built(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    program = """
+import sys
+from synadb import VectorStore
+with VectorStore(sys.argv[1]) as store:
+    store.build_index("flat")
+    store.build_index("flat")
+"""
+    for last in ("hnsw", "none"):
+        with filled(path, rows[:300]) as store:
+            subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=60)
+            store.build_index(last)
+            assert store.has_index == (last != "none")
+        with VectorStore(path) as store:
+            assert store.has_index == (last != "none")
+            assert store.resolved_backend == ("hnsw" if last == "hnsw" else "flat")
+
+
+def test_index_is_built_anew_over_a_damaged_one(path: Path, rows: NDArray[np.float32]) -> None:
+    with filled(path, rows[:300]) as store:
+        store.build_index("flat")
+        store.build_index("flat")
+    checkpoint = path.with_name(path.name + "-ckpt")
+    whole = bytearray(checkpoint.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    checkpoint.write_bytes(whole)
+    with VectorStore(path) as store:
+        store.build_index("flat")
+        assert store.has_index
+    with VectorStore(path) as store:
+        assert store.has_index
 
 
 def test_bad_search_parameters_are_named(store: VectorStore) -> None:

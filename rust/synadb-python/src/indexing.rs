@@ -6,7 +6,7 @@ use synadb::vector::{
     HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, SearchOptions, VectorStore,
 };
 
-use crate::convert::Count;
+use crate::convert::{Count, Unsigned};
 use crate::errors::invalid_argument;
 use crate::jobs;
 
@@ -19,7 +19,7 @@ pub struct Parameters {
     pub ef_search: Option<Count>,
     pub cells: Option<Count>,
     pub nprobe: Option<Count>,
-    pub seed: Option<Count>,
+    pub seed: Option<Unsigned>,
 }
 
 /// A number of at least one.
@@ -56,6 +56,7 @@ impl Parameters {
     pub fn backend(self, kind: &str) -> PyResult<IndexBackend> {
         let graph = ["m", "m_max", "ef_construction", "ef_search"];
         let cells = ["cells", "nprobe"];
+        let kind = &*kind.to_ascii_lowercase();
         let known: &[&str] = match kind {
             "hnsw" => &graph,
             "gravity_well" => &cells,
@@ -67,7 +68,7 @@ impl Parameters {
                 return Err(invalid_argument("kind", reason));
             }
         };
-        let seed = seed(self.seed)?;
+        let seed = self.seed.map(|seed| seed.0);
         let given = [
             ("m", positive("m", self.m)?),
             ("m_max", positive("m_max", self.m_max)?),
@@ -105,13 +106,6 @@ impl Parameters {
             _ => IndexBackend::None,
         })
     }
-}
-
-fn seed(given: Option<Count>) -> PyResult<Option<u64>> {
-    let Some(Count(given)) = given else { return Ok(None) };
-    let seed = u64::try_from(given);
-    seed.map(Some)
-        .map_err(|_| invalid_argument("seed", format!("it must be 0 or more, got {given}")))
 }
 
 /// Builds an index and saves it with the file.

@@ -141,6 +141,8 @@ where
         receiver = waited.0;
         match waited.1 {
             Ok(Said::Answer(answer)) => {
+                // A signal of the last moment would be raised behind this call, without a note.
+                watch.raised = watch.raised.take().or_else(|| py.check_signals().err());
                 return match (answer, watch.raised) {
                     (Err(_), Some(raised)) => Err(raised),
                     (answer, raised) => Ok(Done { answer: answered(answer)?, raised }),

@@ -7,12 +7,15 @@ use std::time::Duration;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
-use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings};
+use synadb::distance::DistanceMetric;
+use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings, vector};
 
-use crate::convert::{Seconds, Share, answered};
-use crate::errors::invalid_argument;
+use crate::convert::{Count, Seconds, Share, answered};
+use crate::errors::{dimension, invalid_argument};
 use crate::interrupt::{is_signalled, on_worker};
 
+/// Stands for the dimensions that the file has.
+const AS_STORED: u16 = 0;
 /// Seconds that a wait may take at most: ten years, which no clock runs over.
 const TIMEOUT_MAX: f64 = 315_360_000.0;
 
@@ -195,4 +198,34 @@ pub fn database_keywords<'py>(
         dict.set_item("config", config.call1((true, false, sync))?)?;
     }
     Ok(dict)
+}
+
+/// The configuration that the arguments ask for; without any, the one that the file has.
+///
+/// # Errors
+/// `DimensionError`, `InvalidArgumentError`.
+pub fn configuration(
+    dimensions: Option<Count>,
+    metric: Option<&str>,
+    sync_on_write: bool,
+) -> PyResult<vector::VectorConfig> {
+    let dimensions = match dimensions {
+        None => AS_STORED,
+        Some(Count(asked)) => {
+            u16::try_from(asked).ok().filter(|width| *width != AS_STORED).ok_or_else(|| {
+                dimension(format!("Dimensions must be between 1 and 65535, got {asked}"))
+            })?
+        }
+    };
+    let metric = match metric.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("cosine") => DistanceMetric::Cosine,
+        Some("euclidean") => DistanceMetric::Euclidean,
+        Some("dot_product" | "dotproduct") => DistanceMetric::DotProduct,
+        Some(other) => {
+            let reason =
+                format!("'{other}' is unknown; it must be one of: cosine, euclidean, dot_product");
+            return Err(invalid_argument("metric", reason));
+        }
+    };
+    Ok(vector::VectorConfig { dimensions, metric, sync_on_write, ..Default::default() })
 }

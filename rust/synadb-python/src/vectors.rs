@@ -11,10 +11,11 @@ use synadb::{Pattern, vector};
 
 use crate::bulk::check_keys;
 use crate::convert::{
-    self, Count, Key, Name, Seconds, absolute_path, answered, count, names_of, tuple_of_keys,
+    self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count, names_of,
+    tuple_of_keys,
 };
 use crate::database::Database;
-use crate::errors::{closed, config_mismatch, dimension, invalid_argument, key_not_found};
+use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::indexing::{self, Parameters};
 use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
@@ -23,8 +24,6 @@ use crate::results::SearchResult;
 
 /// The table that a path without a name means.
 const DEFAULT_NAME: &str = "vector:vec/";
-/// Stands for the dimensions that the file has.
-const AS_STORED: u16 = 0;
 /// Bytes of vectors of one commit of `insert_batch`.
 const BATCH_BYTES: usize = 256 << 20;
 /// Queries of `search_batch` answered between two looks at the signals.
@@ -144,7 +143,7 @@ impl VectorStore {
         let has_timeout = lock_timeout.is_some();
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
-        let config = configuration(dimensions, metric, sync_on_write)?;
+        let config = opening::configuration(dimensions, metric, sync_on_write)?;
         let asked = metric.map(|_| config.metric);
         let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
@@ -304,7 +303,7 @@ impl VectorStore {
         ef_search: Option<Count>,
         cells: Option<Count>,
         nprobe: Option<Count>,
-        seed: Option<Count>,
+        seed: Option<Unsigned>,
     ) -> PyResult<()> {
         self.open_check()?;
         let given = Parameters { m, m_max, ef_construction, ef_search, cells, nprobe, seed };
@@ -468,33 +467,6 @@ impl VectorStore {
         let (path, width, metric) = (&self.path, self.width(), self.metric());
         format!("VectorStore({path:?}, dimensions={width}, metric='{metric}'{state})")
     }
-}
-
-/// The configuration that the arguments ask for; without any, the one that the file has.
-fn configuration(
-    dimensions: Option<Count>,
-    metric: Option<&str>,
-    sync_on_write: bool,
-) -> PyResult<vector::VectorConfig> {
-    let dimensions = match dimensions {
-        None => AS_STORED,
-        Some(Count(asked)) => {
-            u16::try_from(asked).ok().filter(|width| *width != AS_STORED).ok_or_else(|| {
-                dimension(format!("Dimensions must be between 1 and 65535, got {asked}"))
-            })?
-        }
-    };
-    let metric = match metric.map(str::to_ascii_lowercase).as_deref() {
-        None | Some("cosine") => DistanceMetric::Cosine,
-        Some("euclidean") => DistanceMetric::Euclidean,
-        Some("dot_product" | "dotproduct") => DistanceMetric::DotProduct,
-        Some(other) => {
-            let reason =
-                format!("'{other}' is unknown; it must be one of: cosine, euclidean, dot_product");
-            return Err(invalid_argument("metric", reason));
-        }
-    };
-    Ok(vector::VectorConfig { dimensions, metric, sync_on_write, ..Default::default() })
 }
 
 fn nearest_count(k: i64) -> PyResult<usize> {

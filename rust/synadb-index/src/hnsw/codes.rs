@@ -77,6 +77,11 @@ impl Codes {
         Self { stride, width, bytes: Vec::new(), floats: Vec::new(), terms: Vec::new() }
     }
 
+    /// True when codes of either take as much.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.stride, self.width) == (other.stride, other.width)
+    }
+
     /// Bytes that the values of a code take.
     pub(super) fn code_bytes(&self) -> usize {
         self.stride + size_of::<f32>() * self.width

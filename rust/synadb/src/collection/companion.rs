@@ -54,6 +54,13 @@ impl CompanionSlot {
         self.current.store(Some(Arc::new(companion)));
     }
 
+    /// Age of what there is, opened or not.
+    pub fn age(&self) -> Option<u64> {
+        let saved = self.saved();
+        let own = self.current.load().as_ref().map(|current| current.age());
+        own.max(age_of(&saved))
+    }
+
     /// Takes a saved one over, unless there is one as new already.
     pub fn adopt(&self, sections: &TableSections<'_>) {
         let found = sections.from(FIRST_KIND);

@@ -33,6 +33,11 @@ impl Snapshot {
         Self { generation, reader, visible, rows_end, row_bytes }
     }
 
+    /// Commits before this position are seen.
+    pub fn visible(&self) -> u64 {
+        self.visible
+    }
+
     /// One more than the largest committed row.
     pub fn rows_end(&self) -> u32 {
         self.rows_end

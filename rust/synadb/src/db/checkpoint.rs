@@ -182,10 +182,18 @@ impl Engine {
     fn adopt_saved(&self, commit: &Commit, generation: &Generation) {
         let beside = open_checkpoint(&self.path, &*self.directory, &generation.log);
         let tail = commit.writer.tail;
-        let beside = beside.filter(|found| self.is_shared() && found.start.position <= tail);
+        let beside = beside.filter(|found| found.start.position <= tail);
         if let Some(checkpoint) = beside {
             commit.views.iter().for_each(|(id, view)| view.adopt(&checkpoint.table(id.0)));
         }
+    }
+
+    /// Takes over what other processes have saved, as if a checkpoint were written.
+    pub fn take_over_saved(&self) -> Result<()> {
+        self.current()?;
+        let commit = self.lock_commit()?;
+        self.adopt_saved(&commit, &self.generation.load_full());
+        Ok(())
     }
 
     fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {

@@ -210,7 +210,7 @@ impl HnswScratch {
         self.point.resize(index.space.dimensions(), 0.0);
         index.space.place_query(query, &mut self.point);
         let mut code = match self.code.take() {
-            Some(code) if code.stride == index.entry_codes.stride => code,
+            Some(code) if code.is_like(&index.entry_codes) => code,
             _ => index.entry_codes.empty(),
         };
         code.clear();

@@ -55,12 +55,13 @@ impl VectorStore {
     /// Builds an index of all vectors that are there and puts it in the place of the one before.
     ///
     /// Meanwhile others read, search and write. The file keeps it in its checkpoint, so that
-    /// reopening costs no rebuild; compaction drops it. With [`IndexBackend::None`] there is none
-    /// afterwards. `progress` is told steps done and steps in all.
+    /// reopening costs no rebuild, where the handle may write and there is space for it; compaction
+    /// drops it, and a backup has none. With [`IndexBackend::None`] there is none afterwards.
+    /// `progress` is told steps done and steps in all, anew after a compaction meanwhile.
     ///
     /// # Errors
-    /// `Cancelled`, and the index is as before; `Closed`; `Io` where it cannot be saved: it is
-    /// used all the same.
+    /// `Cancelled`, and the index is as before; `Closed`; `Io` and `Busy` where it cannot be saved:
+    /// it is used all the same.
     pub fn build_index_with(
         &self,
         backend: &IndexBackend,
@@ -69,18 +70,28 @@ impl VectorStore {
     ) -> Result<()> {
         let cancelled = || Error::Cancelled { what: "the build of the index" };
         loop {
-            let Some(snapshot) = self.snapshot()? else { return Ok(()) };
+            let Some(snapshot) = self.snapshot()? else {
+                progress(STEPS, STEPS);
+                return Ok(());
+            };
             let index = self.build_over(&snapshot, backend, threads, progress)?;
+            if !self.is_of_now(&snapshot)? {
+                continue;
+            }
             if !progress(STEPS, STEPS) {
                 return Err(cancelled());
             }
             snapshot.reader.companion.set(Box::new(index));
-            let now = self.snapshot()?;
-            // A compaction has moved the file on: the rows have other numbers there.
-            if now.is_some_and(|now| Arc::ptr_eq(&now.generation, &snapshot.generation)) {
+            if self.is_of_now(&snapshot)? {
                 return self.save_index();
             }
         }
+    }
+
+    /// Whether no compaction has moved the file on: the rows have other numbers then.
+    fn is_of_now(&self, snapshot: &Snapshot) -> Result<bool> {
+        let now = self.snapshot()?;
+        Ok(now.is_some_and(|now| Arc::ptr_eq(&now.generation, &snapshot.generation)))
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write.
@@ -135,9 +146,13 @@ impl VectorStore {
         let built = built.map_err(index_failure)?;
         let sections = built.iter().flat_map(saved::sections);
         let bytes = sections.map(|(_, bytes)| bytes.len()).sum();
-        let next = before.map_or(0, |before| before.0.age() + 1);
+        if let Ok(engine) = self.handle.writable() {
+            engine.take_over_saved()?;
+        }
+        let next = snapshot.reader.companion.age().map_or(0, |age| age + 1);
         let age = snapshot.generation.sequence().max(next);
-        Ok(StoreIndex { built, age, end: snapshot.rows_end(), unborn, bytes })
+        let (visible, end) = (snapshot.visible(), snapshot.rows_end());
+        Ok(StoreIndex { built, age, visible, end, unborn, bytes })
     }
 }
 

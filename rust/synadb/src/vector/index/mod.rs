@@ -49,6 +49,8 @@ pub(super) struct StoreIndex {
     built: Option<Built>,
     /// Sequence number of the last commit that it knows, or that of the index before and one.
     age: u64,
+    /// What it was built of was visible up to here: an older snapshot may miss what it leaves out.
+    visible: u64,
     /// The rows below this one were looked at.
     end: u32,
     /// Those of them that were reserved and may be committed later.
@@ -85,9 +87,14 @@ impl Loaded {
 
 impl VectorStore {
     /// The index of the rows that a snapshot shows, opened where it was saved.
+    ///
+    /// None where it knows of later changes: a key that was replaced since is neither in it nor,
+    /// by its new row, in the snapshot.
     pub(super) fn index_of(&self, snapshot: &Snapshot) -> Option<Loaded> {
         let slot = &snapshot.reader.companion;
-        slot.get(|sections| self.open_index(snapshot, sections)).map(Loaded)
+        let loaded = slot.get(|sections| self.open_index(snapshot, sections)).map(Loaded);
+        loaded
+            .filter(|loaded| loaded.any().is_some_and(|index| index.visible <= snapshot.visible()))
     }
 
     /// Whether there is an index. Rows that came after it are scanned.

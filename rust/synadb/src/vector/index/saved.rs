@@ -96,10 +96,10 @@ impl VectorStore {
         let mut bytes = 0;
         for (kind, saved) in saved {
             let section = saved.read().ok()?;
-            bytes += section.bytes().len();
             match kind.checked_sub(FIRST_KIND + 1) {
                 None => header = Some(section),
                 Some(place) => {
+                    bytes += if place > 0 { section.bytes().len() } else { 0 };
                     named.push((*NAMES.get(place as usize)?, Arc::new(section)));
                 }
             }
@@ -109,7 +109,9 @@ impl VectorStore {
         let age = u64::from_le_bytes(*header.first_chunk()?);
         let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
         let (version, kind, end) = (word(8), word(12), word(16));
-        if version != VERSION || end > snapshot.rows_end() {
+        // Another process may have saved it, and this snapshot be older than that.
+        let visible = snapshot.generation.visible();
+        if version != VERSION || u64::from(end) > snapshot.reader.born.len() {
             return None;
         }
         let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
@@ -118,7 +120,7 @@ impl VectorStore {
             DROPPED => None,
             _ => Some(self.import(kind, &named, end, snapshot).ok()??),
         };
-        Some(Box::new(StoreIndex { built, age, end, unborn, bytes }))
+        Some(Box::new(StoreIndex { built, age, visible, end, unborn, bytes }))
     }
 
     fn import(
