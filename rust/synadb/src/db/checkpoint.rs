@@ -151,7 +151,11 @@ impl Engine {
         }
         let written = self.write_checkpoint_alone(commit, generation);
         locks.0.unlock(LockKind::Checkpoint).map_err(fail)?;
-        written.map(|()| true)
+        match written {
+            // Who works on a new file takes for a leftover what is in the making beside an old one.
+            Err(_) if self.was_replaced(commit).unwrap_or(false) => Ok(false),
+            written => written.map(|()| true),
+        }
     }
 
     fn write_checkpoint_alone(&self, commit: &mut Commit, generation: &Generation) -> Result<()> {

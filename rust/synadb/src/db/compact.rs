@@ -160,11 +160,13 @@ impl Engine {
     /// Removes what killed compactions and checkpoints have left, unless a checkpoint is being
     /// written.
     fn remove_leftovers(&self) {
-        let (Ok(_commit), Ok(locks)) = (self.lock_commit(), self.locks()) else { return };
+        let (Ok(commit), Ok(locks)) = (self.lock_commit(), self.locks()) else { return };
         if !locks.0.try_exclusive(LockKind::Checkpoint).unwrap_or(false) {
             return;
         }
-        if self.directory.remove_stale(&self.path).is_err() {
+        // Beside a new file the locks of this one say nothing of who is writing what.
+        let was_replaced = self.was_replaced(&commit).unwrap_or(true);
+        if !was_replaced && self.directory.remove_stale(&self.path).is_err() {
             // The next one tries again.
         }
         if locks.0.unlock(LockKind::Checkpoint).is_err() {
