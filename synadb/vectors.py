@@ -122,7 +122,9 @@ class VectorStore(_native.VectorStore):
         compact codes, next to exact) or `"none"`, which drops the index; without it that of
         `backend`, where `"auto"` is `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and
         `ef_search`, an inverted file `cells` and `nprobe`, all of them `seed`. `ef_search` and
-        `nprobe` are what a search does that is not told otherwise.
+        `nprobe` are what a search does that is not told otherwise; one that the index has not is
+        ignored by a search. An inverted file finds fewer, whatever `nprobe` says, in a euclidean
+        store whose vectors lie far from the origin for their distances: take another kind there.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index; build it again when `index_stats` shows that
