@@ -336,8 +336,10 @@ def test_odd_stores(tmp_path: Path, kind: str) -> None:
         ({"kind": "hnsw", "threads": 0}, "threads"),
     ],
 )
-def test_bad_parameters_are_named(store: VectorStore, arguments: dict[str, Any], named: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"^\[-14\] {named}: |{named}: "):
+def test_bad_parameters_are_named(
+    store: VectorStore, arguments: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"{named}: "):
         store.build_index(**arguments)
     assert not store.has_index
 
@@ -372,9 +374,9 @@ def test_no_search_beside_a_build_misses_a_key(path: Path, rows: NDArray[np.floa
 
         def look() -> None:
             while not stop.is_set():
-                for hits in store.search_batch(np.tile(rows[50], (64, 1)), 1):
-                    if [hit.key for hit in hits] != ["x"]:
-                        missed.append([hit.key for hit in hits])
+                answers = store.search_batch(np.tile(rows[50], (64, 1)), 1)
+                keys = [[hit.key for hit in hits] for hits in answers]
+                missed.extend(found for found in keys if found != ["x"])
 
         threads = [threading.Thread(target=look) for _ in range(2)]
         for thread in threads:
