@@ -8,49 +8,23 @@
 //! With `SYNADB_GRAPH=folder` the index is kept there, and read again by the next run. With
 //! `SYNADB_ALLOWED=n` a filter lets one row in `n` pass, and the truth is found by exact search.
 
+mod memory;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use synadb_index::{
-    Block, Filter, FlatIndex, HnswConfig, HnswIndex, Job, Metric, Part, Query, Scratch,
-    SharedBytes, TopK, VectorSource, inverse_norm,
+    Filter, FlatIndex, HnswConfig, HnswIndex, Job, Metric, Part, Query, Scratch, SharedBytes, TopK,
+    VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
+
+use memory::Rows;
 
 const K: usize = 10;
 const ROUNDS: usize = 3;
 const EFS: [usize; 11] = [12, 16, 24, 32, 48, 64, 96, 128, 200, 400, 800];
-
-struct Rows {
-    dimensions: usize,
-    data: Vec<f32>,
-    inverse_norms: Vec<f32>,
-}
-
-impl VectorSource for Rows {
-    fn dimensions(&self) -> usize {
-        self.dimensions
-    }
-
-    fn rows_end(&self) -> u32 {
-        self.inverse_norms.len() as u32
-    }
-
-    fn block(&self, row: RowId) -> Option<Block<'_>> {
-        let (index, stride) = (row.0 as usize, self.dimensions);
-        let count = self.inverse_norms.len().checked_sub(index).filter(|&count| count > 0)?;
-        Some(Block { first: row, count, stride, data: &self.data[index * stride..] })
-    }
-
-    fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
-        out.copy_from_slice(&self.inverse_norms[first.0 as usize..][..out.len()]);
-    }
-
-    fn is_live(&self, _row: RowId) -> bool {
-        true
-    }
-}
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -10,15 +10,19 @@
 //! `NAME.truth.u32` (the 100 nearest rows of each query, nearest first); `NAME` ends in the
 //! number of dimensions. Pin it to one core: the machine's other work is then least in the way.
 
+mod memory;
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
 use synadb_index::{
-    Block, Filter, FlatIndex, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Part, Query,
-    Scratch, TopK, VectorSource, inverse_norm,
+    Filter, FlatIndex, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, Metric, Part, Query, Scratch,
+    TopK, VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
+
+use memory::Rows;
 
 const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
@@ -51,36 +55,6 @@ const SEARCHES: [(usize, usize); 20] = [
 const BRIEF: [(usize, usize); 4] = [(16, 60), (64, 120), (256, 300), (400, 600)];
 /// Recalls at which the rate is told, by the straight line between the searches beside it.
 const RECALLS: [f64; 4] = [0.9, 0.95, 0.99, 0.999];
-
-struct Rows {
-    dimensions: usize,
-    data: Vec<f32>,
-    inverse_norms: Vec<f32>,
-}
-
-impl VectorSource for Rows {
-    fn dimensions(&self) -> usize {
-        self.dimensions
-    }
-
-    fn rows_end(&self) -> u32 {
-        self.inverse_norms.len() as u32
-    }
-
-    fn block(&self, row: RowId) -> Option<Block<'_>> {
-        let (index, stride) = (row.0 as usize, self.dimensions);
-        let count = self.inverse_norms.len().checked_sub(index).filter(|&count| count > 0)?;
-        Some(Block { first: row, count, stride, data: &self.data[index * stride..] })
-    }
-
-    fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
-        out.copy_from_slice(&self.inverse_norms[first.0 as usize..][..out.len()]);
-    }
-
-    fn is_live(&self, _row: RowId) -> bool {
-        true
-    }
-}
 
 fn words(path: &Path) -> Result<Vec<[u8; 4]>, Box<dyn Error>> {
     let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;

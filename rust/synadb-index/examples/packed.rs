@@ -8,16 +8,20 @@
 //! `fashion` (784 dimensions) and `minilm` (384). Pin it to one core. Time is the processor's
 //! where the system tells it, best of three rounds.
 
+mod memory;
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
 use synadb_index::quantize::code_kernels;
 use synadb_index::{
-    Block, Filter, FlatIndex, IndexError, Metric, PackedConfig, PackedFlat, Part, Query, Scratch,
-    TopK, VectorSource, inverse_norm,
+    Filter, FlatIndex, IndexError, Metric, PackedConfig, PackedFlat, Part, Query, Scratch, TopK,
+    VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
+
+use memory::Rows;
 
 const K: usize = 10;
 const TRUE_NEIGHBOURS: usize = 100;
@@ -34,36 +38,6 @@ const SETTINGS: [(f32, usize, bool); 6] = [
     (2.0, 2000, false),
     (2.5, 2000, false),
 ];
-
-struct Rows {
-    dimensions: usize,
-    data: Vec<f32>,
-    inverse_norms: Vec<f32>,
-}
-
-impl VectorSource for Rows {
-    fn dimensions(&self) -> usize {
-        self.dimensions
-    }
-
-    fn rows_end(&self) -> u32 {
-        self.inverse_norms.len() as u32
-    }
-
-    fn block(&self, row: RowId) -> Option<Block<'_>> {
-        let (index, stride) = (row.0 as usize, self.dimensions);
-        let count = self.inverse_norms.len().checked_sub(index).filter(|&count| count > 0)?;
-        Some(Block { first: row, count, stride, data: &self.data[index * stride..] })
-    }
-
-    fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
-        out.copy_from_slice(&self.inverse_norms[first.0 as usize..][..out.len()]);
-    }
-
-    fn is_live(&self, _row: RowId) -> bool {
-        true
-    }
-}
 
 /// Seconds that this thread has run.
 fn seconds(begin: Instant) -> f64 {

@@ -2,48 +2,22 @@
 //!
 //! `cargo run --release --example scan [rows] [dimensions]`
 
+mod memory;
+
 use std::hint::black_box;
 use std::time::Instant;
 
 use synadb_index::{
-    Block, Filter, IndexError, Metric, Query, Scratch, TopK, VectorSource, inverse_norm, kernels,
+    Filter, IndexError, Metric, Query, Scratch, TopK, VectorSource, inverse_norm, kernels,
     search_batch, search_tail,
 };
 use synadb_types::{RowId, RowSet};
 
+use memory::Rows;
+
 const ROUNDS: usize = 25;
 const K: usize = 10;
 const BATCH: usize = 32;
-
-struct Rows {
-    dimensions: usize,
-    data: Vec<f32>,
-    inverse_norms: Vec<f32>,
-}
-
-impl VectorSource for Rows {
-    fn dimensions(&self) -> usize {
-        self.dimensions
-    }
-
-    fn rows_end(&self) -> u32 {
-        self.inverse_norms.len() as u32
-    }
-
-    fn block(&self, row: RowId) -> Option<Block<'_>> {
-        let (index, stride) = (row.0 as usize, self.dimensions);
-        let count = self.inverse_norms.len().checked_sub(index).filter(|&count| count > 0)?;
-        Some(Block { first: row, count, stride, data: &self.data[index * stride..] })
-    }
-
-    fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
-        out.copy_from_slice(&self.inverse_norms[first.0 as usize..][..out.len()]);
-    }
-
-    fn is_live(&self, _row: RowId) -> bool {
-        true
-    }
-}
 
 fn random(count: usize) -> Vec<f32> {
     let mut state = 1_u64;

@@ -1,6 +1,7 @@
 //! What a component keeps beside the rows of a table, an index: checkpoints save it with them.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -28,6 +29,8 @@ pub(crate) type SharedCompanion = Arc<Box<dyn Companion>>;
 pub(crate) struct CompanionSlot {
     current: ArcSwapOption<Box<dyn Companion>>,
     saved: Mutex<Vec<(u32, Saved)>>,
+    /// Whether something may be in `saved`: searches without an index take no lock.
+    has_saved: AtomicBool,
 }
 
 impl CompanionSlot {
@@ -39,11 +42,15 @@ impl CompanionSlot {
         if let Some(current) = Guard::into_inner(self.current.load()) {
             return Some(current);
         }
+        if !self.has_saved.load(Ordering::Acquire) {
+            return self.current.load_full();
+        }
         let mut saved = self.saved();
         if !saved.is_empty() {
             let opened = open(&std::mem::take(&mut *saved));
             self.current.store(opened.map(Arc::new));
         }
+        self.has_saved.store(false, Ordering::Release);
         self.current.load_full()
     }
 
@@ -68,6 +75,7 @@ impl CompanionSlot {
         let own = self.current.load().as_ref().map(|current| current.age());
         if age_of(&found) > own.or_else(|| age_of(&saved)) {
             *saved = found;
+            self.has_saved.store(true, Ordering::Release);
             self.current.store(None);
         }
     }

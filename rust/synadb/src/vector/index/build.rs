@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use synadb_index::{HnswIndex, IvfIndex, Job, PackedFlat};
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Loaded, StoreIndex, saved, search};
+use super::{Built, Loaded, StoreIndex, filter_of, saved, search};
 use crate::collection::Snapshot;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -152,6 +152,7 @@ impl VectorStore {
         let next = snapshot.reader.companion.age().map_or(0, |age| age + 1);
         let age = snapshot.generation.sequence().max(next);
         let (visible, end) = (snapshot.visible(), snapshot.rows_end());
+        let unborn = filter_of(unborn);
         Ok(StoreIndex { built, age, visible, end, unborn, bytes })
     }
 }

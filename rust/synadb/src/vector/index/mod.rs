@@ -7,7 +7,7 @@ mod search;
 
 use std::any::Any;
 
-use synadb_index::{HnswIndex, IvfIndex, PackedFlat, Part};
+use synadb_index::{Filter, HnswIndex, IvfIndex, PackedFlat, Part};
 use synadb_storage::Result as StorageResult;
 use synadb_types::RowSet;
 
@@ -53,8 +53,9 @@ pub(super) struct StoreIndex {
     visible: u64,
     /// The rows below this one were looked at.
     end: u32,
-    /// Those of them that were reserved and may be committed later.
-    unborn: RowSet,
+    /// Those of them that were reserved and may be committed later, none where there are none: a
+    /// filter, for every search scans them.
+    unborn: Option<Filter>,
     /// Bytes that it takes.
     bytes: usize,
 }
@@ -67,6 +68,11 @@ impl Companion for StoreIndex {
     fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
         saved::export(self, put)
     }
+}
+
+/// Rows as the index keeps those that may still come.
+fn filter_of(unborn: RowSet) -> Option<Filter> {
+    (!unborn.is_empty()).then_some(Filter::Rows(unborn))
 }
 
 /// The index as the slot for it holds it.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use synadb_index::{HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes};
+use synadb_index::{
+    Filter, HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes,
+};
 use synadb_storage::Result as StorageResult;
 use synadb_types::limits::ROWS_MAX;
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, StoreIndex};
+use super::{Built, StoreIndex, filter_of};
 use crate::collection::{Companion, FIRST_KIND, Snapshot};
 use crate::sections::Saved;
 use crate::vector::VectorStore;
@@ -71,7 +73,10 @@ pub(super) fn export(
         header.extend_from_slice(&word.to_le_bytes());
     }
     put(FIRST_KIND, &header)?;
-    let unborn: Vec<u8> = index.unborn.iter().flat_map(|row| row.0.to_le_bytes()).collect();
+    let unborn: Vec<u8> = match &index.unborn {
+        Some(Filter::Rows(rows)) => rows.iter().flat_map(|row| row.0.to_le_bytes()).collect(),
+        _ => Vec::new(),
+    };
     let mut all = vec![("unborn", unborn.into())];
     all.extend(index.built.iter().flat_map(sections));
     for (name, bytes) in all {
@@ -115,7 +120,7 @@ impl VectorStore {
             return None;
         }
         let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
-        let unborn = rows_below((*unborn.1).as_ref(), end)?;
+        let unborn = filter_of(rows_below((*unborn.1).as_ref(), end)?);
         let built = match kind {
             DROPPED => None,
             _ => Some(self.import(kind, &named, end, snapshot).ok()??),

@@ -29,9 +29,8 @@ impl StoreIndex {
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
         built.search(queries, options, source, scratch, tops)?;
-        if !self.unborn.is_empty() {
-            let unborn = Filter::Rows(self.unborn.clone());
-            search_batch(0..self.end, queries, &unborn, source, scratch, tops)?;
+        if let Some(unborn) = &self.unborn {
+            search_batch(0..self.end, queries, unborn, source, scratch, tops)?;
         }
         let rows_end = source.snapshot.rows_end();
         search_batch(self.end..rows_end, queries, &Filter::All, source, scratch, tops)
