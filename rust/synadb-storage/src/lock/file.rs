@@ -20,6 +20,7 @@ fn place(kind: LockKind) -> i64 {
         LockKind::Sync => 4,
         LockKind::Checkpoint => 5,
         LockKind::Compaction => 6,
+        LockKind::Building => 7,
     }
 }
 

@@ -33,6 +33,8 @@ pub enum LockKind {
     Checkpoint,
     /// Held while the file is compacted.
     Compaction,
+    /// Held while a process builds an index without being asked.
+    Building,
 }
 
 /// Locks of one opened file. They go when it is closed, however its process ends.

@@ -1,7 +1,7 @@
 //! What a component keeps beside the rows of a table, an index: checkpoints save it with them.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -31,6 +31,8 @@ pub(crate) struct CompanionSlot {
     saved: Mutex<Vec<(u32, Saved)>>,
     /// Whether something may be in `saved`: searches without an index take no lock.
     has_saved: AtomicBool,
+    /// Rows that were scanned for want of a companion that knows them.
+    scanned: AtomicU64,
 }
 
 impl CompanionSlot {
@@ -54,8 +56,20 @@ impl CompanionSlot {
         self.current.load_full()
     }
 
+    /// Counts rows that were scanned for want of a companion that knows them; all since the last
+    /// one was set.
+    pub fn count_scanned(&self, rows: u64) -> u64 {
+        self.scanned.fetch_add(rows, Ordering::Relaxed) + rows
+    }
+
+    /// Begins to count anew.
+    pub fn forget_scanned(&self) {
+        self.scanned.store(0, Ordering::Relaxed);
+    }
+
     /// Puts a new companion in the place of what there is.
     pub fn set(&self, companion: Box<dyn Companion>) {
+        self.forget_scanned();
         let mut saved = self.saved();
         saved.clear();
         self.current.store(Some(Arc::new(companion)));

@@ -12,6 +12,7 @@ use synadb_storage::lock::{Locks, WriteLock};
 use synadb_storage::log::Writer;
 use synadb_types::TableId;
 
+use super::background::Background;
 use super::maintenance::Maintainer;
 use super::registry::Place;
 use super::reserve::Owner;
@@ -50,6 +51,7 @@ pub(crate) struct Engine {
     pub(super) unreserved: Condvar,
     pub(super) maintenance: Maintenance,
     pub(super) maintainer: Maintainer,
+    pub(super) background: Background,
     pub(super) upkeep: Upkeep,
 }
 

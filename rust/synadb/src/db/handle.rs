@@ -237,6 +237,7 @@ impl Engine {
         if std::ptr::eq(writer.as_ptr(), self) {
             *writer = Weak::new();
         }
+        self.background.stop();
         self.maintainer.stop(self.applied().log.region());
         let result = self.shut_down();
         // Nobody else in this process can open the file before its locks are gone.

@@ -1,6 +1,7 @@
 //! The engine: catalogue, commits, views, checkpoint, compaction.
 
 mod apply;
+mod background;
 mod backup;
 mod catalog;
 mod checkpoint;

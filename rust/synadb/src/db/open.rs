@@ -18,6 +18,7 @@ use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::engine::{Commit, FileLocks};
 use super::identify::{identify, settle};
+use super::background::Background;
 use super::maintenance::Maintainer;
 use super::registry::{Place, resolve_database};
 use super::sync::Syncing;
@@ -222,6 +223,7 @@ impl Engine {
             unreserved: Condvar::new(),
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
+            background: Background::default(),
             upkeep: Upkeep::default(),
         });
         Ok((Attempt::Done(engine), 0))

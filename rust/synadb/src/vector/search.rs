@@ -102,11 +102,14 @@ impl VectorStore {
         let Some(snapshot) = snapshot.filter(|_| k > 0) else {
             return Ok(vec![Vec::new(); prepared.len()]);
         };
-        let index = if options.exact { None } else { self.index_of(&snapshot) };
+        let index = if options.exact { None } else { self.config.index_of(&snapshot) };
         let way = (index.as_ref().and_then(Loaded::index), options);
         let mut found = Vec::with_capacity(prepared.len());
         for queries in prepared.chunks(QUERIES_AT_ONCE) {
             self.find(&snapshot, way, (queries, k), &mut found)?;
+        }
+        if !options.exact {
+            self.count_scans(&snapshot, index.as_ref(), prepared.len());
         }
         Ok(found)
     }

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, Guard};
 use synadb_storage::StorageError;
 
 use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
-use crate::db::{Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
+use crate::db::{Engine, Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::glob::Pattern;
@@ -39,12 +39,30 @@ pub struct VectorStore {
     pub(super) handle: Arc<Handle>,
     pub(super) table: Arc<str>,
     pub(super) config: StoredConfig,
-    pub(super) backend: IndexBackend,
+    /// Which index is to be built, if nobody says otherwise.
+    pub(super) wish: Arc<ArcSwap<IndexBackend>>,
+    /// From so many vectors without an index on.
+    pub(super) index_threshold: usize,
 }
 
 impl std::fmt::Debug for VectorStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("VectorStore").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl StoredConfig {
+    /// The rows of a table that are visible now; `None` while it has none.
+    pub(super) fn snapshot(self, engine: &Engine, name: &str) -> Result<Option<Arc<Snapshot>>> {
+        let generation = Guard::into_inner(engine.current()?);
+        let Some(table) = generation.table(name) else { return Ok(None) };
+        if table.info.config != self.encode() {
+            let stored = Self::decode(&table.info.config).unwrap_or(self);
+            stored.check(name, self)?;
+        }
+        let reader = table.shared_reader::<RowsReader>();
+        let row_bytes = self.row_bytes();
+        Ok(reader.map(|reader| Arc::new(Snapshot::new(Arc::clone(&generation), reader, row_bytes))))
     }
 }
 
@@ -156,8 +174,9 @@ impl VectorStore {
                 asked
             }
         };
-        let backend = asked_for.backend.clone();
-        Ok(Self { handle, table: table.into(), config, backend })
+        let wish = Arc::new(ArcSwap::from_pointee(asked_for.backend.clone()));
+        let index_threshold = asked_for.index_threshold;
+        Ok(Self { handle, table: table.into(), config, wish, index_threshold })
     }
 
     pub(super) fn failure(&self, error: StorageError) -> Error {
@@ -171,15 +190,7 @@ impl VectorStore {
 
     /// The rows that are visible now; `None` while the table has none.
     pub(super) fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
-        let generation = Guard::into_inner(self.handle.open()?.current()?);
-        let Some(table) = generation.table(&self.table) else { return Ok(None) };
-        if table.info.config != self.config.encode() {
-            let stored = StoredConfig::decode(&table.info.config).unwrap_or(self.config);
-            stored.check(&self.table, self.config)?;
-        }
-        let reader = table.shared_reader::<RowsReader>();
-        let row_bytes = self.config.row_bytes();
-        Ok(reader.map(|reader| Arc::new(Snapshot::new(Arc::clone(&generation), reader, row_bytes))))
+        self.config.snapshot(self.handle.open()?, &self.table)
     }
 
     /// The vector of a key, bit for bit; `None` where it is absent.

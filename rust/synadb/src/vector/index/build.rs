@@ -4,20 +4,27 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use synadb_index::{HnswIndex, IvfIndex, Job, PackedFlat};
+use synadb_index::{
+    Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Job, PackedFlat, Query, VectorSource,
+};
 use synadb_types::{RowId, RowSet};
 
 use super::{Built, Loaded, StoreIndex, filter_of, saved, search};
 use crate::collection::Snapshot;
+use crate::db::Engine;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::vector::VectorStore;
-use crate::vector::config::IndexBackend;
+use crate::vector::config::{IndexBackend, StoredConfig};
 use crate::vector::search::index_failure;
 use crate::vector::source::MappedVectors;
 
 /// In so many steps the progress of a build is told.
 const STEPS: u64 = 1000;
+/// Recall at ten that an inverted file is tuned to which nobody has asked for, on so many rows.
+const CHOSEN_RECALL: f64 = 0.99;
+const TUNED_K: usize = 10;
+const TUNED_ON: usize = 200;
 
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +56,7 @@ impl VectorStore {
     /// # Errors
     /// As there.
     pub fn build_index(&self) -> Result<()> {
-        self.build_index_with(&self.backend, 1, &mut |_, _| true)
+        self.build_index_with(&self.wish.load_full(), 1, &mut |_, _| true)
     }
 
     /// Builds an index of all vectors that are there and puts it in the place of the one before.
@@ -68,30 +75,13 @@ impl VectorStore {
         threads: usize,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
-        let cancelled = || Error::Cancelled { what: "the build of the index" };
-        loop {
-            let Some(snapshot) = self.snapshot()? else {
-                progress(STEPS, STEPS);
-                return Ok(());
-            };
-            let index = self.build_over(&snapshot, backend, threads, progress)?;
-            if !self.is_of_now(&snapshot)? {
-                continue;
-            }
-            if !progress(STEPS, STEPS) {
-                return Err(cancelled());
-            }
-            snapshot.reader.companion.set(Box::new(index));
-            if self.is_of_now(&snapshot)? {
-                return self.save_index();
-            }
-        }
-    }
-
-    /// Whether no compaction has moved the file on: the rows have other numbers then.
-    fn is_of_now(&self, snapshot: &Snapshot) -> Result<bool> {
-        let now = self.snapshot()?;
-        Ok(now.is_some_and(|now| Arc::ptr_eq(&now.generation, &snapshot.generation)))
+        let writable = self.handle.writable();
+        let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
+        let (table, config) = (&*self.table, self.config);
+        let build = Build { engine, saves: writable.is_ok(), table, config, threads };
+        self.wish.store(Arc::new(backend.clone()));
+        build.run(backend, progress)?;
+        if build.saves { self.save_index() } else { Ok(()) }
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write.
@@ -106,12 +96,57 @@ impl VectorStore {
             saved => saved,
         }
     }
+}
+
+/// A build of the index of a table.
+pub(super) struct Build<'a> {
+    pub engine: &'a Engine,
+    /// Whether the engine may write.
+    pub saves: bool,
+    pub table: &'a str,
+    pub config: StoredConfig,
+    pub threads: usize,
+}
+
+impl Build<'_> {
+    /// Builds the index and puts it in its place; the caller saves it.
+    ///
+    /// # Errors
+    /// `Cancelled`, `Closed`.
+    pub fn run(&self, backend: &IndexBackend, progress: &mut Progress<'_>) -> Result<()> {
+        loop {
+            let Some(snapshot) = self.snapshot()? else {
+                progress(STEPS, STEPS);
+                return Ok(());
+            };
+            let index = self.build_over(&snapshot, backend, progress)?;
+            if !self.is_of_now(&snapshot)? {
+                continue;
+            }
+            if !progress(STEPS, STEPS) {
+                return Err(Error::Cancelled { what: "the build of the index" });
+            }
+            snapshot.reader.companion.set(Box::new(index));
+            if self.is_of_now(&snapshot)? {
+                return Ok(());
+            }
+        }
+    }
+
+    pub fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
+        self.config.snapshot(self.engine, self.table)
+    }
+
+    /// Whether no compaction has moved the file on: the rows have other numbers then.
+    fn is_of_now(&self, snapshot: &Snapshot) -> Result<bool> {
+        let now = self.snapshot()?;
+        Ok(now.is_some_and(|now| Arc::ptr_eq(&now.generation, &snapshot.generation)))
+    }
 
     fn build_over(
         &self,
         snapshot: &Snapshot,
         backend: &IndexBackend,
-        threads: usize,
         progress: &mut Progress<'_>,
     ) -> Result<StoreIndex> {
         let (cancel, told) = (AtomicBool::new(false), RefCell::new(progress));
@@ -120,41 +155,81 @@ impl VectorStore {
             let goes_on = told.borrow_mut()(done, STEPS);
             cancel.fetch_or(!goes_on, Ordering::Relaxed);
         };
+        let threads = self.threads;
         let job = Job { threads, cancel: Some(&cancel), progress: Some(&tell) };
         let (rows, unborn) = rows_of(snapshot);
-        let source = MappedVectors { snapshot, dimensions: usize::from(self.dimensions()) };
-        let metric = self.metric().kernel();
-        let before = self.index_of(snapshot);
-        let built = match backend {
-            IndexBackend::None => Ok(None),
-            IndexBackend::Flat(config) => {
-                let built = PackedFlat::build(metric, *config, &rows, &source, threads);
-                built.map(|index| Some(Built::Packed(index)))
-            }
-            IndexBackend::Hnsw(config) => {
-                let graph = before.as_ref().and_then(Loaded::index);
-                let graph = graph.and_then(|(built, _)| search::graph_of(built));
-                let alike = graph.filter(|graph| graph.config() == config);
-                HnswIndex::merge(metric, alike.as_slice(), &rows, &source, *config, &job)
-                    .map(|index| Some(Built::Hnsw(index)))
-            }
-            IndexBackend::GravityWell(config) => {
-                let built = IvfIndex::build(metric, config, &rows, &source, &job);
-                built.map(|index| Some(Built::GravityWell(index)))
-            }
-        };
-        let built = built.map_err(index_failure)?;
+        let is_chosen = *backend == IndexBackend::Auto;
+        let built = self.built(snapshot, &rows, backend, &job).map_err(index_failure)?;
         let sections = built.iter().flat_map(saved::sections);
         let bytes = sections.map(|(_, bytes)| bytes.len()).sum();
-        if let Ok(engine) = self.handle.writable() {
-            engine.take_over_saved()?;
+        if self.saves {
+            self.engine.take_over_saved()?;
         }
         let next = snapshot.reader.companion.age().map_or(0, |age| age + 1);
         let age = snapshot.generation.sequence().max(next);
         let (visible, end) = (snapshot.visible(), snapshot.rows_end());
         let unborn = filter_of(unborn);
-        Ok(StoreIndex { built, age, visible, end, unborn, bytes })
+        Ok(StoreIndex { built, is_chosen, age, visible, end, unborn, bytes })
     }
+
+    fn source<'s>(&self, snapshot: &'s Snapshot) -> MappedVectors<'s> {
+        MappedVectors { snapshot, dimensions: usize::from(self.config.dimensions) }
+    }
+
+    fn built(
+        &self,
+        snapshot: &Snapshot,
+        rows: &RowSet,
+        backend: &IndexBackend,
+        job: &Job<'_>,
+    ) -> std::result::Result<Option<Built>, IndexError> {
+        let (source, metric) = (self.source(snapshot), self.config.metric.kernel());
+        Ok(match &backend.for_rows(rows.len()) {
+            IndexBackend::None | IndexBackend::Auto => None,
+            IndexBackend::Flat(config) => {
+                let index = PackedFlat::build(metric, *config, rows, &source, job.threads)?;
+                Some(Built::Packed(index))
+            }
+            IndexBackend::Hnsw(config) => {
+                let before = self.config.index_of(snapshot);
+                let graph = before.as_ref().and_then(Loaded::index);
+                let graph = graph.and_then(|(built, _)| search::graph_of(built));
+                let alike = graph.filter(|graph| graph.config() == config);
+                let parts = alike.as_slice();
+                Some(Built::Hnsw(HnswIndex::merge(metric, parts, rows, &source, *config, job)?))
+            }
+            IndexBackend::GravityWell(config) => {
+                let index = IvfIndex::build(metric, config, rows, &source, job)?;
+                let is_chosen = *backend == IndexBackend::Auto;
+                let search = if is_chosen { tuned(&index, rows, &source, job)? } else { None };
+                let built = index.config().search;
+                Some(Built::GravityWell(index.with_search(search.unwrap_or(built))))
+            }
+        })
+    }
+}
+
+/// The search that finds the wanted share of the neighbours of some rows; none where there are
+/// too few to tell.
+fn tuned(
+    index: &IvfIndex,
+    rows: &RowSet,
+    source: &MappedVectors<'_>,
+    job: &Job<'_>,
+) -> std::result::Result<Option<IvfSearch>, IndexError> {
+    let step = (rows.len() / TUNED_ON).max(1);
+    let mut queries = Vec::with_capacity(TUNED_ON);
+    for row in rows.iter().step_by(step) {
+        if let Some(vector) = source.vector(row) {
+            queries.push(Query::new(index.metric(), vector)?);
+        }
+    }
+    if queries.is_empty() {
+        return Ok(None);
+    }
+    let quiet = Job { progress: None, ..*job };
+    let found = index.tune(CHOSEN_RECALL, TUNED_K, &queries, &Filter::All, source, &quiet)?;
+    Ok(Some(found.search))
 }
 
 /// The live rows, and those that are not there yet and may come.

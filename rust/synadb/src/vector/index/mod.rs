@@ -1,6 +1,7 @@
 //! The index of a store: one part over the rows that were there when it was built. What came
 //! later is scanned.
 
+mod apart;
 mod build;
 mod saved;
 mod search;
@@ -11,7 +12,7 @@ use synadb_index::{Filter, HnswIndex, IvfIndex, PackedFlat, Part};
 use synadb_storage::Result as StorageResult;
 use synadb_types::RowSet;
 
-use super::VectorStore;
+use super::{StoredConfig, VectorStore};
 use crate::collection::{Companion, SharedCompanion, Snapshot};
 use crate::error::Result;
 
@@ -47,6 +48,8 @@ impl Built {
 pub(super) struct StoreIndex {
     /// None where the index was dropped, or other processes would bring it back.
     built: Option<Built>,
+    /// Whether nobody asked for this kind.
+    is_chosen: bool,
     /// Sequence number of the last commit that it knows, or that of the index before and one.
     age: u64,
     /// What it was built of was visible up to here: an older snapshot may miss what it leaves out.
@@ -91,17 +94,20 @@ impl Loaded {
     }
 }
 
-impl VectorStore {
+impl StoredConfig {
     /// The index of the rows that a snapshot shows, opened where it was saved.
     ///
     /// None where it knows of later changes: a key that was replaced since is neither in it nor,
     /// by its new row, in the snapshot.
-    pub(super) fn index_of(&self, snapshot: &Snapshot) -> Option<Loaded> {
+    pub(super) fn index_of(self, snapshot: &Snapshot) -> Option<Loaded> {
         let slot = &snapshot.reader.companion;
         let loaded = slot.get(|sections| self.open_index(snapshot, sections)).map(Loaded);
         loaded
             .filter(|loaded| loaded.any().is_some_and(|index| index.visible <= snapshot.visible()))
     }
+}
+
+impl VectorStore {
 
     /// Whether there is an index. Rows that came after it are scanned.
     ///
@@ -109,7 +115,7 @@ impl VectorStore {
     /// `Closed`.
     pub fn has_index(&self) -> Result<bool> {
         let snapshot = self.snapshot()?;
-        let loaded = snapshot.and_then(|snapshot| self.index_of(&snapshot));
+        let loaded = snapshot.and_then(|snapshot| self.config.index_of(&snapshot));
         Ok(loaded.as_ref().and_then(Loaded::index).is_some())
     }
 
@@ -119,7 +125,7 @@ impl VectorStore {
     /// `Closed`.
     pub fn index_stats(&self) -> Result<Option<IndexStats>> {
         let Some(snapshot) = self.snapshot()? else { return Ok(None) };
-        let loaded = self.index_of(&snapshot);
+        let loaded = self.config.index_of(&snapshot);
         let index = loaded.as_ref().and_then(Loaded::index);
         Ok(index.map(|(built, index)| build::stats_of(built, index, &snapshot)))
     }

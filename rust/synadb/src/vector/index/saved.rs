@@ -12,7 +12,7 @@ use synadb_types::{RowId, RowSet};
 use super::{Built, StoreIndex, filter_of};
 use crate::collection::{Companion, FIRST_KIND, Snapshot};
 use crate::sections::Saved;
-use crate::vector::VectorStore;
+use crate::vector::StoredConfig;
 use crate::vector::source::MappedVectors;
 
 const VERSION: u32 = 1;
@@ -69,7 +69,7 @@ pub(super) fn export(
         Some(Built::GravityWell(_)) => 2,
         None => DROPPED,
     };
-    for word in [VERSION, kind, index.end, 0] {
+    for word in [VERSION, kind, index.end, u32::from(index.is_chosen)] {
         header.extend_from_slice(&word.to_le_bytes());
     }
     put(FIRST_KIND, &header)?;
@@ -87,12 +87,12 @@ pub(super) fn export(
     Ok(())
 }
 
-impl VectorStore {
+impl StoredConfig {
     /// Makes the index of its sections; `None` where they are damaged or of another version.
     ///
     /// The rows are all there, so that nothing is lost but the time to build it anew.
     pub(super) fn open_index(
-        &self,
+        self,
         snapshot: &Snapshot,
         saved: &[(u32, Saved)],
     ) -> Option<Box<dyn Companion>> {
@@ -113,7 +113,7 @@ impl VectorStore {
         let header: &[u8; HEADER_BYTES] = header.bytes().try_into().ok()?;
         let age = u64::from_le_bytes(*header.first_chunk()?);
         let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
-        let (version, kind, end) = (word(8), word(12), word(16));
+        let (version, kind, end, is_chosen) = (word(8), word(12), word(16), word(20) != 0);
         // Another process may have saved it, and this snapshot be older than that.
         let visible = snapshot.generation.visible();
         if version != VERSION || u64::from(end) > snapshot.reader.born.len() {
@@ -125,19 +125,19 @@ impl VectorStore {
             DROPPED => None,
             _ => Some(self.import(kind, &named, end, snapshot).ok()??),
         };
-        Some(Box::new(StoreIndex { built, age, visible, end, unborn, bytes }))
+        Some(Box::new(StoreIndex { built, is_chosen, age, visible, end, unborn, bytes }))
     }
 
     fn import(
-        &self,
+        self,
         kind: u32,
         named: &[(&str, SharedBytes)],
         end: u32,
         snapshot: &Snapshot,
     ) -> Result<Option<Built>, IndexError> {
-        let dimensions = usize::from(self.dimensions());
+        let dimensions = usize::from(self.dimensions);
         let source = MappedVectors { snapshot, dimensions };
-        let metric = self.metric().kernel();
+        let metric = self.metric.kernel();
         Ok(match kind {
             0 => {
                 let index = PackedFlat::import(named, end)?;

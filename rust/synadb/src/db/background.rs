@@ -1,0 +1,90 @@
+//! The thread of an open file that does what takes long and nobody waits for: it builds indexes.
+//!
+//! Apart from the maintenance thread, which has to be there when somebody wants the write lock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use synadb_storage::lock::LockKind;
+
+use super::Engine;
+use crate::config::{Maintenance, Terms};
+
+/// The thread, while there is work; one piece at a time.
+#[derive(Default)]
+pub(super) struct Background {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    busy: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Background {
+    /// Whether work would be turned away just now.
+    #[inline]
+    fn is_taken(&self) -> bool {
+        self.busy.load(Ordering::Acquire) || self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Has the work end, and waits for it; none is taken from then on.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            // It panicked; nobody waits for what it was to do.
+        }
+    }
+}
+
+/// Sets the flag back when the work is over, a panic included.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Engine {
+    /// Has work done by a thread of its own, which the last handle to be closed ends and waits for;
+    /// false where that cannot be now. The terms tell when to stop.
+    ///
+    /// Of the processes that write to the file one at a time does such work.
+    pub fn do_apart(&self, work: impl FnOnce(&Self, &Terms) + Send + 'static) -> bool {
+        let background = &self.background;
+        if self.maintenance != Maintenance::Thread || background.is_taken() {
+            return false;
+        }
+        let mut thread = background.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if background.is_taken() {
+            return false;
+        }
+        background.busy.store(true, Ordering::Release);
+        let busy = Busy(Arc::clone(&background.busy));
+        let (engine, stopping) = (self.weak.clone(), Arc::clone(&background.stopping));
+        let run = move || {
+            let _busy = busy;
+            let Some(engine) = engine.upgrade() else { return };
+            let stops = move || stopping.load(Ordering::Acquire);
+            engine.alone(|engine| work(engine, &Terms::of_upkeep(Arc::new(stops))));
+        };
+        let spawned = std::thread::Builder::new().name("synadb-background".to_owned()).spawn(run);
+        // The one before has ended, or is about to: it has nothing left to do.
+        *thread = spawned.ok();
+        thread.is_some()
+    }
+
+    /// Does it unless another process does the like.
+    fn alone(&self, work: impl FnOnce(&Self)) {
+        let locks = if self.writes { self.locks.load_full() } else { None };
+        let Some(locks) = locks else { return work(self) };
+        if locks.0.try_exclusive(LockKind::Building).is_ok_and(|is_mine| is_mine) {
+            work(self);
+            if locks.0.unlock(LockKind::Building).is_err() {
+                // It goes when the file is closed.
+            }
+        }
+    }
+}
