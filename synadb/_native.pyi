@@ -167,6 +167,8 @@ class VectorStore:
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        backend: str = "auto",
+        index_threshold: int | None = None,
     ) -> Self: ...
     @property
     def path(self) -> str: ...

@@ -184,7 +184,7 @@ def flat_search(path: Path, rows: npt.NDArray[np.float32], rounds: int) -> Line:
         "max": lambda: rows.max(),
         "product": lambda: np.dot(rows, queries[0], out=output),
     }
-    with VectorStore(path, rows.shape[1]) as store:
+    with VectorStore(path, rows.shape[1], backend="flat") as store:
         exact = np.argsort(-(rows @ queries[1]) / np.linalg.norm(queries[1]), kind="stable")[:10]
         assert [hit.key for hit in store.search(queries[1], k=10)] == [
             f"row:{n:06d}" for n in exact

@@ -34,6 +34,22 @@ pub fn positive(argument: &'static str, given: Option<Count>) -> PyResult<Option
     }
 }
 
+/// The index that a store is to have without being asked again, by the name of a backend.
+///
+/// # Errors
+/// `InvalidArgumentError` for an unknown one.
+pub fn wanted(backend: &str) -> PyResult<IndexBackend> {
+    match backend {
+        "auto" => Ok(IndexBackend::Auto),
+        "hnsw" => Ok(IndexBackend::Hnsw(HnswConfig::default())),
+        "flat" => Ok(IndexBackend::None),
+        _ => {
+            let reason = format!("'{backend}' is unknown; it must be one of: auto, flat, hnsw");
+            Err(invalid_argument("backend", reason))
+        }
+    }
+}
+
 /// How a search is to be done.
 ///
 /// # Errors

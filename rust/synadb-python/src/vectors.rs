@@ -127,7 +127,8 @@ type StoreArguments = (OsString, usize, &'static str);
 impl VectorStore {
     #[new]
     #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=true, *, name=None,
-        access="shared", lock_timeout=None, maintenance="thread"))]
+        access="shared", lock_timeout=None, maintenance="thread", backend="auto",
+        index_threshold=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -139,11 +140,16 @@ impl VectorStore {
         access: &str,
         lock_timeout: Option<Seconds>,
         maintenance: &str,
+        backend: &str,
+        index_threshold: Option<Count>,
     ) -> PyResult<Self> {
         let has_timeout = lock_timeout.is_some();
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
-        let config = opening::configuration(dimensions, metric, sync_on_write)?;
+        let mut config = opening::configuration(dimensions, metric, sync_on_write)?;
+        config.backend = indexing::wanted(backend)?;
+        let least = indexing::positive("index_threshold", index_threshold)?;
+        config.index_threshold = least.unwrap_or(config.index_threshold);
         let asked = metric.map(|_| config.metric);
         let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
@@ -444,6 +450,7 @@ impl VectorStore {
         self.open_check()?;
         let keywords = opening::keywords(py, &self.database.settings())?;
         keywords.set_item("name", self.store.name())?;
+        keywords.set_item("index_threshold", self.store.index_threshold())?;
         Ok(((self.path.clone(), self.width(), self.metric()), keywords))
     }
 

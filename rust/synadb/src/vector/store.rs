@@ -268,6 +268,12 @@ impl VectorStore {
         self.config.metric
     }
 
+    /// From so many vectors without an index on, one is built where it pays.
+    #[must_use]
+    pub fn index_threshold(&self) -> usize {
+        self.index_threshold
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
