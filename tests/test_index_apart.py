@@ -113,7 +113,7 @@ def test_others_search_and_write_while_it_is_built(tmp_path: Path, rows: Rows) -
             writer.join(60)
         assert not failures
         assert len(store) == len(store.keys())
-        newest = max(int(key.split()[1]) for key in store.keys() if key.startswith("late"))
+        newest = max(int(key.split()[1]) for key in store if key.startswith("late"))
         nearest = store.search(rows[newest % COUNT] + np.float32(9), k=1)[0]
         assert nearest.score == pytest.approx(0.0, abs=1e-6)
 

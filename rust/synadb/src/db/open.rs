@@ -16,9 +16,9 @@ use synadb_storage::log::{Log, Recovery, Start, Writer, recover};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
+use super::background::Background;
 use super::engine::{Commit, FileLocks};
 use super::identify::{identify, settle};
-use super::background::Background;
 use super::maintenance::Maintainer;
 use super::registry::{Place, resolve_database};
 use super::sync::Syncing;

@@ -108,7 +108,6 @@ impl StoredConfig {
 }
 
 impl VectorStore {
-
     /// Whether there is an index. Rows that came after it are scanned.
     ///
     /// # Errors
