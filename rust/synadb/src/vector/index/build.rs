@@ -21,8 +21,10 @@ use crate::vector::source::MappedVectors;
 
 /// In so many steps the progress of a build is told.
 const STEPS: u64 = 1000;
-/// Recall at ten that an inverted file is tuned to which nobody has asked for, on so many rows.
-const CHOSEN_RECALL: f64 = 0.99;
+/// Recall at ten that an inverted file is tuned to which nobody has asked for, on so many rows, each
+/// of which is its own nearest: of 99,000 passages tuned to .99, queries that were no rows found
+/// .987.
+const CHOSEN_RECALL: f64 = 0.994;
 const TUNED_K: usize = 10;
 const TUNED_ON: usize = 200;
 
