@@ -39,7 +39,28 @@ pub use progress::Progress;
 pub use repair::{Lost, RepairReport, TableKept, repair};
 pub use synadb_types::limits;
 pub use value::{Value, Value as Atom, ValueRef};
+pub use gwi::{GravityWellIndex, GwiConfig};
+pub use hnsw::{HnswConfig, HnswIndex};
+pub use mmap_vector::{MmapSearchResult, MmapVectorConfig, MmapVectorStore};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
+
+/// `HnswIndex`: a graph over vectors in memory.
+pub mod hnsw {
+    pub use crate::vector::HnswConfig;
+    pub use crate::vector::graph::{HnswIndex, HnswStats};
+}
+
+/// `MmapVectorStore`: a vector table whose writes wait for no medium.
+pub mod mmap_vector {
+    pub use crate::vector::mmap::{
+        MappedVector, MmapSearchResult, MmapVectorConfig, MmapVectorStore,
+    };
+}
+
+/// `GravityWellIndex`: a vector table that has its inverted file by itself.
+pub mod gwi {
+    pub use crate::vector::gravity::{GravityWellIndex, GwiConfig, GwiSearchResult};
+}
 
 impl OpenOptions {
     /// Opens a database, or joins the engine of this process that has it open.
