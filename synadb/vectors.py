@@ -65,6 +65,7 @@ class VectorStore(_native.VectorStore):
     BACKEND_FAISS: ClassVar[str] = "faiss"
 
     _backend: str
+    _cells: int | None = None
     _faiss_index_type: str
     _faiss_nprobe: int
 
@@ -151,7 +152,9 @@ class VectorStore(_native.VectorStore):
         ('7', 2000)
         """
         if kind is None:
-            kind = "flat" if self._backend == "flat" else "hnsw"
+            kind = self._backend if self._backend in ("flat", "gravity_well") else "hnsw"
+        if kind == "gravity_well" and cells is None:
+            cells = self._cells
         with reporting(progress, "build index") as report:
             super().build_index(
                 kind,
@@ -174,6 +177,15 @@ class VectorStore(_native.VectorStore):
         scanned; `bytes` that it takes beside the vectors. Raises `DatabaseClosedError`.
         """
         return super().index_stats()
+
+    def checkpoint(self) -> None:
+        """Returns once everything that was written is on the medium, and the index that there is.
+
+        Writes a checkpoint beside the file for it, from which it opens fast. Raises what `flush`
+        does, `DatabaseLockedError` while another process writes one, `DiskFullError`, and
+        `ReadOnlyError` for a handle that may not write.
+        """
+        super().checkpoint()
 
     @property
     def metric_name(self) -> str:
