@@ -9,9 +9,7 @@ use synadb::distance::DistanceMetric;
 use synadb::vector::SearchOptions;
 use synadb::{Pattern, vector};
 
-use crate::convert::{
-    self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count,
-};
+use crate::convert::{self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::indexing::{self, Parameters};

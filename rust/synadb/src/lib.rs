@@ -31,7 +31,10 @@ pub use db::{
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};
 pub use glob::Pattern;
+pub use gwi::{GravityWellIndex, GwiConfig};
+pub use hnsw::{HnswConfig, HnswIndex};
 pub use kv::{SynaDB, Transaction, WriteBatch};
+pub use mmap_vector::{MmapSearchResult, MmapVectorConfig, MmapVectorStore};
 pub use original::{
     close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
 };
@@ -39,9 +42,6 @@ pub use progress::Progress;
 pub use repair::{Lost, RepairReport, TableKept, repair};
 pub use synadb_types::limits;
 pub use value::{Value, Value as Atom, ValueRef};
-pub use gwi::{GravityWellIndex, GwiConfig};
-pub use hnsw::{HnswConfig, HnswIndex};
-pub use mmap_vector::{MmapSearchResult, MmapVectorConfig, MmapVectorStore};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
 
 /// `HnswIndex`: a graph over vectors in memory.

@@ -1,6 +1,6 @@
 //! When a store that has its index by itself gets one: the one place where that is decided.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use super::VectorStore;
 use super::index::Loaded;
@@ -22,13 +22,19 @@ const BUSY: u32 = u32::MAX;
 pub struct IndexDue {
     /// Number of rows, dead ones included, at which to look again.
     next: AtomicU32,
+    /// Number of keys at which to look again: a row may fill a slot that was reserved before.
+    next_keys: AtomicUsize,
     /// Whether there was an index at the last look: compaction drops it.
     has_index: AtomicBool,
 }
 
 impl Default for IndexDue {
     fn default() -> Self {
-        Self { next: AtomicU32::new(ROWS_MIN as u32), has_index: AtomicBool::new(false) }
+        Self {
+            next: AtomicU32::new(ROWS_MIN as u32),
+            next_keys: AtomicUsize::new(ROWS_MIN),
+            has_index: AtomicBool::new(false),
+        }
     }
 }
 
@@ -37,6 +43,7 @@ impl Default for IndexDue {
 pub struct Turn<'a> {
     due: &'a IndexDue,
     next: u32,
+    next_keys: usize,
     has_index: bool,
 }
 
@@ -45,11 +52,18 @@ impl Turn<'_> {
     pub fn done(mut self) {
         self.has_index = true;
     }
+
+    /// Has the next look come so many rows or keys behind those of now.
+    fn look_after(&mut self, (end, keys): (u32, usize), rows: usize) {
+        self.next = after(end, rows);
+        self.next_keys = keys.saturating_add(rows);
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.due.has_index.store(self.has_index, Ordering::Relaxed);
+        self.due.next_keys.store(self.next_keys, Ordering::Relaxed);
         self.due.next.store(self.next, Ordering::Release);
     }
 }
@@ -69,20 +83,21 @@ impl IndexDue {
     ) -> Result<Option<Turn<'_>>> {
         let next = self.next.load(Ordering::Acquire);
         let Some(snapshot) = store.snapshot()?.filter(|_| next != BUSY) else { return Ok(None) };
-        let end = snapshot.rows_end();
+        let (end, keys) = (snapshot.rows_end(), store.len());
+        let is_enough = end >= next || keys >= self.next_keys.load(Ordering::Relaxed);
         let has_index = || {
             let loaded = store.index_of(&snapshot);
             loaded.as_ref().and_then(Loaded::index).is_some()
         };
         let was_dropped = self.has_index.load(Ordering::Relaxed) && !has_index();
-        if (end < next && !was_dropped) || store.handle.writable().is_err() {
+        if !(is_enough || was_dropped) || store.handle.writable().is_err() {
             return Ok(None);
         }
         let claimed = self.next.compare_exchange(next, BUSY, Ordering::AcqRel, Ordering::Relaxed);
         if claimed.is_err() {
             return Ok(None);
         }
-        let mut turn = Turn { due: self, next: after(end, ROWS_MIN), has_index: false };
+        let mut turn = self.claimed((end, keys), ROWS_MIN);
         let least = ROWS_MIN.max(cells.unwrap_or(0).saturating_mul(ROWS_PER_CELL));
         let (unknown, limit) = match store.index_stats()? {
             Some(stats) => {
@@ -90,15 +105,21 @@ impl IndexDue {
                 let is_ours = stats.kind == kind;
                 (if is_ours { stats.tail } else { 0 }, ROWS_MIN.max(stats.rows / 2))
             }
-            None => (store.len(), least),
+            None => (keys, least),
         };
         if unknown < limit {
-            turn.next = after(end, limit - unknown);
+            turn.look_after((end, keys), limit - unknown);
             return Ok(None);
         }
-        turn.next = after(end, ROWS_MIN.max(store.len() / 2));
+        turn.look_after((end, keys), ROWS_MIN.max(keys / 2));
         turn.has_index = false;
         Ok(Some(turn))
+    }
+
+    fn claimed(&self, now: (u32, usize), rows: usize) -> Turn<'_> {
+        let mut turn = Turn { due: self, next: 0, next_keys: 0, has_index: false };
+        turn.look_after(now, rows);
+        turn
     }
 }
 

@@ -86,8 +86,8 @@ macro_rules! table_methods {
     };
 }
 
-pub(crate) mod gravity;
 pub(crate) mod graph;
+pub(crate) mod gravity;
 mod memory;
 pub(crate) mod mmap;
 
