@@ -43,6 +43,8 @@ from synadb.errors import (
     UnsupportedFormatError,
     ValueTooLargeError,
 )
+from synadb.gravity_well import GravityWellIndex, GwiSearchResult
+from synadb.mmap_store import MmapSearchResult, MmapVectorStore
 from synadb.vectors import VectorStore
 
 __version__ = "2.0.0a1"
@@ -62,6 +64,8 @@ __all__ = [
     "DimensionError",
     "DiskFullError",
     "EmptyKeyError",
+    "GravityWellIndex",
+    "GwiSearchResult",
     "InvalidArgumentError",
     "InvalidPathError",
     "InvalidVectorError",
@@ -69,6 +73,8 @@ __all__ = [
     "KeyTooLongError",
     "LegacyFormatError",
     "MissingDirectoryError",
+    "MmapSearchResult",
+    "MmapVectorStore",
     "NotADatabaseError",
     "PathIsDirectoryError",
     "PoisonedError",

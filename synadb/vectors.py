@@ -70,6 +70,8 @@ class VectorStore(_native.VectorStore):
     BACKEND_FAISS: ClassVar[str] = "faiss"
 
     _backend: str
+    _cells: int | None = None
+    _built_apart: ClassVar[bool] = True
     _faiss_index_type: str
     _faiss_nprobe: int
 
@@ -102,7 +104,7 @@ class VectorStore(_native.VectorStore):
             access=access,
             lock_timeout=lock_timeout,
             maintenance=maintenance,
-            backend=asked,
+            backend=asked if cls._built_apart else "flat",
             index_threshold=index_threshold,
         )
         store._backend = asked
@@ -160,7 +162,9 @@ class VectorStore(_native.VectorStore):
         ('7', 2000)
         """
         if kind is None:
-            kind = "flat" if self._backend == "flat" else "hnsw"
+            kind = self._backend if self._backend in ("flat", "gravity_well") else "hnsw"
+        if kind == "gravity_well" and cells is None:
+            cells = self._cells
         with reporting(progress, "build index") as report:
             super().build_index(
                 kind,
@@ -187,6 +191,15 @@ class VectorStore(_native.VectorStore):
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         arguments, keywords = super().__getnewargs_ex__()
         return arguments, {**keywords, "backend": self._backend}
+
+    def checkpoint(self) -> None:
+        """Returns once everything that was written is on the medium, and the index that there is.
+
+        Writes a checkpoint beside the file for it, from which it opens fast. Raises what `flush`
+        does, `DatabaseLockedError` while another process writes one, `DiskFullError`, and
+        `ReadOnlyError` for a handle that may not write.
+        """
+        super().checkpoint()
 
     @property
     def metric_name(self) -> str:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 import synadb
-from synadb import DbConfig, SearchResult, SynaDB, SynaError, VectorStore
+from synadb import (
+    DbConfig,
+    GravityWellIndex,
+    MmapVectorStore,
+    SearchResult,
+    SynaDB,
+    SynaError,
+    VectorStore,
+)
 
 NEEDED = inspect.Parameter.empty
 
@@ -54,6 +62,36 @@ CALLS: dict[tuple[Any, str], dict[str, Any]] = {
     (VectorStore, "build_index"): {},
     (VectorStore, "flush"): {},
     (VectorStore, "close"): {},
+    # The default dimensions and metric are those of the file, and 768 and cosine for a new one.
+    (MmapVectorStore, "__new__"): {
+        "path": NEEDED,
+        "dimensions": None,
+        "metric": None,
+        "initial_capacity": 100_000,
+    },
+    (MmapVectorStore, "insert"): {"key": NEEDED, "vector": NEEDED},
+    (MmapVectorStore, "insert_batch"): {"keys": NEEDED, "vectors": NEEDED},
+    (MmapVectorStore, "search"): {"query": NEEDED, "k": 10},
+    (MmapVectorStore, "get"): {"key": NEEDED},
+    (MmapVectorStore, "build_index"): {},
+    (MmapVectorStore, "checkpoint"): {},
+    (MmapVectorStore, "flush"): {},
+    (MmapVectorStore, "close"): {},
+    (GravityWellIndex, "__new__"): {
+        "path": NEEDED,
+        "dimensions": None,
+        "branching_factor": 16,
+        "num_levels": 3,
+        "initial_capacity": 100_000,
+    },
+    (GravityWellIndex, "initialize"): {"sample_vectors": NEEDED},
+    (GravityWellIndex, "insert"): {"key": NEEDED, "vector": NEEDED},
+    (GravityWellIndex, "insert_batch"): {"keys": NEEDED, "vectors": NEEDED},
+    (GravityWellIndex, "search"): {"query": NEEDED, "k": 10, "nprobe": 50},
+    (GravityWellIndex, "get"): {"key": NEEDED},
+    (GravityWellIndex, "save"): {},
+    (GravityWellIndex, "flush"): {},
+    (GravityWellIndex, "close"): {},
 }
 
 PROPERTIES = [
@@ -94,7 +132,7 @@ def test_store_has_the_originals_properties(store: VectorStore, name: str) -> No
     assert not callable(getattr(store, name))
 
 
-@pytest.mark.parametrize("kind", [SynaDB, VectorStore])
+@pytest.mark.parametrize("kind", [SynaDB, VectorStore, MmapVectorStore, GravityWellIndex])
 def test_class_is_a_context_manager_that_returns_itself(kind: Any, path: Any) -> None:
     opened = kind(path) if kind is SynaDB else kind(path, 8)
     with opened as entered:

@@ -21,6 +21,7 @@ COVERED = {
     49,
     51,
     53,
+    *range(54, 71),
 }
 """5 in its exclusive half, 16 without `keep_history`, 17 without packed runs."""
 

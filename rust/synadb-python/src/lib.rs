@@ -16,6 +16,7 @@ mod numpy;
 mod opening;
 mod reports;
 mod results;
+mod storing;
 mod vectors;
 
 /// The compiled part of the package `synadb`.

@@ -9,11 +9,7 @@ use synadb::distance::DistanceMetric;
 use synadb::vector::SearchOptions;
 use synadb::{Pattern, vector};
 
-use crate::bulk::check_keys;
-use crate::convert::{
-    self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count, names_of,
-    tuple_of_keys,
-};
+use crate::convert::{self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::indexing::{self, Parameters};
@@ -21,11 +17,10 @@ use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::results::SearchResult;
+use crate::storing;
 
 /// The table that a path without a name means.
 const DEFAULT_NAME: &str = "vector:vec/";
-/// Bytes of vectors of one commit of `insert_batch`.
-const BATCH_BYTES: usize = 256 << 20;
 /// Queries of `search_batch` answered between two looks at the signals.
 const QUERIES_PER_LOOK: usize = 64;
 
@@ -36,11 +31,13 @@ pub struct VectorStore {
     /// The file, through the handle of the store.
     database: synadb::SynaDB,
     path: OsString,
+    /// For the stores that have an index by themselves.
+    due: vector::IndexDue,
 }
 
 impl VectorStore {
     fn over(store: vector::VectorStore, path: OsString) -> Self {
-        Self { database: store.database(), store, path }
+        Self { database: store.database(), store, path, due: vector::IndexDue::default() }
     }
 
     /// The engine's store.
@@ -83,40 +80,6 @@ impl VectorStore {
                     .collect()
             })
             .collect()
-    }
-
-    fn insert_all(
-        &self,
-        py: Python<'_>,
-        keys: &Bound<'_, PyAny>,
-        vectors: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
-        self.open_check()?;
-        let held = tuple_of_keys(keys, "keys")?;
-        let keys = names_of(&held)?;
-        let width = self.width();
-        let (array, rows) = matrix(vectors, width, "Vectors")?;
-        if keys.len() != rows {
-            return Err(invalid_argument(
-                "keys",
-                format!("{} keys were given for {rows} vectors", keys.len()),
-            ));
-        }
-        let values = array.as_slice()?;
-        let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
-        if rows > rows_per_commit {
-            check_keys(keys.iter().copied())?;
-            py.detach(|| check_finite(values, width))?;
-        }
-        let mut new = 0;
-        let pieces = keys.chunks(rows_per_commit).zip(values.chunks(rows_per_commit * width));
-        for (piece, (keys, values)) in pieces.enumerate() {
-            if piece > 0 {
-                py.check_signals()?;
-            }
-            new += answered(py.detach(|| self.store.insert_rows(keys, values)))?;
-        }
-        Ok(new)
     }
 }
 
@@ -219,7 +182,8 @@ impl VectorStore {
         keys: &Bound<'_, PyAny>,
         vectors: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        self.insert_all(py, keys, vectors)
+        self.open_check()?;
+        storing::insert_all(py, &self.store, keys, vectors)
     }
 
     /// The same as `insert_batch`; every vector is found at once either way.
@@ -229,7 +193,8 @@ impl VectorStore {
         keys: &Bound<'_, PyAny>,
         vectors: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
-        self.insert_all(py, keys, vectors)
+        self.open_check()?;
+        storing::insert_all(py, &self.store, keys, vectors)
     }
 
     /// Replaces the vector of a key; `KeyNotFoundError` if there is none.
@@ -316,6 +281,28 @@ impl VectorStore {
         indexing::build(py, &self.store, given.backend(kind)?, threads, progress)
     }
 
+    /// Builds an inverted file where one is due and says whether it did.
+    #[pyo3(signature = (cells=None, nprobe=None))]
+    fn _build_if_due(
+        &self,
+        py: Python<'_>,
+        cells: Option<Count>,
+        nprobe: Option<Count>,
+    ) -> PyResult<bool> {
+        indexing::build_if_due(py, &self.store, &self.due, cells, nprobe)
+    }
+
+    /// Checks rows as `initialize` of a gravity well takes them, and returns how many they are.
+    fn _check_sample(&self, sample_vectors: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.open_check()?;
+        storing::check_sample(sample_vectors, self.width())
+    }
+
+    /// Entries of each cell of an inverted file, `None` for any other index.
+    fn _cell_sizes(&self, py: Python<'_>) -> PyResult<Option<Vec<usize>>> {
+        answered(py.detach(|| self.store.cell_sizes()))
+    }
+
     /// What the index is and holds, or `None`.
     fn index_stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let stats = answered(py.detach(|| self.store.index_stats()))?;
@@ -382,6 +369,11 @@ impl VectorStore {
     /// Returns once everything that was written is on the medium.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         answered(py.detach(|| self.store.sync()))
+    }
+
+    /// As `flush`, and saves a checkpoint beside the file, from which it opens fast.
+    fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
+        answered(py.detach(|| self.store.sync().and_then(|()| self.database.checkpoint())))
     }
 
     /// Moves a reader to the newest commit; whether there was one.
@@ -469,10 +461,11 @@ impl VectorStore {
         self.close(py)
     }
 
-    fn __repr__(&self) -> String {
-        let state = if self.store.is_closed() { ", closed" } else { "" };
-        let (path, width, metric) = (&self.path, self.width(), self.metric());
-        format!("VectorStore({path:?}, dimensions={width}, metric='{metric}'{state})")
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (name, this) = (slf.get_type().name()?, slf.get());
+        let state = if this.store.is_closed() { ", closed" } else { "" };
+        let (path, width, metric) = (&this.path, this.width(), this.metric());
+        Ok(format!("{name}({path:?}, dimensions={width}, metric='{metric}'{state})"))
     }
 }
 

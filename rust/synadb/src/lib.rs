@@ -31,7 +31,10 @@ pub use db::{
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};
 pub use glob::Pattern;
+pub use gwi::{GravityWellIndex, GwiConfig};
+pub use hnsw::{HnswConfig, HnswIndex};
 pub use kv::{SynaDB, Transaction, WriteBatch};
+pub use mmap_vector::{MmapSearchResult, MmapVectorConfig, MmapVectorStore};
 pub use original::{
     close_db, free_tensor, new, open_db, open_db_with_config, synadb, with_config, with_db,
 };
@@ -40,6 +43,24 @@ pub use repair::{Lost, RepairReport, TableKept, repair};
 pub use synadb_types::limits;
 pub use value::{Value, Value as Atom, ValueRef};
 pub use vector::{SearchResult, VectorConfig, VectorStore};
+
+/// `HnswIndex`: a graph over vectors in memory.
+pub mod hnsw {
+    pub use crate::vector::HnswConfig;
+    pub use crate::vector::graph::{HnswIndex, HnswStats};
+}
+
+/// `MmapVectorStore`: a vector table whose writes wait for no medium.
+pub mod mmap_vector {
+    pub use crate::vector::mmap::{
+        MappedVector, MmapSearchResult, MmapVectorConfig, MmapVectorStore,
+    };
+}
+
+/// `GravityWellIndex`: a vector table that has its inverted file by itself.
+pub mod gwi {
+    pub use crate::vector::gravity::{GravityWellIndex, GwiConfig, GwiSearchResult};
+}
 
 impl OpenOptions {
     /// Opens a database, or joins the engine of this process that has it open.

@@ -3,17 +3,21 @@
 mod batch;
 mod bulk;
 mod config;
+mod due;
 mod fill;
 mod index;
 mod search;
 mod source;
 mod store;
+mod stores;
 mod write;
 
 pub use config::{IndexBackend, VectorConfig};
+pub use due::{IndexDue, Turn};
 pub use index::{IndexStats, SearchOptions};
 pub use search::{Hit, SearchResult};
 pub use store::VectorStore;
+pub(crate) use stores::{graph, gravity, mmap};
 pub use synadb_index::{HnswConfig, IvfCodes, IvfConfig, IvfSearch, PackedConfig};
 
 pub(crate) use config::StoredConfig;

@@ -1,0 +1,183 @@
+"""`GravityWellIndex`: a vector store that has an inverted file by itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from synadb._arguments import whole_number
+from synadb._native import SearchResult
+from synadb._unsynced import UnsyncedStore
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from synadb.database import SynaDB
+
+__all__ = ["GravityWellIndex", "GwiSearchResult"]
+
+GwiSearchResult = SearchResult
+"""What `GravityWellIndex.search` finds: `key`, `score`, and the stored `vector`."""
+
+_BRANCHING_FACTOR = 16
+_LEVELS = 3
+_CELLS_MAX = 2**31 - 1
+"""No table has more rows, and so no inverted file more cells."""
+
+
+class GravityWellIndex(UnsyncedStore):
+    """A `VectorStore` with an inverted file (IVF), which it builds by itself.
+
+    Each vector belongs to the cell of its nearest attractor (centroid), and a search looks at the
+    nearest cells only. Until there are 10,000 vectors, and eight for each attractor that was asked
+    for, every search is exact. The first search after that builds the inverted file, on all
+    processors, in about 0.03 ms for each vector; so does a search once half as many have come
+    since, 10,000 at least. Those are scanned meanwhile, so that every vector is found at once.
+    `build_index()` builds it without waiting for a search. A handle that may not write builds none
+    by itself. Reopening costs no rebuild.
+
+    The attractors come from the stored vectors when the inverted file is built. There are
+    `num_attractors` of them, or `branching_factor ** num_levels`; without the first, and with the
+    defaults of the others, as many as suit the vectors, which is what to take.
+
+    `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
+    are given. `initial_capacity` is checked and has no effect: the file grows as it is written to.
+    As in `MmapVectorStore`, writes return before they are on the medium unless `sync_on_write` says
+    otherwise, and the file opens as any other store. `path`, `name`, `access`, `lock_timeout` and
+    `maintenance` are those of `VectorStore`, and so is what each call raises.
+
+    >>> import numpy as np
+    >>> import synadb
+    >>> rows = np.random.default_rng(0).standard_normal((2000, 32), dtype=np.float32)
+    >>> with synadb.GravityWellIndex("wells.gwi", dimensions=32, num_attractors=64) as gwi:
+    ...     gwi.initialize(rows[:500])
+    ...     _ = gwi.insert_batch([str(n) for n in range(2000)], rows)
+    ...     gwi.build_index()
+    ...     gwi.search(rows[7], k=1, nprobe=50)[0].key
+    '7'
+    """
+
+    _built_apart: ClassVar[bool] = False
+    _branching_factor: int
+    _num_levels: int
+    _is_initialized: bool
+
+    def __new__(
+        cls,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | SynaDB,
+        dimensions: int | None = None,
+        branching_factor: int = _BRANCHING_FACTOR,
+        num_levels: int = _LEVELS,
+        initial_capacity: int = 100_000,
+        *,
+        num_attractors: int | None = None,
+        metric: str | None = None,
+        sync_on_write: bool = False,
+        name: str | None = None,
+        access: str = "shared",
+        lock_timeout: float | None = None,
+        maintenance: str = "thread",
+    ) -> Self:
+        factor = whole_number("branching_factor", branching_factor, 1, 65_535)
+        levels = whole_number("num_levels", num_levels, 1, 255)
+        whole_number("initial_capacity", initial_capacity, 0)
+        cells: int | None = None
+        if num_attractors is not None:
+            cells = whole_number("num_attractors", num_attractors, 1)
+        elif (factor, levels) != (_BRANCHING_FACTOR, _LEVELS):
+            cells = factor**levels
+        gwi = super().__new__(
+            cls,
+            path,
+            dimensions,
+            metric,
+            sync_on_write=sync_on_write,
+            name=name,
+            access=access,
+            lock_timeout=lock_timeout,
+            maintenance=maintenance,
+        )
+        gwi._backend = "gravity_well"
+        gwi._cells = None if cells is None else min(cells, _CELLS_MAX)
+        gwi._branching_factor = factor
+        gwi._num_levels = levels
+        gwi._is_initialized = False
+        return gwi
+
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        (path, dimensions, metric), keywords = super().__getnewargs_ex__()
+        return (path, dimensions), {**keywords, "metric": metric}
+
+    def initialize(self, sample_vectors: ArrayLike) -> None:
+        """Checks a sample of the vectors, float32 of shape `(n, dimensions)`, `n` at least 1.
+
+        Where there are vectors, it builds the inverted file of them anew. Repeatable, and not
+        needed: attractors come from the stored vectors. Raises `InvalidArgumentError` for no
+        vector, `DimensionError`, `InvalidVectorError`, and what `build_index` does.
+        """
+        self._check_sample(sample_vectors)
+        if len(self):
+            self.build_index()
+        self._is_initialized = True
+
+    def search(
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        nprobe: int | None = 50,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+    ) -> list[SearchResult]:
+        """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
+
+        Looks at the `nprobe` nearest cells, and at more where these hold fewer than `k`: `k` are
+        found whenever there are so many. With `exact` it looks at every vector. See
+        `VectorStore.search`.
+        """
+        if not exact:
+            self._build_if_due(self._cells)
+        return super().search(query, k, exact=exact, ef_search=ef_search, nprobe=nprobe)
+
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        nprobe: int | None = 50,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+    ) -> list[list[SearchResult]]:
+        """The answers of `search` to every row of `queries`, shape `(n, dimensions)`."""
+        if not exact:
+            self._build_if_due(self._cells)
+        return super().search_batch(queries, k, exact=exact, ef_search=ef_search, nprobe=nprobe)
+
+    def save(self) -> None:
+        """The same as `checkpoint`: everything is on the medium, the inverted file too."""
+        self.checkpoint()
+
+    @property
+    def branching_factor(self) -> int:
+        """The branching factor that this handle was told."""
+        return self._branching_factor
+
+    @property
+    def num_levels(self) -> int:
+        """The number of levels that this handle was told."""
+        return self._num_levels
+
+    @property
+    def num_clusters(self) -> int:
+        """Cells of the inverted file; before there is one, those that were asked for."""
+        sizes = self._cell_sizes()
+        if sizes is not None:
+            return len(sizes)
+        if self._cells is not None:
+            return self._cells
+        return int(self._branching_factor**self._num_levels)
+
+    @property
+    def initialized(self) -> bool:
+        """Whether there is an inverted file, or `initialize` was called on this handle."""
+        return self._is_initialized or self.has_index
