@@ -5,6 +5,7 @@ mod bulk;
 mod config;
 mod fill;
 mod index;
+mod reader;
 mod search;
 mod source;
 mod store;
@@ -12,6 +13,7 @@ mod write;
 
 pub use config::{IndexBackend, VectorConfig};
 pub use index::{IndexStats, SearchOptions};
+pub use reader::{Changes, MappedRows, Mark, Reader};
 pub use search::{Hit, SearchResult};
 pub use store::VectorStore;
 pub use synadb_index::{HnswConfig, IvfCodes, IvfConfig, IvfSearch, PackedConfig};
