@@ -191,6 +191,7 @@ class VectorStore:
         ef_search: int | None = None,
         nprobe: int | None = None,
     ) -> list[SearchResult]: ...
+    @overload
     def search_batch(
         self,
         queries: ArrayLike,
@@ -199,7 +200,36 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[False] = False,
     ) -> list[list[SearchResult]]: ...
+    @overload
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[True],
+    ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
+    def get_batch(
+        self, keys: Iterable[str], default: ArrayLike | None = None
+    ) -> NDArray[np.float32]: ...
+    def as_array(self, *, copy: bool | None = None) -> tuple[NDArray[np.float32], list[str]]: ...
+    def as_blocks(self) -> list[tuple[NDArray[np.float32], list[str]]]: ...
+    def _changes(
+        self, since: bytes | None = None
+    ) -> (
+        tuple[
+            bytes | None,
+            list[tuple[NDArray[np.float32], list[str], NDArray[np.uint64]]],
+            list[str],
+        ]
+        | None
+    ): ...
     def build_index(
         self,
         kind: str = "hnsw",

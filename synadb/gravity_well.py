@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from synadb._arguments import whole_number
 from synadb._native import SearchResult
 from synadb._unsynced import UnsyncedStore
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
     from synadb.database import SynaDB
 
@@ -139,6 +140,7 @@ class GravityWellIndex(UnsyncedStore):
             self._build_if_due(self._cells)
         return super().search(query, k, exact=exact, ef_search=ef_search, nprobe=nprobe)
 
+    @overload
     def search_batch(
         self,
         queries: ArrayLike,
@@ -147,11 +149,45 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
-    ) -> list[list[SearchResult]]:
-        """The answers of `search` to every row of `queries`, shape `(n, dimensions)`."""
+        threads: int | None = None,
+        as_arrays: Literal[False] = False,
+    ) -> list[list[SearchResult]]: ...
+    @overload
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        nprobe: int | None = 50,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[True],
+    ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        nprobe: int | None = 50,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        threads: int | None = None,
+        as_arrays: bool = False,
+    ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
+        """The answers of `search` to every row of `queries`; see `VectorStore.search_batch`."""
         if not exact:
             self._build_if_due(self._cells)
-        return super().search_batch(queries, k, exact=exact, ef_search=ef_search, nprobe=nprobe)
+        # One call for either form: the overloads of the base differ in nothing else.
+        return super().search_batch(
+            queries,
+            k,
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            threads=threads,
+            as_arrays=as_arrays,  # type: ignore[call-overload, no-any-return]
+        )
 
     def save(self) -> None:
         """The same as `checkpoint`: everything is on the medium, the inverted file too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex, overload
 
 from synadb import _native
 from synadb._native import SearchResult
@@ -11,7 +11,13 @@ from synadb._progress import Report, reporting
 from synadb.errors import InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from synadb.database import SynaDB
+    from synadb.faiss import FaissIndex
     from synadb.reports import Stats
 
 __all__ = ["SearchResult", "VectorStore"]
@@ -179,6 +185,139 @@ class VectorStore(_native.VectorStore):
                 seed=seed,
             )
 
+    @overload
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[False] = False,
+    ) -> list[list[SearchResult]]: ...
+    @overload
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[True],
+    ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        threads: int | None = None,
+        as_arrays: bool = False,
+    ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
+        """The answers of `search` to every row of `queries`, float32 of shape `(q, dimensions)`.
+
+        A list of results for each query; with `as_arrays` keys and scores in two arrays of shape
+        `(q, k)`: keys of dtype object, which are `str`, scores float32, nearest first. Where a
+        query has fewer than `k` hits its row ends with `None` and infinity. The vectors are not
+        read then. `threads` (all processors by default) search with the GIL released; Ctrl-C ends
+        the call. Each piece of the queries sees what is stored when its turn comes.
+
+        Raises what `search` raises, and `MemoryError` where `q` times `k` does not fit.
+
+        >>> import synadb
+        >>> with synadb.VectorStore("batch.db", dimensions=2, metric="euclidean") as store:
+        ...     _ = store.insert_batch(["a", "b"], [[0.0, 0.0], [3.0, 4.0]])
+        ...     keys, scores = store.search_batch([[0.0, 0.0]], k=3, as_arrays=True)
+        >>> keys.tolist(), scores.tolist()
+        ([['a', 'b', None]], [[0.0, 5.0, inf]])
+        """
+        search: Any = super().search_batch
+        found: list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]] = search(
+            queries,
+            k,
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            threads=threads,
+            as_arrays=as_arrays,
+        )
+        return found
+
+    def get_batch(
+        self, keys: Iterable[str], default: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """The vectors of `keys`, in their order: a new float32 array `(len(keys), dimensions)`.
+
+        All are of one moment, and bit for bit what was stored. `default`, a number or a vector of
+        shape `(dimensions,)`, stands in for a key that is absent, as in `SynaDB.get_many`; without
+        it such a key raises `KeyNotFoundError`, which names it. Raises `TypeError` for a set or
+        a mapping, `EmptyKeyError`, `DimensionError` for a default of another length,
+        `CorruptionError`, `DatabaseClosedError`.
+
+        >>> import synadb
+        >>> with synadb.VectorStore("many.db", dimensions=2) as store:
+        ...     store.insert("a", [1.0, 2.0])
+        ...     store.get_batch(["a", "x", "a"], default=0.0).tolist()
+        [[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]]
+        """
+        return super().get_batch(keys, default)
+
+    def as_array(self, *, copy: bool | None = None) -> tuple[NDArray[np.float32], list[str]]:
+        """Every vector and its key: `matrix, keys`, row `i` of the matrix being that of `keys[i]`.
+
+        `matrix` is float32 of shape `(len(store), dimensions)` and read-only, in the order of the
+        file. It is a view of the mapped file, without a copy, where the live vectors lie side by
+        side: after one `insert_batch`, or `compact()`, of up to 64 MiB, with nothing deleted or
+        replaced. Else it is a copy; `matrix.flags.owndata` says so. `copy=False` raises
+        `ValueError` instead, `copy=True` always copies. `as_blocks` never copies.
+
+        Rows of a view are 4 times the dimensions rounded up to 64 bytes apart, so that a view is
+        C-contiguous for dimensions that 16 divides. It shows what was stored when it was made,
+        whatever is written, compacted, or closed later, and holds the file's old space until the
+        last view is gone. Every vector is verified once. Raises `CorruptionError`,
+        `DatabaseClosedError`, `MemoryError`.
+
+        >>> import synadb
+        >>> with synadb.VectorStore("matrix.db", dimensions=2) as store:
+        ...     _ = store.insert_batch(["a", "b"], [[1.0, 2.0], [3.0, 4.0]])
+        ...     matrix, keys = store.as_array()
+        >>> matrix.tolist(), keys, matrix.flags.owndata
+        ([[1.0, 2.0], [3.0, 4.0]], ['a', 'b'], False)
+        """
+        return super().as_array(copy=copy)
+
+    def as_blocks(self) -> list[tuple[NDArray[np.float32], list[str]]]:
+        """Every vector and its key, as views of the mapped file: a list of `matrix, keys`.
+
+        A block is a run of live vectors that lie side by side; a deleted or replaced one ends it.
+        The views are as those of `as_array`, never copies. A store of many deletes has many blocks;
+        `compact()` leaves one for each 64 MiB. Raises as `as_array`.
+
+        >>> import synadb
+        >>> with synadb.VectorStore("blocks.db", dimensions=1) as store:
+        ...     _ = store.insert_batch(["a", "b", "c"], [[1.0], [2.0], [3.0]])
+        ...     _ = store.delete("b")
+        ...     [(matrix.tolist(), keys) for matrix, keys in store.as_blocks()]
+        [([[1.0]], ['a']), ([[3.0]], ['c'])]
+        """
+        return super().as_blocks()
+
+    def to_faiss(self, factory: str = "HNSW32", *, seed: int = 0) -> FaissIndex:
+        """A FAISS index of the vectors; see `synadb.faiss.FaissIndex`.
+
+        `factory` is what `faiss.index_factory` takes. Raises `ModuleNotFoundError` where
+        `faiss-cpu` is not installed.
+        """
+        from synadb.faiss import FaissIndex
+
+        return FaissIndex(self, factory, seed=seed)
+
     def index_stats(self) -> dict[str, Any] | None:
         """What the index is and holds, or `None` where there is none.
 
@@ -294,7 +433,8 @@ def _checked_backend(backend: str, use_gpu: bool) -> str:
         )
     if asked == "faiss":
         raise UnsupportedError(
-            _UNSUPPORTED, "backend 'faiss' comes with the FAISS interop; use 'auto'"
+            _UNSUPPORTED,
+            "backend 'faiss' is a call of its own: store.to_faiss(factory); use 'auto'",
         )
     if use_gpu:
         raise UnsupportedError(_UNSUPPORTED, "use_gpu comes with the GPU backends; leave it out")

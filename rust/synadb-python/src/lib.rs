@@ -4,6 +4,7 @@
 //! may take long runs with the GIL released, in pieces or on a worker thread, so that Ctrl-C is
 //! heard; what is short and hot runs with the GIL held.
 
+mod arrays;
 mod batch;
 mod bulk;
 mod convert;

@@ -2,14 +2,18 @@
 //!
 //! numpy is loaded by the first call that needs an array, never by the import of the package.
 
+use std::ops::Range;
+
+use numpy::ndarray::{ArrayView2, ShapeBuilder};
 use numpy::{
-    Element, PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn,
-    PyUntypedArray, PyUntypedArrayMethods, dtype,
+    Element, PyArray1, PyArray2, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods,
+    PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods, dtype,
 };
 use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyFloatingPointError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyModule, PyType};
+use synadb::vector::Reader;
 
 use crate::errors::{dimension, invalid_vector, width};
 
@@ -23,6 +27,35 @@ const SCAN_BLOCK: usize = 4096;
 /// The memory as a one-dimensional array that owns it.
 pub fn owned<T: Element>(py: Python<'_>, values: Vec<T>) -> Bound<'_, PyArray1<T>> {
     PyArray1::from_vec(py, values)
+}
+
+/// What an array of mapped rows holds on to: the file as it was, its map and all.
+#[pyclass(frozen, module = "synadb._native")]
+struct Mapped {
+    reader: Reader,
+}
+
+/// The rows of a run as a read-only array over the mapped file; `None` for rows that are no run.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn mapped<'py>(
+    py: Python<'py>,
+    reader: &Reader,
+    run: Range<u32>,
+) -> PyResult<Option<Bound<'py, PyArray2<f32>>>> {
+    let holder = Bound::new(py, Mapped { reader: reader.clone() })?;
+    let Some(rows) = holder.get().reader.block(run) else { return Ok(None) };
+    let shape = (rows.rows, rows.dimensions).strides((rows.stride, 1));
+    let shaped = ArrayView2::from_shape(shape, rows.data);
+    let Ok(view) = shaped else { return Ok(None) };
+    // SAFETY: the array keeps `holder`, whose reader holds the generation and with it the map that
+    // `view` lies in (docs/safety.md); the rows were committed, so that nobody writes to them, and
+    // the array is made read-only before anybody else sees it.
+    #[expect(unsafe_code, reason = "the array outlives the borrow, and holds its owner")]
+    let array = unsafe { PyArray2::borrow_from_array(&view, holder.clone().into_any()) };
+    let array = array.try_readwrite()?.make_nonwriteable();
+    Ok(Some((*array).clone()))
 }
 
 /// A C-contiguous array of `T`: the object itself where it is one, else a converted copy.

@@ -2,27 +2,26 @@
 
 use std::ffi::OsString;
 
-use numpy::PyArray1;
+use numpy::{PyArray1, PyArray2};
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
-use synadb::vector::SearchOptions;
 use synadb::{Pattern, vector};
 
+use crate::arrays::{self, Asked, Block, Since};
 use crate::convert::{self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::indexing::{self, Parameters};
 use crate::jobs;
-use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
+use crate::numpy::{matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::results::SearchResult;
 use crate::storing;
 
 /// The table that a path without a name means.
 const DEFAULT_NAME: &str = "vector:vec/";
-/// Queries of `search_batch` answered between two looks at the signals.
-const QUERIES_PER_LOOK: usize = 64;
 
 /// A table of vectors with one dimension and one metric.
 #[pyclass(frozen, subclass, module = "synadb._native")]
@@ -64,22 +63,10 @@ impl VectorStore {
         }
     }
 
-    /// The answers to some queries, row-major, with the vectors that they found.
-    fn nearest(
-        &self,
-        queries: &[f32],
-        k: usize,
-        options: &SearchOptions,
-    ) -> synadb::Result<Vec<Vec<SearchResult>>> {
-        let answers = self.store.search_hits(queries, k, options)?;
-        answers
-            .into_iter()
-            .map(|hits| {
-                hits.into_iter()
-                    .map(|hit| Ok(SearchResult::found(self.store.vector_of(&hit)?, hit)))
-                    .collect()
-            })
-            .collect()
+    /// Hits with the vectors that they found.
+    fn with_vectors(&self, found: Vec<Vec<vector::Hit>>) -> synadb::Result<Vec<Vec<SearchResult>>> {
+        let result = |hit| Ok(SearchResult::found(self.store.vector_of(&hit)?, hit));
+        found.into_iter().map(|hits| hits.into_iter().map(result).collect()).collect()
     }
 }
 
@@ -226,8 +213,11 @@ impl VectorStore {
         Ok(found.into_iter().map(SearchResult::from).collect())
     }
 
-    /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`.
-    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None))]
+    /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
+    /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
+    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, threads=None,
+        as_arrays=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
         &self,
         py: Python<'py>,
@@ -236,26 +226,58 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
-    ) -> PyResult<Bound<'py, PyList>> {
+        threads: Option<Count>,
+        as_arrays: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
         let k = nearest_count(k)?;
         let options = indexing::options(exact, ef_search, nprobe)?;
-        let width = self.width();
-        let (array, rows) = matrix(queries, width, "Queries")?;
-        let values = array.as_slice()?;
-        if rows > QUERIES_PER_LOOK {
-            py.detach(|| check_finite(values, width))?;
+        let threads = indexing::positive("threads", threads)?;
+        let (array, _) = matrix(queries, self.width(), "Queries")?;
+        let asked = Asked { queries: array.as_slice()?, k, options, threads };
+        if as_arrays {
+            return arrays::search_arrays(py, &self.store, &asked)?.into_bound_py_any(py);
         }
         let answers = PyList::empty(py);
-        for (piece, values) in values.chunks(QUERIES_PER_LOOK * width).enumerate() {
-            if piece > 0 {
-                py.check_signals()?;
+        arrays::search(py, &self.store, &asked, |found| {
+            for hits in answered(py.detach(|| self.with_vectors(found)))? {
+                answers.append(PyList::new(py, hits)?)?;
             }
-            for found in answered(py.detach(|| self.nearest(values, k, &options)))? {
-                answers.append(PyList::new(py, found)?)?;
-            }
-        }
-        Ok(answers)
+            Ok(())
+        })?;
+        Ok(answers.into_any())
+    }
+
+    /// The vectors of keys as a new float32 array of shape `(len(keys), dimensions)`.
+    #[pyo3(signature = (keys, default=None))]
+    fn get_batch<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+        default: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        self.open_check()?;
+        arrays::get_batch(py, &self.store, keys, default)
+    }
+
+    /// Every vector in one read-only array, with the keys of its rows.
+    #[pyo3(signature = (*, copy=None))]
+    fn as_array<'py>(&self, py: Python<'py>, copy: Option<bool>) -> PyResult<Block<'py>> {
+        self.open_check()?;
+        arrays::matrix(py, &self.store, copy)
+    }
+
+    /// Every vector in read-only views of the mapped file, each with the keys of its rows.
+    fn as_blocks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Block<'py>>> {
+        self.open_check()?;
+        arrays::blocks(py, &self.store)
+    }
+
+    /// What came and went since a mark; for what is kept beside the store.
+    #[pyo3(signature = (since=None))]
+    fn _changes<'py>(&self, py: Python<'py>, since: Option<&[u8]>) -> PyResult<Option<Since<'py>>> {
+        self.open_check()?;
+        arrays::changes(py, &self.store, since)
     }
 
     /// Builds an index of that kind over what is stored, beside searches and writers.

@@ -34,7 +34,7 @@ pub(crate) use checkpoint::{catalog, fits, path_of};
 pub(crate) use commit::{Contribution, Op, OwnedOp, Transaction};
 pub use compact::{CompactOptions, CompactionReport};
 pub(crate) use engine::Engine;
-pub(crate) use generation::{Generation, Table};
+pub(crate) use generation::{Generation, Passed, Table};
 pub(crate) use handle::Handle;
 pub(crate) use registry::{resolve, resolve_database};
 pub use report::{RecoveryReport, Stats, TableStats, VerifyReport};

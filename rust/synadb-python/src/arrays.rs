@@ -1,0 +1,316 @@
+//! Many vectors of a store in one call: by key, where they lie, and as answers to queries.
+
+use std::num::NonZero;
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyBytes, PyList, PyString};
+use synadb::vector::{Hit, Mark, Reader, SearchOptions, VectorStore};
+
+use crate::convert::{answered, names_of, tuple_of_keys};
+use crate::errors::{dimension, width};
+use crate::numpy::{check_finite, float_array, mapped, owned};
+
+/// Queries that one thread answers before the first look at the signals.
+const QUERIES_PER_LOOK: usize = 64;
+/// Fewer queries are not worth a thread.
+const QUERIES_PER_THREAD: usize = 32;
+/// Looks that take less than this are made rarer.
+const LOOK: Duration = Duration::from_millis(50);
+/// Keys looked up, and rows named, between two looks at the signals.
+const ROWS_PER_LOOK: usize = 1 << 14;
+
+/// Queries with what is asked of them.
+pub struct Asked<'a> {
+    pub queries: &'a [f32],
+    pub k: usize,
+    pub options: SearchOptions,
+    pub threads: Option<usize>,
+}
+
+/// The hits of every query, in order; `take` gets them piece by piece.
+///
+/// # Errors
+/// What the engine says, what `take` says, and what the handler of a signal raises.
+pub fn search(
+    py: Python<'_>,
+    store: &VectorStore,
+    asked: &Asked<'_>,
+    mut take: impl FnMut(Vec<Vec<Hit>>) -> PyResult<()>,
+) -> PyResult<()> {
+    let wide = usize::from(store.dimensions());
+    let all = || thread::available_parallelism().map_or(1, NonZero::get);
+    let rows = asked.queries.len() / wide;
+    let useful = rows.div_ceil(QUERIES_PER_THREAD).max(1);
+    let threads = asked.threads.unwrap_or_else(all).min(useful);
+    if rows > QUERIES_PER_LOOK {
+        py.detach(|| check_finite(asked.queries, wide))?;
+    }
+    let mut rest = asked.queries;
+    let mut piece = QUERIES_PER_LOOK * threads;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(rest.len().min(piece * wide));
+        let begun = Instant::now();
+        take(answered(py.detach(|| in_threads(store, now, asked, threads)))?)?;
+        rest = later;
+        if !rest.is_empty() {
+            py.check_signals()?;
+        }
+        if begun.elapsed() < LOOK {
+            piece *= 2;
+        }
+    }
+    Ok(())
+}
+
+fn in_threads(
+    store: &VectorStore,
+    queries: &[f32],
+    asked: &Asked<'_>,
+    threads: usize,
+) -> synadb::Result<Vec<Vec<Hit>>> {
+    let wide = usize::from(store.dimensions());
+    let rows = queries.len() / wide;
+    let share = rows.div_ceil(threads).next_multiple_of(QUERIES_PER_THREAD);
+    let mut pieces = queries.chunks(share * wide);
+    let own = pieces.next().unwrap_or_default();
+    let work = |piece: &[f32]| store.search_hits(piece, asked.k, &asked.options);
+    thread::scope(|scope| {
+        let spawned: Vec<_> = pieces
+            .map(|piece| {
+                let named = thread::Builder::new().name("synadb-search".to_owned());
+                (piece, named.spawn_scoped(scope, move || work(piece)))
+            })
+            .collect();
+        let mut found = work(own)?;
+        for (piece, handle) in spawned {
+            // Without a thread to be had this one does it.
+            found.extend(match handle {
+                Ok(handle) => handle.join().unwrap_or_else(|panic| resume_unwind(panic))?,
+                Err(_) => work(piece)?,
+            });
+        }
+        Ok(found)
+    })
+}
+
+/// Keys and scores of the answers, one row a query.
+pub type Arrays<'py> = (Bound<'py, PyArray2<Py<PyAny>>>, Bound<'py, PyArray2<f32>>);
+
+/// The answers as arrays of shape `(queries, k)`: `None` and infinity where there are fewer.
+///
+/// # Errors
+/// As `search`; `MemoryError`.
+pub fn search_arrays<'py>(
+    py: Python<'py>,
+    store: &VectorStore,
+    asked: &Asked<'_>,
+) -> PyResult<Arrays<'py>> {
+    let rows = asked.queries.len() / usize::from(store.dimensions());
+    let numpy = py.import("numpy")?;
+    // numpy allocates: where there is no such memory it raises.
+    let full = |value: Py<PyAny>, kind: &str| {
+        let options = [("dtype", kind)].into_py_dict(py)?;
+        numpy.call_method("full", ((rows, asked.k), value), Some(&options))
+    };
+    let keys = full(py.None(), "object")?.cast_into::<PyArray2<Py<PyAny>>>()?;
+    let infinity = f32::INFINITY.into_pyobject(py)?.into_any().unbind();
+    let scores = full(infinity, "float32")?.cast_into::<PyArray2<f32>>()?;
+    {
+        let (mut names, mut distances) = (keys.try_readwrite()?, scores.try_readwrite()?);
+        let (names, distances) = (names.as_slice_mut()?, distances.as_slice_mut()?);
+        let mut at = 0;
+        search(py, store, asked, |answers| {
+            for hits in answers {
+                for (place, hit) in (at..at + asked.k).zip(hits) {
+                    names[place] = PyString::new(py, &hit.key).into_any().unbind();
+                    distances[place] = hit.score;
+                }
+                at += asked.k;
+            }
+            Ok(())
+        })?;
+    }
+    Ok((keys, scores))
+}
+
+/// Zeroed memory for so many vectors.
+fn room(rows: usize, wide: usize) -> PyResult<Vec<f32>> {
+    let mut values = Vec::new();
+    let len = rows.checked_mul(wide).filter(|len| values.try_reserve_exact(*len).is_ok());
+    let message = || PyMemoryError::new_err(format!("no memory for {rows} vectors"));
+    values.resize(len.ok_or_else(message)?, 0.0);
+    Ok(values)
+}
+
+/// A number, or a vector, that stands in for an absent one.
+fn stand_in(default: &Bound<'_, PyAny>, wide: usize) -> PyResult<Vec<f32>> {
+    let array = float_array::<f32>(default, "default")?;
+    let values = array.as_slice()?;
+    match *array.shape() {
+        [] => Ok(vec![values[0]; wide]),
+        [len] if len == wide => Ok(values.to_vec()),
+        [len] => Err(width("Default", len, wide)),
+        ref shape => Err(dimension(format!("Default has shape {shape:?}, expected [{wide}]"))),
+    }
+}
+
+/// The vectors of keys as rows, all of one moment.
+///
+/// # Errors
+/// `KeyNotFoundError` without a default; `TypeError` for keys without an order; `MemoryError`.
+pub fn get_batch<'py>(
+    py: Python<'py>,
+    store: &VectorStore,
+    keys: &Bound<'py, PyAny>,
+    default: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let wide = usize::from(store.dimensions());
+    let held = tuple_of_keys(keys, "keys")?;
+    let names = names_of(&held)?;
+    let default = default.map(|default| stand_in(default, wide)).transpose()?;
+    let mut values = room(names.len(), wide)?;
+    let reader = answered(store.reader())?;
+    let pieces = names.chunks(ROWS_PER_LOOK).zip(values.chunks_mut(ROWS_PER_LOOK * wide));
+    for (count, (names, values)) in pieces.enumerate() {
+        if count > 0 {
+            py.check_signals()?;
+        }
+        answered(py.detach(|| reader.read(names, default.as_deref(), values)))?;
+    }
+    owned(py, values).reshape([names.len(), wide])
+}
+
+/// Parts of runs, between which signals are looked at.
+fn parts(run: &Range<u32>) -> impl Iterator<Item = Range<u32>> + use<> {
+    let (start, end) = (run.start, run.end);
+    (start..end).step_by(ROWS_PER_LOOK).map(move |at| at..end.min(at + ROWS_PER_LOOK as u32))
+}
+
+/// The keys of a run, appended.
+fn name_run(
+    py: Python<'_>,
+    reader: &Reader,
+    run: &Range<u32>,
+    keys: &Bound<'_, PyList>,
+) -> PyResult<()> {
+    for part in parts(run) {
+        py.check_signals()?;
+        for key in answered(py.detach(|| reader.keys(part)))? {
+            keys.append(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Vectors as rows, and their keys.
+pub type Block<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyList>);
+
+fn view<'py>(
+    py: Python<'py>,
+    reader: &Reader,
+    run: &Range<u32>,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let view = mapped(py, reader, run.clone())?;
+    view.ok_or_else(|| PyValueError::new_err(format!("rows {run:?} do not lie side by side")))
+}
+
+fn block<'py>(py: Python<'py>, reader: &Reader, run: &Range<u32>) -> PyResult<Block<'py>> {
+    let keys = PyList::empty(py);
+    name_run(py, reader, run, &keys)?;
+    Ok((view(py, reader, run)?, keys))
+}
+
+/// Every live vector as views of the mapped file, each with its keys.
+///
+/// # Errors
+/// `CorruptionError`.
+pub fn blocks<'py>(py: Python<'py>, store: &VectorStore) -> PyResult<Vec<Block<'py>>> {
+    let reader = answered(store.reader())?;
+    py.detach(|| reader.runs()).iter().map(|run| block(py, &reader, run)).collect()
+}
+
+/// Every live vector in one array, with the keys: a view where they lie side by side.
+///
+/// # Errors
+/// `ValueError` where it would be a copy and must not; `CorruptionError`, `MemoryError`.
+pub fn matrix<'py>(
+    py: Python<'py>,
+    store: &VectorStore,
+    copy: Option<bool>,
+) -> PyResult<Block<'py>> {
+    let reader = answered(store.reader())?;
+    let runs = py.detach(|| reader.runs());
+    if let ([run], None | Some(false)) = (&*runs, copy) {
+        return block(py, &reader, run);
+    }
+    if copy == Some(false) && !runs.is_empty() {
+        let message = format!(
+            "copy=False: the vectors lie in {} places; as_blocks() gives each, compact() brings \
+             them together",
+            runs.len()
+        );
+        return Err(PyValueError::new_err(message));
+    }
+    let wide = usize::from(store.dimensions());
+    let rows = runs.iter().map(ExactSizeIterator::len).sum();
+    let mut values = room(rows, wide)?;
+    let keys = PyList::empty(py);
+    let mut slots = values.chunks_exact_mut(wide);
+    for part in runs.iter().flat_map(parts) {
+        name_run(py, &reader, &part, &keys)?;
+        let copied = py.detach(|| {
+            let block = reader.block(part)?;
+            slots.by_ref().take(block.rows).enumerate().for_each(|(row, slot)| {
+                slot.copy_from_slice(block.row(row));
+            });
+            Some(())
+        });
+        copied.ok_or_else(|| PyValueError::new_err("rows do not lie side by side"))?;
+    }
+    let array = owned(py, values).reshape([rows, wide])?;
+    let array = array.try_readwrite()?.make_nonwriteable();
+    Ok(((*array).clone(), keys))
+}
+
+/// A view, its keys and the commits that stored its rows.
+type Added<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyList>, Bound<'py, PyArray1<u64>>);
+/// Where the store is, what is new and which keys are not what they were.
+pub type Since<'py> = (Option<Bound<'py, PyBytes>>, Vec<Added<'py>>, Vec<String>);
+
+/// What came and went since a mark, or all there is; `None` where that can no longer be told.
+///
+/// # Errors
+/// `CorruptionError`; `ValueError` for bytes that are no mark.
+pub fn changes<'py>(
+    py: Python<'py>,
+    store: &VectorStore,
+    since: Option<&[u8]>,
+) -> PyResult<Option<Since<'py>>> {
+    let since = since.map(|bytes| {
+        Mark::from_bytes(bytes).ok_or_else(|| PyValueError::new_err("since: it is no mark"))
+    });
+    let since = since.transpose()?;
+    let reader = answered(store.reader())?;
+    let (runs, removed) = match since {
+        None => (py.detach(|| reader.runs()), Vec::new()),
+        Some(since) => match py.detach(|| reader.changes(since)) {
+            Some(changes) => (changes.added, changes.removed),
+            None => return Ok(None),
+        },
+    };
+    let mut added = Vec::with_capacity(runs.len());
+    for run in &runs {
+        let (view, keys) = block(py, &reader, run)?;
+        let versions = answered(py.detach(|| reader.versions(run.clone())))?;
+        added.push((view, keys, owned(py, versions)));
+    }
+    let removed: synadb::Result<_> = removed.iter().map(|row| reader.key(*row, false)).collect();
+    let mark = reader.mark().map(|mark| PyBytes::new(py, &mark.to_bytes()));
+    Ok(Some((mark, added, answered(removed)?)))
+}
