@@ -178,15 +178,18 @@ class GravityWellIndex(UnsyncedStore):
         """The answers of `search` to every row of `queries`; see `VectorStore.search_batch`."""
         if not exact:
             self._build_if_due(self._cells)
-        # One call for either form: the overloads of the base differ in nothing else.
+        if as_arrays:
+            return super().search_batch(
+                queries,
+                k,
+                exact=exact,
+                ef_search=ef_search,
+                nprobe=nprobe,
+                threads=threads,
+                as_arrays=True,
+            )
         return super().search_batch(
-            queries,
-            k,
-            exact=exact,
-            ef_search=ef_search,
-            nprobe=nprobe,
-            threads=threads,
-            as_arrays=as_arrays,  # type: ignore[call-overload, no-any-return]
+            queries, k, exact=exact, ef_search=ef_search, nprobe=nprobe, threads=threads
         )
 
     def save(self) -> None:
