@@ -70,7 +70,7 @@ def read(place: Path) -> Saved:
     import numpy as np
 
     try:
-        with np.load(place, allow_pickle=False) as data:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as data:
             about = json.loads(data["about"].tobytes())
             text, lengths = data["keys"].tobytes(), data["lengths"].tolist()
             versions, live, index = data["versions"].tolist(), data["live"], data["index"]

@@ -17,6 +17,7 @@ from synadb.errors import (
     CorruptionError,
     DimensionError,
     InvalidArgumentError,
+    InvalidVectorError,
 )
 from synadb.vectors import VectorStore
 
@@ -33,6 +34,7 @@ __all__ = ["FaissIndex", "Found", "from_faiss"]
 _CORRUPTION = -4
 _CONFIG_MISMATCH = -11
 _DIMENSION = -12
+_INVALID_VECTOR = -13
 _INVALID_ARGUMENT = -14
 
 _ROWS_AT_ONCE = 1 << 14
@@ -308,7 +310,8 @@ class FaissIndex:
         of the index that have them. A filter goes to FAISS as an `IDSelector`; where the kind of
         index takes none, more is asked for until enough remains.
 
-        Raises `DimensionError`, `InvalidArgumentError` for NaN and infinity and a negative `k`.
+        Raises `DimensionError`, `InvalidVectorError` for NaN and infinity, and
+        `InvalidArgumentError` for a negative `k`.
         """
         import numpy as np
 
@@ -318,7 +321,9 @@ class FaissIndex:
             message = f"Queries have shape {list(rows.shape)}, expected [rows, {wide}]"
             raise DimensionError(_DIMENSION, message)
         if not np.isfinite(rows).all():
-            raise _invalid("queries", "a component is NaN or infinite")
+            raise InvalidVectorError(
+                _INVALID_VECTOR, "Invalid query: a component is NaN or infinite"
+            )
         if k < 0:
             raise _invalid("k", f"it must be 0 or more, got {k}")
         self.refresh()

@@ -18,6 +18,7 @@ from synadb.errors import (
     DatabaseClosedError,
     DimensionError,
     InvalidArgumentError,
+    InvalidVectorError,
 )
 from synadb.faiss import FaissIndex, from_faiss
 
@@ -82,19 +83,19 @@ def test_any_factory_finds_most_and_follows_the_store(
             store.delete(f"k{n}")
         store.insert_batch([f"new{n}" for n in range(500)], rows[1500:])
         store.update("k300", rows[0])
-        keys, _ = near.search_batch(rows[:100], 10, nprobe=16, ef_search=200)
+        keys, _ = near.search_batch(rows[:100], 10, nprobe=16, ef_search=200, k_factor=4)
         exact, _ = store.search_batch(rows[:100], 10, exact=True, as_arrays=True)
         hits = [len({*a} & {*b}) / 10 for a, b in zip(keys, exact, strict=True)]
         assert np.mean(hits) >= floor
         assert {key for key in keys.flat if key is not None} <= set(store)
         assert len(near) == len(store) == 1700
         some = [f"new{n}" for n in range(0, 500, 25)]
-        only, scores = near.search_batch(rows[:50], 30, among=some, nprobe=16, ef_search=500)
+        only, scores = near.search_batch(rows[:50], 30, among=some, nprobe=16, ef_search=2000)
         assert {key for key in only.flat if key is not None} <= set(some)
         assert np.mean([(row != None).sum() for row in only]) >= 19  # noqa: E711
         assert np.isinf(scores[:, 20:]).all()
         assert near.search(rows[0], 3, among=["no such key"]) == []
-        found = near.search(rows[7], 2, among=lambda key: key == "k400", ef_search=2000)
+        found = near.search(rows[7], 2, among=lambda key: key == "k400", nprobe=16, ef_search=2000)
         assert [hit.key for hit in found] == ["k400"]
 
 
@@ -183,7 +184,7 @@ def test_bad_arguments_are_refused_by_name(path: Path, rows: NDArray[np.float32]
     near = store.to_faiss("Flat")
     with pytest.raises(DimensionError, match="384"):
         near.search(rows[0, :10])
-    with pytest.raises(InvalidArgumentError, match="NaN"):
+    with pytest.raises(InvalidVectorError, match="NaN"):
         near.search(np.full(384, np.nan))
     with pytest.raises(InvalidArgumentError, match="k: "):
         near.search(rows[0], -1)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from defect_files import WIDTH, random_rows
 
-import synadb
-from synadb import VectorStore
+from synadb import InvalidVectorError, VectorStore
 from synadb.faiss import FaissIndex
 
 pytest.importorskip("faiss", reason="run `make setup`: requirements/core.txt has faiss-cpu")
@@ -52,9 +51,9 @@ def test_defect_44_query_that_is_not_finite_is_refused_in_batches(store: VectorS
     store.insert_batch([str(n) for n in range(100)], rows)
     near = store.to_faiss("Flat")
     rows[99, 0] = np.inf
-    with pytest.raises(synadb.InvalidVectorError):
+    with pytest.raises(InvalidVectorError):
         store.search_batch(rows, as_arrays=True)
-    with pytest.raises(synadb.InvalidArgumentError):
+    with pytest.raises(InvalidVectorError):
         near.search_batch(rows)
 
 

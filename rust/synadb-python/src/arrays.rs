@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyMemoryError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyList, PyString};
 use synadb::vector::{Hit, Mark, Reader, SearchOptions, VectorStore};
@@ -139,13 +139,10 @@ pub fn search_arrays<'py>(
     Ok((keys, scores))
 }
 
-/// Zeroed memory for so many vectors.
-fn room(rows: usize, wide: usize) -> PyResult<Vec<f32>> {
-    let mut values = Vec::new();
-    let len = rows.checked_mul(wide).filter(|len| values.try_reserve_exact(*len).is_ok());
-    let message = || PyMemoryError::new_err(format!("no memory for {rows} vectors"));
-    values.resize(len.ok_or_else(message)?, 0.0);
-    Ok(values)
+/// Zeroed memory of numpy's for so many vectors: an array that owns it, or `MemoryError`.
+fn room(py: Python<'_>, rows: usize, wide: usize) -> PyResult<Bound<'_, PyArray2<f32>>> {
+    let zeros = py.import("numpy")?.call_method1("zeros", ((rows, wide), "float32"))?;
+    Ok(zeros.cast_into()?)
 }
 
 /// A number, or a vector, that stands in for an absent one.
@@ -174,7 +171,9 @@ pub fn get_batch<'py>(
     let held = tuple_of_keys(keys, "keys")?;
     let names = names_of(&held)?;
     let default = default.map(|default| stand_in(default, wide)).transpose()?;
-    let mut values = room(names.len(), wide)?;
+    let array = room(py, names.len(), wide)?;
+    let mut filling = array.try_readwrite()?;
+    let values = filling.as_slice_mut()?;
     let reader = answered(store.reader())?;
     let pieces = names.chunks(ROWS_PER_LOOK).zip(values.chunks_mut(ROWS_PER_LOOK * wide));
     for (count, (names, values)) in pieces.enumerate() {
@@ -183,7 +182,8 @@ pub fn get_batch<'py>(
         }
         answered(py.detach(|| reader.read(names, default.as_deref(), values)))?;
     }
-    owned(py, values).reshape([names.len(), wide])
+    drop(filling);
+    Ok(array)
 }
 
 /// Parts of runs, between which signals are looked at.
@@ -259,7 +259,9 @@ pub fn matrix<'py>(
     }
     let wide = usize::from(store.dimensions());
     let rows = runs.iter().map(ExactSizeIterator::len).sum();
-    let mut values = room(rows, wide)?;
+    let array = room(py, rows, wide)?;
+    let mut filling = array.try_readwrite()?;
+    let values = filling.as_slice_mut()?;
     let keys = PyList::empty(py);
     let mut slots = values.chunks_exact_mut(wide);
     for part in runs.iter().flat_map(parts) {
@@ -273,9 +275,7 @@ pub fn matrix<'py>(
         });
         copied.ok_or_else(|| PyValueError::new_err("rows do not lie side by side"))?;
     }
-    let array = owned(py, values).reshape([rows, wide])?;
-    let array = array.try_readwrite()?.make_nonwriteable();
-    Ok(((*array).clone(), keys))
+    Ok(((*filling.make_nonwriteable()).clone(), keys))
 }
 
 /// A view, its keys and the commits that stored its rows.
