@@ -7,7 +7,11 @@ use std::collections::BinaryHeap;
 use crate::cascade::config::Shape;
 use crate::cascade::forest::{Branch, Forest, signature_of};
 use crate::cascade::planes::{SIGNATURE_BITS, Signature, hamming};
+use crate::distance::prefetch_bytes;
 use crate::hnsw::search::pool::Seen;
+
+/// Nodes whose signatures are on their way while one is compared.
+const AHEAD: usize = 12;
 
 /// A part of a tree that a search may still enter.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +131,12 @@ impl Probe<'_> {
         let signatures = self.forest.signatures();
         let entries = self.forest.bucket(bucket);
         let step = entries.len().div_ceil(self.shape.split_above).max(1);
-        for &entry in entries.iter().step_by(step) {
+        for (at, &entry) in entries.iter().enumerate().step_by(step) {
+            if let Some(&ahead) = entries.get(at + AHEAD * step)
+                && let Some(bytes) = signatures.get(u32::from_le_bytes(ahead) as usize)
+            {
+                prefetch_bytes(bytes);
+            }
             let node = u32::from_le_bytes(entry);
             // A damaged section may name any node.
             let Some(bytes) = signatures.get(node as usize) else { continue };

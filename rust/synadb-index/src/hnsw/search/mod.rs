@@ -321,6 +321,11 @@ impl Search<'_> {
             visited.select_nth_unstable_by(starts, nearer);
             visited.truncate(starts);
         }
+        if !seeds.is_empty() {
+            // A seed may be an entry point, whose distance another kernel rounds otherwise.
+            visited.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
+            visited.dedup_by_key(|found| found.1);
+        }
         visited.drain(..).for_each(|(distance, entry)| pool.insert(distance, entry));
     }
 
