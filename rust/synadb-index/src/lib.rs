@@ -5,6 +5,7 @@
 //! for the rows that no part holds yet; [`TopK::finish`] re-scores what was kept in double
 //! precision.
 
+mod cascade;
 mod distance;
 mod error;
 mod flat;
@@ -21,6 +22,7 @@ mod section;
 mod source;
 mod topk;
 
+pub use cascade::{CascadeConfig, CascadeIndex, CascadeSearch, CascadeStats};
 pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead};
 pub use error::IndexError;
 pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};

@@ -18,6 +18,8 @@ pub struct Scratch {
     pub(crate) ivf: crate::ivf::IvfScratch,
     /// Memory of packed scans.
     pub(crate) packed: PackedScratch,
+    /// Memory of the look into the buckets of a cascade.
+    pub(crate) cascade: crate::cascade::CascadeScratch,
     /// State of a walk through a graph.
     pub(crate) hnsw: HnswScratch,
 }

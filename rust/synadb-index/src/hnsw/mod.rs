@@ -14,7 +14,7 @@ mod members;
 pub(crate) mod search;
 mod sections;
 mod space;
-mod tune;
+pub(crate) mod tune;
 mod workers;
 
 use synadb_types::RowSet;
@@ -112,6 +112,26 @@ impl HnswIndex {
     #[must_use]
     pub fn graph_bytes(&self) -> usize {
         self.graph.nodes * self.graph.layout.stride()
+    }
+
+    /// Writes the point of a vector, its additional coordinate last: what is near by the metric is
+    /// near by the distance of points.
+    pub(crate) fn place(&self, vector: &[f32], point: &mut Vec<f32>) {
+        let dimensions = self.space.dimensions();
+        point.clear();
+        point.resize(dimensions + 1, 0.0);
+        point[dimensions] = self.space.place(vector, &mut point[..dimensions]);
+    }
+
+    /// The first row of a node that there is.
+    pub(crate) fn row_of_node(&self, node: usize) -> u32 {
+        self.members.of(node as u32)[0]
+    }
+
+    /// Links of all nodes. O(nodes).
+    pub(crate) fn links(&self) -> usize {
+        let view = self.graph.view();
+        (0..self.graph.nodes as u32).map(|node| view.links(view.block(node)).count()).sum()
     }
 
     fn node_of_row(&self, row: u32) -> Option<u32> {

@@ -1,5 +1,7 @@
 //! Finding the shortest queue that reaches a recall.
 
+use synadb_types::RowSet;
+
 use crate::hnsw::HnswIndex;
 use crate::{Filter, FlatIndex, IndexError, Query, Scratch, TopK, VectorSource};
 
@@ -16,15 +18,28 @@ pub struct TunedEf {
     pub recall: f64,
 }
 
+/// A search with a queue of some length.
+pub(crate) type SearchWithEf<'a> = &'a dyn Fn(
+    &Query,
+    &Filter,
+    &dyn VectorSource,
+    &mut Scratch,
+    &mut TopK,
+    usize,
+) -> Result<(), IndexError>;
+
 /// The searches that a length is tried with.
-struct Trial<'a> {
-    index: &'a HnswIndex,
-    k: usize,
-    queries: &'a [Query],
-    filter: &'a Filter,
-    source: &'a dyn VectorSource,
+pub(crate) struct Trial<'a> {
+    pub(crate) search: SearchWithEf<'a>,
+    pub(crate) rows: &'a RowSet,
+    /// Length of the longest queue.
+    pub(crate) longest: usize,
+    pub(crate) k: usize,
+    pub(crate) queries: &'a [Query],
+    pub(crate) filter: &'a Filter,
+    pub(crate) source: &'a dyn VectorSource,
     /// For each query the number of its neighbours and the score of the last one.
-    truth: Vec<(usize, f32)>,
+    pub(crate) truth: Vec<(usize, f32)>,
 }
 
 impl HnswIndex {
@@ -51,12 +66,32 @@ impl HnswIndex {
         source: &dyn VectorSource,
         scratch: &mut Scratch,
     ) -> Result<TunedEf, IndexError> {
-        let mut trial = Trial { index: self, k, queries, filter, source, truth: Vec::new() };
-        trial.find_truth(scratch)?;
-        let mut measure = |ef| trial.run(ef, scratch);
+        let search: SearchWithEf<'_> = &|query, filter, source, scratch, top, ef| {
+            self.search_with_ef(query, filter, source, scratch, top, ef)
+        };
+        let (rows, longest, truth) = (&self.rows, self.graph.nodes.max(1), Vec::new());
+        Trial { search, rows, longest, k, queries, filter, source, truth }.tune(target, scratch)
+    }
+
+    /// Sets the length of the queue of [`Part::search`](crate::Part::search); it is saved with
+    /// the index.
+    pub fn set_ef_search(&mut self, ef: usize) {
+        self.config.ef_search = ef;
+    }
+}
+
+impl Trial<'_> {
+    /// The shortest queue, but for one part in sixteen, whose recall is at least `target`.
+    pub(crate) fn tune(
+        mut self,
+        target: f64,
+        scratch: &mut Scratch,
+    ) -> Result<TunedEf, IndexError> {
+        self.find_truth(scratch)?;
+        let longest = self.longest;
+        let mut measure = |ef| self.run(ef, scratch);
         // A search takes a queue of twice `k` at least.
-        let longest = self.graph.nodes.max(1);
-        let mut best = measure(k.saturating_mul(2).clamp(1, longest))?;
+        let mut best = measure(self.k.saturating_mul(2).clamp(1, longest))?;
         let mut too_short = 0;
         while best.recall < target && best.ef < longest {
             too_short = best.ef;
@@ -73,17 +108,9 @@ impl HnswIndex {
         Ok(best)
     }
 
-    /// Sets the length of the queue of [`Part::search`](crate::Part::search); it is saved with
-    /// the index.
-    pub fn set_ef_search(&mut self, ef: usize) {
-        self.config.ef_search = ef;
-    }
-}
-
-impl Trial<'_> {
     fn find_truth(&mut self, scratch: &mut Scratch) -> Result<(), IndexError> {
         let mut tops: Vec<TopK> = self.queries.iter().map(|_| TopK::new(self.k)).collect();
-        let exact = FlatIndex::new(self.index.rows.clone());
+        let exact = FlatIndex::new(self.rows.clone());
         exact.search_batch(self.queries, self.filter, self.source, scratch, &mut tops)?;
         let mut hits = Vec::new();
         for (query, top) in self.queries.iter().zip(&mut tops) {
@@ -101,7 +128,7 @@ impl Trial<'_> {
             top.reset(self.k);
             hits.clear();
             let (filter, source) = (self.filter, self.source);
-            self.index.search_with_ef(query, filter, source, scratch, &mut top, ef)?;
+            (self.search)(query, filter, source, scratch, &mut top, ef)?;
             top.finish(query, source, &mut hits);
             found += hits.iter().filter(|hit| hit.score <= last).count();
             wanted += count;

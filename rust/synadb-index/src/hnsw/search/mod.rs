@@ -2,7 +2,7 @@
 
 mod direct;
 mod packed;
-mod pool;
+pub(crate) mod pool;
 
 use std::cmp::Ordering;
 
@@ -45,8 +45,14 @@ pub(crate) struct HnswScratch {
     packed: Option<packed::PackedQuery>,
     distances: Vec<f32>,
     nodes: Vec<u32>,
+    /// Nodes near the query that the caller knows.
+    seeds: Vec<u32>,
     counts: SearchCounts,
 }
+
+/// Appends nodes that are likely to be near a point and its additional coordinate of zero; asked
+/// for when a search walks.
+pub(crate) type Seeds<'a> = &'a mut dyn FnMut(&[f32], &mut Vec<u32>);
 
 /// What searches did since the counts were last taken.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +131,21 @@ impl HnswIndex {
         out: &mut TopK,
         ef: usize,
     ) -> Result<(), IndexError> {
+        self.search_from(query, filter, source, scratch, out, ef, None)
+    }
+
+    /// As [`HnswIndex::search_with_ef`], beginning from the nearest of some nodes too.
+    #[allow(clippy::too_many_arguments)] // Those of a search, and one more.
+    pub(crate) fn search_from(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+        ef: usize,
+        seeds: Option<Seeds<'_>>,
+    ) -> Result<(), IndexError> {
         query.check(source)?;
         assert_eq!(query.metric(), self.space.metric, "an index answers queries of its metric");
         if out.k() == 0 || self.graph.nodes == 0 || query.dimensions() != self.space.dimensions() {
@@ -149,8 +170,10 @@ impl HnswIndex {
         let job = Search { index: self, accept, query, source, ef };
         let scanned = allowed.min(nodes);
         let k = out.k();
-        let walked = scanned > wide.saturating_mul(STEP_CODES)
-            && job.walk(code.code(0), wide, k.min(allowed), scratch);
+        let walked = scanned > wide.saturating_mul(STEP_CODES) && {
+            scratch.find_seeds(seeds, nodes);
+            job.walk(code.code(0), wide, k.min(allowed), scratch)
+        };
         let keep = if walked {
             (ef / RANKED_EF).max(k.saturating_add(k / 4 + 8))
         } else {
@@ -205,6 +228,15 @@ impl HnswIndex {
 }
 
 impl HnswScratch {
+    /// Asks for the nodes to begin from and leaves out those that there are not.
+    fn find_seeds(&mut self, seeds: Option<Seeds<'_>>, nodes: usize) {
+        self.seeds.clear();
+        if let Some(seeds) = seeds {
+            seeds(&self.point, &mut self.seeds);
+            self.seeds.retain(|&seed| (seed as usize) < nodes);
+        }
+    }
+
     /// Encodes the query.
     fn prepare(&mut self, index: &HnswIndex, query: &Query) -> Result<(), IndexError> {
         self.point.resize(index.space.dimensions(), 0.0);
@@ -274,12 +306,25 @@ impl Search<'_> {
         scratch.distances.resize(entries.len(), 0.0);
         self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
         scratch.counts.distances += entries.len() as u64;
-        let HnswScratch { pool, visited, distances, .. } = scratch;
+        let kernels = self.kernels();
+        let HnswScratch { pool, visited, distances, seeds, counts, .. } = scratch;
         visited.extend(distances.iter().copied().zip(entries.iter().copied()));
+        counts.distances += seeds.len() as u64;
+        for (index, &seed) in seeds.iter().enumerate() {
+            if let Some(&ahead) = seeds.get(index + AHEAD) {
+                prefetch_bytes(view.code(view.block(ahead)));
+            }
+            visited.push((direct::distance(view, code, kernels, seed), seed));
+        }
         let starts = (ef / STARTS_EF).max(STARTS_MIN);
         if visited.len() > starts {
             visited.select_nth_unstable_by(starts, nearer);
             visited.truncate(starts);
+        }
+        if !seeds.is_empty() {
+            // A seed may be an entry point, whose distance another kernel rounds otherwise.
+            visited.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
+            visited.dedup_by_key(|found| found.1);
         }
         visited.drain(..).for_each(|(distance, entry)| pool.insert(distance, entry));
     }
