@@ -278,6 +278,7 @@ STORE_ONLY = {"backend", "faiss_index_type", "faiss_nprobe"}
 
 STORE_OPTIONS: list[dict[str, Any]] = [
     {"backend": "hnsw"},
+    {"index_threshold": 77},
     {"faiss_index_type": "Flat"},
     {"faiss_nprobe": 3},
     {"name": "others", "dimensions": 2},
