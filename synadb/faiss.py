@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synadb._faiss_file import Saved, read, write
+from synadb._faiss_parameters import parameters
 from synadb.errors import (
     ConfigMismatchError,
     CorruptionError,
@@ -94,6 +95,8 @@ class FaissIndex:
     [Found(key='b', score=5.0)]
     """
 
+    _live: tuple[tuple[int, int], Any] | None = None
+
     def __init__(self, store: VectorStore, factory: str = "HNSW32", *, seed: int = 0) -> None:
         if not isinstance(factory, str):
             raise TypeError(f"factory must be a str, got {type(factory).__name__!r}")
@@ -128,6 +131,7 @@ class FaissIndex:
         self._versions: list[int] = []
         self._rows: dict[str, int] = {}
         self._mark: bytes | None = None
+        self._live = None
         self._add(added)
         self._mark = mark
 
@@ -248,25 +252,13 @@ class FaissIndex:
         bits[rows] = True
         return _faiss().IDSelectorBitmap(np.packbits(bits, bitorder="little"))
 
-    def _parameters(self, index: Any, selector: Any, given: dict[str, Any]) -> Any:
-        """Parameters of a search in the class that the index wants, those around another too."""
-        faiss = _faiss()
-        index = faiss.downcast_index(index)
-        if isinstance(index, faiss.IndexPreTransform):
-            inner = self._parameters(index.index, selector, given)
-            return faiss.SearchParametersPreTransform(index_params=inner)
-        if isinstance(index, faiss.IndexRefine):
-            inner = self._parameters(index.base_index, selector, given)
-            factor = given.get("k_factor", index.k_factor)
-            return faiss.IndexRefineSearchParameters(base_index_params=inner, k_factor=factor)
-        own: dict[str, Any] = {"sel": selector} if selector is not None else {}
-        if isinstance(index, faiss.IndexIVF):
-            own["nprobe"] = given.get("nprobe", index.nprobe)
-            return faiss.SearchParametersIVF(**own)
-        if isinstance(index, faiss.IndexHNSW):
-            own["efSearch"] = given.get("ef_search", index.hnsw.efSearch)
-            return faiss.SearchParametersHNSW(**own)
-        return faiss.SearchParameters(**own)
+    def _live_selector(self) -> Any:
+        """That of all live rows, made anew when rows came or went."""
+        # Rows are only ever added to `keys` and taken out of `_rows`, until the index is rebuilt.
+        state = (len(self.keys), len(self._rows))
+        if self._live is None or self._live[0] != state:
+            self._live = (state, self.selector())
+        return self._live[1]
 
     def search(
         self,
@@ -335,8 +327,8 @@ class FaissIndex:
         if not rows.size or not most or not self._rows:
             return names, scores
         raw, ids = self._nearest(self._prepared(rows), most, among, given)
-        keys = np.array([*self.keys, None], dtype=object)
-        names[:, :most] = keys[ids]
+        for row, places in zip(names, ids.tolist(), strict=True):
+            row[:most] = [self.keys[place] if place >= 0 else None for place in places]
         scores[:, :most] = np.where(ids >= 0, self._distances(raw), np.float32(np.inf))
         return names, scores
 
@@ -346,11 +338,15 @@ class FaissIndex:
         """FAISS's own distances and rows, -1 where there are none."""
         import numpy as np
 
-        all_live = among is None and len(self._rows) == len(self.keys)
-        selector = None if all_live else self.selector(among)
+        if among is not None:
+            selector = self.selector(among)
+        elif len(self._rows) == len(self.keys):
+            selector = None
+        else:
+            selector = self._live_selector()
         try:
             raw, ids = self.index.search(
-                queries, k, params=self._parameters(self.index, selector, given)
+                queries, k, params=parameters(_faiss(), self.index, selector, given)
             )
         except RuntimeError:
             if selector is None:

@@ -248,6 +248,9 @@ impl Reader {
         if !is_same || since.visible > now.visible {
             return None;
         }
+        if since.visible == now.visible {
+            return Some(Changes { added: Vec::new(), removed: Vec::new() });
+        }
         let reader = &snapshot.reader;
         let born = |row: RowId| reader.born.get(u64::from(row.0)).unwrap_or(0);
         let died = |row: &u32| reader.died.get(u64::from(*row)).unwrap_or(0);
