@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::IndexError;
+use crate::{IndexError, Query, Scratch, TopK};
 
 /// Progress is passed on this often at most, as a fraction of the whole.
 const PROGRESS_STEP: f32 = 0.01;
 /// Pieces that a thread gets at least, so that none waits long for the last.
 const PIECES_A_THREAD: usize = 4;
+/// Queries that a thread takes at once, at most.
+const PIECE_QUERIES: usize = 64;
 
 /// The conditions of a build: its threads, where it reports, and the sign to give up.
 ///
@@ -79,6 +81,27 @@ impl Crew<'_> {
     /// Items of a piece, so that every thread gets a few pieces of at most `most` items.
     pub(crate) fn piece_len(&self, items: usize, most: usize) -> usize {
         items.div_ceil(PIECES_A_THREAD * self.threads).clamp(1, most)
+    }
+
+    /// Searches for every query, with scratch space for each thread's piece of them.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there are not as many results as queries.
+    pub(crate) fn each_query(
+        &self,
+        queries: &[Query],
+        outs: &mut [TopK],
+        search: impl Fn(&Query, &mut Scratch, &mut TopK) -> Result<(), IndexError> + Sync,
+    ) -> Result<(), IndexError> {
+        assert_eq!(queries.len(), outs.len(), "every query has its own results");
+        let len = self.piece_len(queries.len(), PIECE_QUERIES);
+        let pieces = queries.chunks(len).zip(outs.chunks_mut(len)).collect();
+        self.each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
+            let mut scratch = Scratch::new();
+            let mut pairs = queries.iter().zip(outs);
+            pairs.try_for_each(|(query, out)| search(query, &mut scratch, out))
+        })
     }
 
     /// Runs `work` on every piece, each once, on as many threads as the job has. The pieces do

@@ -15,8 +15,6 @@ use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 const SEEDS_EF: usize = 4;
 /// Rows of the buckets that a walk is offered at least.
 const SEEDS_MIN: usize = 8;
-/// Queries of a batch that a thread takes at once, at most.
-const PIECE_QUERIES: usize = 64;
 
 /// Memory of a search, beside that of the graph.
 #[derive(Debug, Default)]
@@ -130,15 +128,8 @@ impl CascadeIndex {
         job: &Job<'_>,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
-        assert_eq!(queries.len(), outs.len(), "every query has its own results");
-        let crew = job.crew();
-        let len = crew.piece_len(queries.len(), PIECE_QUERIES);
-        let pieces = queries.chunks(len).zip(outs.chunks_mut(len)).collect();
-        crew.each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
-            let mut scratch = Scratch::new();
-            queries.iter().zip(outs).try_for_each(|(query, out)| {
-                self.search_with(search, query, filter, source, &mut scratch, out)
-            })
+        job.crew().each_query(queries, outs, |query, scratch, out| {
+            self.search_with(search, query, filter, source, scratch, out)
         })
     }
 

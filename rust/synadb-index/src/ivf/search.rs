@@ -28,8 +28,6 @@ const EPSILON: f32 = 2.0;
 /// Blocks of codes that are on their way while one is scanned: cells lie far apart, and the
 /// processor does not follow beyond a page.
 const BLOCKS_AHEAD: usize = 3;
-/// Queries of a batch that a thread takes at once, at most.
-const PIECE_QUERIES: usize = 64;
 
 /// Memory of a search.
 #[derive(Debug, Default)]
@@ -145,15 +143,8 @@ impl IvfIndex {
         job: &Job<'_>,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
-        assert_eq!(queries.len(), outs.len(), "every query has its own results");
-        let crew = job.crew();
-        let len = crew.piece_len(queries.len(), PIECE_QUERIES);
-        let pieces = queries.chunks(len).zip(outs.chunks_mut(len)).collect();
-        crew.each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
-            let mut scratch = Scratch::new();
-            queries.iter().zip(outs).try_for_each(|(query, out)| {
-                self.search_with(search, query, filter, source, &mut scratch, out)
-            })
+        job.crew().each_query(queries, outs, |query, scratch, out| {
+            self.search_with(search, query, filter, source, scratch, out)
         })
     }
 
