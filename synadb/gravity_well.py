@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from synadb._arguments import whole_number
 from synadb._native import SearchResult
@@ -30,12 +30,12 @@ class GravityWellIndex(UnsyncedStore):
     """A `VectorStore` with an inverted file (IVF), which it builds by itself.
 
     Each vector belongs to the cell of its nearest attractor (centroid), and a search looks at the
-    nearest cells only. Until there are 10,000 vectors, and eight for each attractor that was asked
-    for, every search is exact. The first search after that builds the inverted file, on all
-    processors, in about 0.03 ms for each vector; so does a search once half as many have come
-    since, 10,000 at least. Those are scanned meanwhile, so that every vector is found at once.
-    `build_index()` builds it without waiting for a search. A handle that may not write builds none
-    by itself. Reopening costs no rebuild.
+    nearest cells only. Every search is exact until there are 10,000 vectors, and eight for each
+    attractor that was asked for, and searches have scanned them so often that it pays; a thread of
+    its own builds the inverted file then, and anew as the store grows, as `VectorStore` says.
+    Vectors that it does not have yet are scanned, so that every vector is found at once.
+    `build_index()` builds it at once, on all processors, in about 0.03 ms for each vector.
+    Reopening costs no rebuild.
 
     The attractors come from the stored vectors when the inverted file is built. There are
     `num_attractors` of them, or `branching_factor ** num_levels`; without the first, and with the
@@ -58,7 +58,6 @@ class GravityWellIndex(UnsyncedStore):
     '7'
     """
 
-    _built_apart: ClassVar[bool] = False
     _branching_factor: int
     _num_levels: int
     _is_initialized: bool
@@ -100,6 +99,7 @@ class GravityWellIndex(UnsyncedStore):
         )
         gwi._backend = "gravity_well"
         gwi._cells = None if cells is None else min(cells, _CELLS_MAX)
+        gwi._want_cells(gwi._cells)
         gwi._branching_factor = factor
         gwi._num_levels = levels
         gwi._is_initialized = False
@@ -136,8 +136,6 @@ class GravityWellIndex(UnsyncedStore):
         found whenever there are so many. With `exact` it looks at every vector. See
         `VectorStore.search`.
         """
-        if not exact:
-            self._build_if_due(self._cells)
         return super().search(query, k, exact=exact, ef_search=ef_search, nprobe=nprobe)
 
     @overload
@@ -176,8 +174,6 @@ class GravityWellIndex(UnsyncedStore):
         as_arrays: bool = False,
     ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The answers of `search` to every row of `queries`; see `VectorStore.search_batch`."""
-        if not exact:
-            self._build_if_due(self._cells)
         if as_arrays:
             return super().search_batch(
                 queries,

@@ -77,7 +77,6 @@ class VectorStore(_native.VectorStore):
 
     _backend: str
     _cells: int | None = None
-    _built_apart: ClassVar[bool] = True
     _faiss_index_type: str
     _faiss_nprobe: int
 
@@ -110,7 +109,7 @@ class VectorStore(_native.VectorStore):
             access=access,
             lock_timeout=lock_timeout,
             maintenance=maintenance,
-            backend=asked if cls._built_apart else "flat",
+            backend=asked,
             index_threshold=index_threshold,
         )
         store._backend = asked

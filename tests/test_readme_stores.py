@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from index_waits import search_until_indexed
 
 from synadb import VectorStore
 
@@ -83,11 +84,12 @@ def test_mmap_block_leaves_a_file_that_any_store_opens_with_its_index() -> None:
         assert store["doc_7"].tobytes() == names["vectors"][7].tobytes()
 
 
-def test_gravity_block_builds_its_index_at_the_first_search() -> None:
+def test_gravity_block_has_its_index_built_by_searches() -> None:
     names: dict[str, Any] = {"query_embedding": query()}
     exec(GRAVITY_BLOCK.replace("50000", "10000"), names)
     gwi = names["gwi"]
     assert len(names["results"]) == 10
+    search_until_indexed(gwi, np.stack([query() for _ in range(32)]), 10_000)
     assert gwi.index_stats()["kind"] == "gravity_well"
     assert gwi.search(names["vectors"][7], k=1)[0].key == "doc_7"
     gwi.close()

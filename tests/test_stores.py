@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from index_waits import search_until_indexed
 
 import synadb
 from synadb import GravityWellIndex, MmapVectorStore, SynaDB, VectorStore
@@ -214,23 +216,25 @@ def test_bad_sample_is_refused(path: Path, sample: Any, error: Any, message: str
         assert not gwi.initialized
 
 
-def test_gravity_well_builds_when_it_is_due_and_again_when_it_has_grown(
+def test_gravity_well_builds_where_it_pays_and_again_when_it_has_grown(
     path: Path, many: NDArray[np.float32]
 ) -> None:
     with GravityWellIndex(path, 16, metric="euclidean", num_attractors=64) as gwi:
         assert gwi.num_clusters == 64
-        gwi.insert_batch(names(many[:9_999]), many[:9_999])
+        gwi.insert_batch(names(many[:9_900]), many[:9_900])
         assert gwi.search(many[3], 1)[0].key == "3"
+        for _ in range(2):
+            gwi.search_batch(many[:64], 1)
+        time.sleep(0.2)
         assert not gwi.has_index
-        gwi.insert("9999", many[9_999])
+        gwi.insert_batch(names(many[9_900:10_000], 9_900), many[9_900:10_000])
         assert gwi.search(many[9_999], 1)[0].key == "9999"
-        assert gwi.index_stats()["rows"] == 10_000
-        gwi.insert_batch(names(many[10_000:19_999], 10_000), many[10_000:19_999])
+        search_until_indexed(gwi, many[:32], 10_000)
+        gwi.insert_batch(names(many[10_000:20_000], 10_000), many[10_000:20_000])
         assert gwi.search(many[19_000], 1)[0].key == "19000"
-        assert (gwi.index_stats()["rows"], gwi.index_stats()["tail"]) == (10_000, 9_999)
-        gwi.insert("19999", many[19_999])
-        gwi.search_batch(many[:1], 1)
-        assert (gwi.index_stats()["rows"], gwi.index_stats()["tail"]) == (20_000, 0)
+        assert (gwi.index_stats()["rows"], gwi.index_stats()["tail"]) == (10_000, 10_000)
+        search_until_indexed(gwi, many[:32], 20_000)
+        assert gwi.index_stats()["tail"] == 0
         assert 48 <= gwi.num_clusters <= 96
         assert recall(gwi, many[20_000:20_200], nprobe=16) >= 0.95
         clusters = gwi.num_clusters
@@ -239,22 +243,38 @@ def test_gravity_well_builds_when_it_is_due_and_again_when_it_has_grown(
         assert (gwi.num_clusters, gwi.index_stats()["rows"]) == (clusters, 20_000)
 
 
+def test_few_vectors_for_each_cell_are_not_worth_an_index(
+    path: Path, many: NDArray[np.float32]
+) -> None:
+    with GravityWellIndex(path, 16, num_attractors=2_000) as gwi:
+        gwi.insert_batch(names(many[:12_000]), many[:12_000])
+        for _ in range(2):
+            gwi.search_batch(many[:64], 1)
+        time.sleep(0.2)
+        assert not gwi.has_index
+        gwi.insert_batch(names(many[12_000:16_000], 12_000), many[12_000:16_000])
+        search_until_indexed(gwi, many[:32], 16_000)
+
+
 def test_gravity_well_builds_anew_after_a_compaction(path: Path, many: NDArray[np.float32]) -> None:
     with GravityWellIndex(path, 16, metric="euclidean") as gwi:
         gwi.insert_batch(names(many[:12_000]), many[:12_000])
-        gwi.search(many[0])
-        assert gwi.has_index
+        search_until_indexed(gwi, many[:32], 12_000)
         gwi.compact()
+        assert not gwi.has_index
         assert gwi.search(many[5], 1)[0].key == "5"
-        assert gwi.index_stats()["rows"] == 12_000
+        search_until_indexed(gwi, many[:32], 12_000)
+        assert gwi.index_stats()["kind"] == "gravity_well"
 
 
-def test_reader_builds_no_index_by_itself(path: Path, many: NDArray[np.float32]) -> None:
+def test_reader_builds_an_index_for_itself_alone(path: Path, many: NDArray[np.float32]) -> None:
     with GravityWellIndex(path, 16) as gwi:
         gwi.insert_batch(names(many[:11_000]), many[:11_000])
+    files = {file: file.read_bytes() for file in path.parent.iterdir()}
     with GravityWellIndex(path, access="read_only") as gwi:
+        search_until_indexed(gwi, many[:32], 11_000)
         assert gwi.search(many[5], 1)[0].key == "5"
-        assert not gwi.has_index
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == files
 
 
 def test_index_of_another_kind_is_left_alone(path: Path, many: NDArray[np.float32]) -> None:
@@ -263,6 +283,7 @@ def test_index_of_another_kind_is_left_alone(path: Path, many: NDArray[np.float3
         gwi.build_index("flat")
         gwi.insert_batch(names(many[11_000:], 11_000), many[11_000:])
         assert gwi.search(many[20_000], 1)[0].key == "20000"
+        search_until_indexed(gwi, many[:32], len(gwi))
         assert gwi.index_stats()["kind"] == "flat"
 
 

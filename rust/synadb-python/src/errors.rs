@@ -63,11 +63,6 @@ pub fn closed() -> PyErr {
     raised(Error::Closed)
 }
 
-/// Whether somebody else has what a call needed.
-pub fn is_locked(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
-    Ok(error.is_instance(py, class_of(py, "DatabaseLockedError")?.as_any()))
-}
-
 fn built(code: i32, class: &str, message: String) -> PyErr {
     Python::attach(|py| {
         class_of(py, class)

@@ -3,12 +3,11 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use synadb::vector::{
-    HnswConfig, IndexBackend, IndexDue, IvfConfig, IvfSearch, PackedConfig, SearchOptions,
-    VectorStore,
+    HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, SearchOptions, VectorStore,
 };
 
-use crate::convert::{Count, Unsigned, answered};
-use crate::errors::{invalid_argument, is_locked};
+use crate::convert::{Count, Unsigned};
+use crate::errors::invalid_argument;
 use crate::jobs;
 
 /// Parameters of a build that were given.
@@ -139,31 +138,6 @@ pub fn build(
     let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = positive("threads", threads)?.unwrap_or_else(all);
     jobs::build_index(py, store, backend, threads, progress)
-}
-
-/// Builds an inverted file where one is due, on all processors, and says whether it did.
-///
-/// # Errors
-/// As `build`; but one that cannot be saved now is saved later, and no failure of a search.
-pub fn build_if_due(
-    py: Python<'_>,
-    store: &VectorStore,
-    due: &IndexDue,
-    cells: Option<Count>,
-    nprobe: Option<Count>,
-) -> PyResult<bool> {
-    let (cells, nprobe) = (positive("cells", cells)?, positive("nprobe", nprobe)?);
-    let Some(turn) = answered(py.detach(|| due.turn(store, "gravity_well", cells)))? else {
-        return Ok(false);
-    };
-    let backend = answered(store.gravity_backend(cells, nprobe))?;
-    match build(py, store, backend, None, None) {
-        Err(error) if !is_locked(py, &error)? => Err(error),
-        _ => {
-            turn.done();
-            Ok(true)
-        }
-    }
 }
 
 /// What the index is and holds, as a dict.

@@ -30,13 +30,11 @@ pub struct VectorStore {
     /// The file, through the handle of the store.
     database: synadb::SynaDB,
     path: OsString,
-    /// For the stores that have an index by themselves.
-    due: vector::IndexDue,
 }
 
 impl VectorStore {
     fn over(store: vector::VectorStore, path: OsString) -> Self {
-        Self { database: store.database(), store, path, due: vector::IndexDue::default() }
+        Self { database: store.database(), store, path }
     }
 
     /// The engine's store.
@@ -303,15 +301,12 @@ impl VectorStore {
         indexing::build(py, &self.store, given.backend(kind)?, threads, progress)
     }
 
-    /// Builds an inverted file where one is due and says whether it did.
-    #[pyo3(signature = (cells=None, nprobe=None))]
-    fn _build_if_due(
-        &self,
-        py: Python<'_>,
-        cells: Option<Count>,
-        nprobe: Option<Count>,
-    ) -> PyResult<bool> {
-        indexing::build_if_due(py, &self.store, &self.due, cells, nprobe)
+    /// Has inverted files built, of so many cells, where an index is built without being asked for.
+    #[pyo3(signature = (cells=None))]
+    fn _want_cells(&self, cells: Option<Count>) -> PyResult<()> {
+        let given = Parameters { cells, ..Parameters::default() };
+        self.store.want(given.backend("gravity_well")?);
+        Ok(())
     }
 
     /// Checks rows as `initialize` of a gravity well takes them, and returns how many they are.

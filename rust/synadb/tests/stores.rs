@@ -1,5 +1,7 @@
 //! The stores of the original under their own names: mmap store, gravity well, graph in memory.
 
+use std::time::{Duration, Instant};
+
 use synadb::distance::DistanceMetric;
 use synadb::gwi::{GravityWellIndex, GwiConfig};
 use synadb::hnsw::{HnswConfig, HnswIndex};
@@ -114,6 +116,11 @@ fn gravity_well_opens_what_is_there_and_answers_at_every_size() {
     assert_eq!(keys_of(found), exact);
     gwi.insert_batch(&keys[5000..], &vectors[5000..]).expect("inserts");
     assert_eq!(gwi.search(&rows[9000], 1).expect("searches")[0].key, "9000");
+    let end = Instant::now() + Duration::from_secs(120);
+    while gwi.cluster_stats().is_empty() {
+        assert!(Instant::now() < end, "no inverted file");
+        gwi.search(&rows[9000], 1).expect("searches");
+    }
     let clusters = gwi.num_clusters();
     assert!((32..=128).contains(&clusters), "{clusters}");
     let entries: usize = gwi.cluster_stats().iter().map(|(_, entries)| entries).sum();

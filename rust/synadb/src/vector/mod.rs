@@ -3,7 +3,6 @@
 mod batch;
 mod bulk;
 mod config;
-mod due;
 mod fill;
 mod index;
 mod reader;
@@ -14,7 +13,6 @@ mod stores;
 mod write;
 
 pub use config::{IndexBackend, VectorConfig};
-pub use due::{IndexDue, Turn};
 pub use index::{IndexStats, SearchOptions};
 pub use reader::{Changes, MappedRows, Mark, Reader};
 pub use search::{Hit, SearchResult};

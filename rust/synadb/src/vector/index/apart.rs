@@ -17,6 +17,7 @@ use crate::vector::{PackedConfig, VectorStore};
 /// paid about that much never pays more than a small multiple of the least (ski rental: Karlin,
 /// Manasse, Rudolph and Sleator 1988), and who searches seldom never pays for an index.
 const SCANS: u64 = 30;
+const ROWS_PER_CELL: usize = 8;
 
 impl VectorStore {
     /// Counts the rows that so many searches scanned, and has an index built where it pays.
@@ -40,7 +41,7 @@ impl VectorStore {
         }
         let backend = next_backend(index, &self.wish.load());
         let Ok(engine) = self.handle.open() else { return };
-        if backend == IndexBackend::None {
+        if backend == IndexBackend::None || (snapshot.rows_end() as usize) < rows_for(&backend) {
             return;
         }
         let (table, config, least) = (Arc::clone(&self.table), self.config, self.index_threshold);
@@ -63,13 +64,23 @@ fn next_backend(index: Option<&StoreIndex>, wish: &IndexBackend) -> IndexBackend
     match &index.built {
         // It was dropped on purpose.
         None => IndexBackend::None,
-        Some(_) if index.is_chosen => IndexBackend::Auto,
+        Some(_) if index.is_chosen => wish.clone(),
         Some(Built::Hnsw(graph)) => IndexBackend::Hnsw(*graph.config()),
         Some(Built::GravityWell(cells)) => IndexBackend::GravityWell(cells.config().clone()),
         Some(Built::Packed(_)) => match wish {
             IndexBackend::Flat(config) => IndexBackend::Flat(*config),
             _ => IndexBackend::Flat(PackedConfig::default()),
         },
+    }
+}
+
+/// With fewer rows most of the cells that were asked for would be all but empty.
+fn rows_for(backend: &IndexBackend) -> usize {
+    match backend {
+        IndexBackend::GravityWell(config) => {
+            config.cells.unwrap_or(0).saturating_mul(ROWS_PER_CELL)
+        }
+        _ => 0,
     }
 }
 

@@ -52,8 +52,8 @@ pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -
 }
 
 impl VectorStore {
-    /// Builds the index of the configuration's kind on one thread; see
-    /// [`VectorStore::build_index_with`].
+    /// Builds the index on one thread that was built last through this handle, or that it was
+    /// opened for; see [`VectorStore::build_index_with`].
     ///
     /// # Errors
     /// As there.
@@ -81,9 +81,14 @@ impl VectorStore {
         let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
         let (table, config) = (&*self.table, self.config);
         let build = Build { engine, saves: writable.is_ok(), table, config, threads };
-        self.wish.store(Arc::new(backend.clone()));
         build.run(backend, progress)?;
+        self.want(backend.clone());
         if build.saves { self.save_index() } else { Ok(()) }
+    }
+
+    /// Says which index is to be built where nobody says otherwise.
+    pub fn want(&self, backend: IndexBackend) {
+        self.wish.store(Arc::new(backend));
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write.
