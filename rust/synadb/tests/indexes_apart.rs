@@ -142,6 +142,18 @@ fn who_wants_none_gets_none() {
 }
 
 #[test]
+fn a_build_that_was_cancelled_is_not_what_is_built_later() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory, IndexBackend::Auto, fast());
+    fill(&store, 0..1000);
+    let graph = IndexBackend::Hnsw(HnswConfig::with_m(8));
+    for backend in [graph, IndexBackend::None] {
+        store.build_index_with(&backend, 1, &mut |_, _| false).expect_err("cancelled");
+    }
+    search_until(&store, knows(1000, "flat"));
+}
+
+#[test]
 fn closing_ends_a_build_and_leaves_the_file_good() {
     let directory = tempfile::tempdir().expect("a directory");
     for round in 0..4 {
