@@ -22,19 +22,24 @@ pub fn insert_all(
     vectors: &Bound<'_, PyAny>,
 ) -> PyResult<usize> {
     let held = tuple_of_keys(keys, "keys")?;
-    let keys = names_of(&held)?;
     let width = usize::from(store.dimensions());
     let (array, rows) = matrix(vectors, width, "Vectors")?;
-    if keys.len() != rows {
-        let reason = format!("{} keys were given for {rows} vectors", keys.len());
+    if held.len() != rows {
+        let reason = format!("{} keys were given for {rows} vectors", held.len());
         return Err(invalid_argument("keys", reason));
     }
     let values = array.as_slice()?;
     let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
-    if rows > rows_per_commit {
-        check_keys(keys.iter().copied())?;
-        py.detach(|| check_finite(values, width))?;
+    if rows <= rows_per_commit {
+        // The rows are looked at while the keys are.
+        return store.insert_rows_with(values, |pending| {
+            let keys = names_of(&held)?;
+            answered(py.detach(|| pending.insert(&keys)))
+        });
     }
+    let keys = names_of(&held)?;
+    check_keys(keys.iter().copied())?;
+    py.detach(|| check_finite(values, width))?;
     let mut new = 0;
     let pieces = keys.chunks(rows_per_commit).zip(values.chunks(rows_per_commit * width));
     for (piece, (keys, values)) in pieces.enumerate() {

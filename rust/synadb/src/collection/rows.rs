@@ -46,6 +46,11 @@ impl RowExtent {
         Self { first, rows, start, filled: AtomicU32::new(0), open }
     }
 
+    /// Where one of its rows lies.
+    fn offset(&self, row: u32, row_bytes: u32) -> u64 {
+        self.start + u64::from(row - self.first) * stride(row_bytes)
+    }
+
     /// Number of rows from the first on that nobody writes to any more.
     pub fn filled(&self) -> u32 {
         self.filled.load(Ordering::Acquire)
@@ -131,8 +136,7 @@ impl RowsView {
 
     /// Where the row lies.
     fn offset(&self, row: u32) -> Option<u64> {
-        let extent = self.reader.extent_of(row)?;
-        Some(extent.start + u64::from(row - extent.first) * stride(self.row_bytes))
+        Some(self.reader.extent_of(row)?.offset(row, self.row_bytes))
     }
 
     /// What is left of the newest extent for single rows, `taken` slots of it being spoken for.
@@ -197,14 +201,6 @@ impl RowsView {
         Ok(view)
     }
 
-    fn valid_row(&self, record: &Record<'_>) -> Option<Row> {
-        row_of(record).filter(|row| {
-            self.reader.born.get(u64::from(row.row)).unwrap_or(0) == 0
-                && row.bytes == self.row_bytes
-                && self.offset(row.row) == Some(row.offset)
-        })
-    }
-
     fn apply_extent(&mut self, applied: &Applied<'_>) -> bool {
         let payload = applied.record.payload().ok().and_then(Reservation::decode);
         let Some(found) = payload else { return false };
@@ -232,18 +228,25 @@ fn row_of(record: &Record<'_>) -> Option<Row> {
 }
 
 impl RowsReader {
+    /// The row that a record commits and where it lies, if it may be one of this table.
+    fn valid_row(&self, record: &Record<'_>, row_bytes: u32) -> Option<(Row, &RowExtent)> {
+        let row = row_of(record)?;
+        let extent = self.extent_of(row.row)?;
+        let is_unborn = self.born.get(u64::from(row.row)).unwrap_or(0) == 0;
+        let fits = row.bytes == row_bytes && row.offset == extent.offset(row.row, row_bytes);
+        (is_unborn && fits).then_some((row, extent))
+    }
+
     /// Takes a valid row in; for the writer.
     ///
     /// Rows of several batches may come in any order; those that never come stay unborn.
-    fn set_row(&self, row: &Row, position: u64) {
+    fn set_row(&self, row: &Row, extent: &RowExtent, position: u64) {
         let (index, end) = (u64::from(row.row), u64::from(row.row) + 1);
         for words in [&self.norms, &self.died, &self.born] {
             words.extend_to(end);
         }
         self.norms.set(index, u64::from(row.inverse_norm.to_bits()));
-        if let Some(extent) = self.extent_of(row.row) {
-            extent.filled.fetch_max(row.row - extent.first + 1, Ordering::Release);
-        }
+        extent.filled.fetch_max(row.row - extent.first + 1, Ordering::Release);
         self.born.set(index, position);
     }
 
@@ -257,7 +260,12 @@ impl RowsReader {
 
     /// The extent that holds a row.
     pub fn extent_of(&self, row: u32) -> Option<&RowExtent> {
-        let (mut from, mut to) = (0, self.extents.len());
+        let count = self.extents.len();
+        let newest = self.extents.get(count.checked_sub(1)?)?;
+        if newest.first <= row {
+            return (row - newest.first < newest.rows).then_some(newest);
+        }
+        let (mut from, mut to) = (0, count);
         while from < to {
             let middle = u64::midpoint(from, to);
             if self.extents.get(middle)?.first <= row { from = middle + 1 } else { to = middle }
@@ -286,7 +294,7 @@ impl TableView for RowsView {
             return self.apply_extent(applied);
         }
         let row = match record.kind {
-            RecordKind::Row => self.valid_row(record),
+            RecordKind::Row => self.reader.valid_row(record, self.row_bytes),
             RecordKind::Delete => None,
             _ => return false,
         };
@@ -300,12 +308,11 @@ impl TableView for RowsView {
         if !self.keys.apply(applied.log, record, applied.hash) {
             return false;
         }
-        let reader = &self.reader;
         if let Some(replaced) = replaced {
-            reader.died.set(u64::from(replaced.row), record.position);
+            self.reader.died.set(u64::from(replaced.row), record.position);
         }
-        if let Some(row) = row {
-            reader.set_row(&row, record.position);
+        if let Some((row, extent)) = row {
+            self.reader.set_row(&row, extent, record.position);
         }
         true
     }

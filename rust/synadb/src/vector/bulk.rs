@@ -1,18 +1,20 @@
 //! Large batches: space is reserved at once, filled without the write lock, committed in pieces.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::ScopedJoinHandle;
 
+use synadb_storage::extent::ROW_BYTES;
 use synadb_storage::region::Region;
 
 use super::VectorStore;
 use super::fill::Payloads;
+use super::sums::Summing;
 use super::write::bytes_of;
 use crate::collection::{RowsView, Slots, stride};
 use crate::config::Durability;
-use crate::db::{Engine, Generation};
+use crate::db::{Generation, Transaction};
 use crate::error::Result;
 
 /// Bytes of records that are one commit: the write lock is held for as long as they take.
@@ -20,173 +22,187 @@ const COMMIT_BYTES: usize = 1 << 20;
 /// Of larger batches, so much at a time: the slots of the key index that it needs stay in the cache
 /// from the lookup to the entry.
 const PIECE_BYTES: usize = 1 << 18;
-/// From so many bytes on a second thread stores the rows, while this one checks and sums them and
-/// commits what is stored: a store is a copy into the page cache, which takes a little less.
+/// Bytes of rows for which space is reserved at once.
+pub(super) const RESERVED_BYTES_MAX: usize = 1 << 30;
+/// From so many bytes on a second thread checks rows while their keys are fetched, and stores them
+/// while this one commits what is stored: a store is a copy into the page cache, and takes about as
+/// long.
 const SHARED_BYTES_MIN: usize = 4 << 20;
-/// One of so many rows is checked and summed by the thread that stores them.
-const DESCRIBED_OF: usize = 2;
 /// Bytes of one store there: fewer and larger ones are faster.
 const STORED_BYTES: usize = 1 << 20;
 
 /// A batch on its way.
+#[derive(Clone, Copy)]
 struct Bulk<'a> {
     keys: &'a [&'a str],
     rows: &'a [f32],
     /// Where they are stored.
-    generation: Arc<Generation>,
-    payloads: Payloads,
+    generation: &'a Arc<Generation>,
+}
+
+/// What the second thread of a batch is told when the rows may be stored.
+struct Storing {
+    region: Arc<dyn Region>,
+    slots: Slots,
+    /// Takes how many rows are there.
+    progress: Sender<Result<usize>>,
+}
+
+/// Rows that wait for their keys, and are looked at meanwhile if they are many.
+pub struct PendingRows<'a> {
+    store: &'a VectorStore,
+    rows: &'a [f32],
+    second: Option<Second<'a>>,
+}
+
+/// The thread that checks rows, and stores them.
+struct Second<'a> {
+    summing: &'a Summing<'a>,
+    told_summed: Receiver<()>,
+    say_where: Sender<Storing>,
 }
 
 impl VectorStore {
+    /// Stores many vectors, row-major, whose keys are yet to be fetched: `insert` does that, and
+    /// hands them over. The rows of a large batch are checked meanwhile, in a thread of its own.
+    ///
+    /// ```
+    /// use synadb::vector::{VectorConfig, VectorStore};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let store = VectorStore::new(folder.path().join("a.db"), VectorConfig::default())?;
+    /// let rows = vec![1.0; 2 * usize::from(store.dimensions())];
+    /// let new = store.insert_rows_with(&rows, |pending| pending.insert(&["east", "north"]))?;
+    /// assert_eq!(new, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn insert_rows_with<R>(
+        &self,
+        rows: &[f32],
+        insert: impl FnOnce(PendingRows<'_>) -> R,
+    ) -> R {
+        let is_shared = (SHARED_BYTES_MIN..=RESERVED_BYTES_MAX).contains(&size_of_val(rows));
+        if !is_shared || self.handle.writable().is_err() {
+            return insert(PendingRows { store: self, rows, second: None });
+        }
+        let summing = &Summing::new(usize::from(self.config.dimensions), rows);
+        let (say_summed, told_summed) = channel();
+        let (say_where, told_where) = channel::<Storing>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut place = None;
+                summing.help_while(|| {
+                    place = told_where.try_recv().ok();
+                    place.is_none()
+                });
+                // Nobody waits for it where the keys were refused.
+                let _ = say_summed.send(());
+                drop(say_summed);
+                if let Some(storing) = place.or_else(|| told_where.recv().ok()) {
+                    self.store_all(rows, &storing, || summing.is_stopped());
+                }
+            });
+            let second = Some(Second { summing, told_summed, say_where });
+            let result = insert(PendingRows { store: self, rows, second });
+            summing.stop();
+            result
+        })
+    }
+
     /// Stores rows in an extent of their own; returns how many keys are new.
     ///
     /// All rows are checked before the first is committed.
-    pub(super) fn insert_apart(
-        &self,
-        engine: &Engine,
-        keys: &[&str],
-        rows: &[f32],
-    ) -> Result<usize> {
-        let terms = &self.handle.terms;
-        let reserved = engine.transact(terms, Durability::Process, |transaction| {
-            let table = self.table_info(transaction)?;
-            let slots = self.own_slots(transaction, table.id, keys.len())?;
-            Ok((Arc::clone(transaction.generation()), slots))
-        });
-        let (generation, slots) = reserved?;
-        let payloads = Payloads::with_capacity(keys.len());
-        let mut bulk = Bulk { keys, rows, generation, payloads };
-        let region = bulk.generation.log.shared_region();
-        if size_of_val(rows) < SHARED_BYTES_MIN {
-            let filled = self.fill(&*region, (keys, rows), slots, &mut bulk.payloads);
-            return match filled {
-                Ok(()) => self.commit_pieces(engine, &bulk, |_| true),
-                Err(error) => self.give_back(engine, &bulk.generation, slots).and(Err(error)),
-            };
+    pub(super) fn insert_apart(&self, keys: &[&str], rows: &[f32]) -> Result<usize> {
+        if size_of_val(rows) >= SHARED_BYTES_MIN {
+            return self.insert_rows_with(rows, |pending| pending.insert(keys));
         }
-        self.share(engine, &*region, slots, bulk)
+        let (generation, slots) = self.reserve_for(keys)?;
+        let bulk = Bulk { keys, rows, generation: &generation };
+        let mut payloads = Payloads::with_capacity(keys.len());
+        match self.fill(generation.log.region(), (keys, rows), slots, &mut payloads) {
+            Ok(()) => self.commit_pieces(bulk, |rows| Ok(Some(Cow::Borrowed(&payloads[rows])))),
+            Err(error) => self.give_back(&generation, slots).and(Err(error)),
+        }
     }
 
-    /// Stores rows in a second thread, which describes the last of them first; both are busy until
-    /// the end then.
-    fn share(
-        &self,
-        engine: &Engine,
-        region: &dyn Region,
-        slots: Slots,
-        mut bulk: Bulk<'_>,
-    ) -> Result<usize> {
-        let own = bulk.keys.len() / DESCRIBED_OF * (DESCRIBED_OF - 1);
-        let (keys, rows) = (bulk.keys, bulk.rows);
-        let (own_rows, last_rows) = rows.split_at(own * usize::from(self.config.dimensions));
-        let refused = AtomicBool::new(false);
-        let (send_described, last_described) = channel();
-        let (stored, progress) = channel();
-        std::thread::scope(|scope| {
-            let storing = scope.spawn(|| {
-                let mut last = Payloads::with_capacity(keys.len() - own);
-                let slots_of_last = self.part_of(slots, own);
-                let described = self.describe(&keys[own..], last_rows, slots_of_last, &mut last);
-                let is_refused = described.is_err();
-                // Nobody waits for it where an earlier row was refused.
-                let _ = send_described.send(described.map(|()| last));
-                if is_refused {
-                    Ok(())
-                } else {
-                    self.store_all(region, rows, slots, &refused, stored)
-                }
-            });
-            // Of several bad rows the first is named.
-            let described =
-                self.describe(&keys[..own], own_rows, slots, &mut bulk.payloads).and_then(|()| {
-                    let last = last_described.recv().unwrap_or_else(|_| Ok(Payloads::new()));
-                    last.map(|mut last| bulk.payloads.append(&mut last))
-                });
-            refused.store(described.is_err(), Ordering::Relaxed);
-            let mut progress = Progress { told: progress, stored: 0 };
-            let committed = described
-                .and_then(|()| self.commit_pieces(engine, &bulk, |rows| progress.reaches(rows)));
-            // Who no longer waits for it needs no more of it.
-            drop(progress);
-            let stored = join(storing);
-            if refused.load(Ordering::Relaxed) {
-                self.give_back(engine, &bulk.generation, slots)?;
+    /// Slots for rows of their own, in a generation that compaction may replace meanwhile.
+    fn reserve_for(&self, keys: &[&str]) -> Result<(Arc<Generation>, Slots)> {
+        let (engine, terms) = (self.handle.writable()?, &self.handle.terms);
+        engine.transact(terms, Durability::Process, |transaction| {
+            let table = self.table_info(transaction)?;
+            let slots = self.own_slots(transaction, table.id, keys.len())?;
+            if let Some(view) = transaction.view::<RowsView>(table.id) {
+                view.expect_rows(keys.len());
             }
-            stored.and(committed)
+            Ok((Arc::clone(transaction.generation()), slots))
         })
     }
 
     /// Stores all rows, telling after each block how many are there.
-    fn store_all(
-        &self,
-        region: &dyn Region,
-        rows: &[f32],
-        slots: Slots,
-        refused: &AtomicBool,
-        stored: Sender<usize>,
-    ) -> Result<()> {
+    fn store_all(&self, rows: &[f32], storing: &Storing, is_stopped: impl Fn() -> bool) {
         let dimensions = usize::from(self.config.dimensions);
         let count = (STORED_BYTES / stride(self.config.row_bytes()) as usize).max(1);
         let (mut done, mut padded) = (0, Vec::new());
         for block in rows.chunks(count * dimensions) {
-            if refused.load(Ordering::Relaxed) {
-                break;
-            }
-            self.store(region, block, self.part_of(slots, done), &mut padded)?;
+            let slots = self.part_of(storing.slots, done);
+            let stored = self.store(&*storing.region, block, slots, &mut padded);
             done += block.len() / dimensions;
-            if stored.send(done).is_err() {
+            let is_last = stored.is_err() || is_stopped();
+            // Who no longer waits for it needs no more of it.
+            if storing.progress.send(stored.map(|()| done)).is_err() || is_last {
                 break;
             }
         }
-        Ok(())
     }
 
-    /// Commits the rows in order; `stored` waits until so many are in place, false if they will
-    /// never be.
-    fn commit_pieces(
+    /// Commits the rows in order; `payloads` of some waits until they are in place, `None` if they
+    /// will never be.
+    fn commit_pieces<'p>(
         &self,
-        engine: &Engine,
-        bulk: &Bulk<'_>,
-        mut stored: impl FnMut(usize) -> bool,
+        bulk: Bulk<'_>,
+        mut payloads: impl FnMut(Range<usize>) -> Result<Option<Cow<'p, [[u8; ROW_BYTES]]>>>,
     ) -> Result<usize> {
-        let terms = &self.handle.terms;
+        let (engine, terms) = (self.handle.writable()?, &self.handle.terms);
         let is_one = rows_of_a_commit(bulk.keys, COMMIT_BYTES) == bulk.keys.len();
         let bytes_max = if is_one { COMMIT_BYTES } else { PIECE_BYTES };
         let (mut done, mut new) = (0, 0);
         while done < bulk.keys.len() {
-            let count = rows_of_a_commit(&bulk.keys[done..], bytes_max);
-            if !stored(done + count) {
-                break;
-            }
-            let is_last = done + count == bulk.keys.len();
+            let piece = done..done + rows_of_a_commit(&bulk.keys[done..], bytes_max);
+            let Some(payloads) = payloads(piece.clone())? else { break };
+            let is_last = piece.end == bulk.keys.len();
             let durability = if is_last { terms.durability } else { Durability::Process };
             new += engine.transact(terms, durability, |transaction| {
-                let table = self.table_info(transaction)?.id;
-                let keys = &bulk.keys[done..done + count];
-                if Arc::ptr_eq(transaction.generation(), &bulk.generation) {
-                    if done == 0
-                        && let Some(view) = transaction.view::<RowsView>(table)
-                    {
-                        view.expect_rows(bulk.keys.len());
-                    }
-                    let payloads = &bulk.payloads[done..done + count];
-                    return self.append_rows(transaction, table, keys, payloads);
-                }
-                // A compaction has moved the file on, and what was filled lies in the old one.
-                let dimensions = usize::from(self.config.dimensions);
-                let rows = &bulk.rows[done * dimensions..(done + count) * dimensions];
-                let slots = self.own_slots(transaction, table, count)?;
-                let mut payloads = Payloads::with_capacity(count);
-                self.fill(transaction.log().region(), (keys, rows), slots, &mut payloads)?;
-                self.append_rows(transaction, table, keys, &payloads)
+                self.commit_piece(transaction, bulk, piece.clone(), &payloads)
             })?;
-            done += count;
+            done = piece.end;
         }
         Ok(new)
     }
 
+    fn commit_piece(
+        &self,
+        transaction: &mut Transaction<'_>,
+        bulk: Bulk<'_>,
+        piece: Range<usize>,
+        payloads: &[[u8; ROW_BYTES]],
+    ) -> Result<usize> {
+        let table = self.table_info(transaction)?.id;
+        let keys = &bulk.keys[piece.clone()];
+        if Arc::ptr_eq(transaction.generation(), bulk.generation) {
+            return self.append_rows(transaction, table, keys, payloads);
+        }
+        // A compaction has moved the file on, and what was filled lies in the old one.
+        let dimensions = usize::from(self.config.dimensions);
+        let rows = &bulk.rows[piece.start * dimensions..piece.end * dimensions];
+        let slots = self.own_slots(transaction, table, keys.len())?;
+        let mut payloads = Payloads::with_capacity(keys.len());
+        self.fill(transaction.log().region(), (keys, rows), slots, &mut payloads)?;
+        self.append_rows(transaction, table, keys, &payloads)
+    }
+
     /// Slots that were not filled go to whoever comes next.
-    fn give_back(&self, engine: &Engine, generation: &Arc<Generation>, slots: Slots) -> Result<()> {
+    fn give_back(&self, generation: &Arc<Generation>, slots: Slots) -> Result<()> {
+        let engine = self.handle.writable()?;
         engine.transact(&self.handle.terms, Durability::Process, |transaction| {
             let table = self.table_info(transaction)?;
             if Arc::ptr_eq(transaction.generation(), generation)
@@ -199,26 +215,66 @@ impl VectorStore {
     }
 }
 
-fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+impl PendingRows<'_> {
+    /// Stores the rows under their keys; returns how many are new.
+    ///
+    /// # Errors
+    /// As [`VectorStore::insert_rows`].
+    pub fn insert(self, keys: &[&str]) -> Result<usize> {
+        let Some(second) = self.second else {
+            return self.store.insert_ready(keys, self.rows);
+        };
+        self.store.handle.writable()?;
+        self.store.check_keys(keys, self.rows)?;
+        second.commit(self.store, keys, self.rows)
+    }
+}
+
+impl Second<'_> {
+    /// Commits what the thread stores, once all rows are checked.
+    fn commit(self, store: &VectorStore, keys: &[&str], rows: &[f32]) -> Result<usize> {
+        let (generation, slots) = store.reserve_for(keys)?;
+        let (progress, told) = channel();
+        let region = generation.log.shared_region();
+        // What is stored before all rows are checked lies where nobody looks.
+        let _ = self.say_where.send(Storing { region, slots, progress });
+        let summing = self.summing;
+        summing.help_while(|| true);
+        // Who ends without a word has panicked.
+        let is_summed = self.told_summed.recv().is_ok();
+        if !is_summed || summing.refused().is_some() {
+            summing.stop();
+            // A block may be on its way into these slots.
+            told.iter().for_each(drop);
+            store.give_back(&generation, slots)?;
+            return summing.refused().map_or(Ok(0), |at| Err(store.not_finite(keys, rows, at)));
+        }
+        let mut progress = Progress { told, stored: 0 };
+        let bulk = Bulk { keys, rows, generation: &generation };
+        store.commit_pieces(bulk, |rows| {
+            let payload = |row| store.payload(&summing.of_row(row), slots, row);
+            let is_stored = progress.reaches(rows.end)?;
+            Ok(is_stored.then(|| rows.map(payload).collect()))
+        })
+    }
 }
 
 /// How far the other thread has come.
 struct Progress {
-    told: Receiver<usize>,
+    told: Receiver<Result<usize>>,
     stored: usize,
 }
 
 impl Progress {
     /// Waits until so many rows are stored; false if they will never be.
-    fn reaches(&mut self, rows: usize) -> bool {
+    fn reaches(&mut self, rows: usize) -> Result<bool> {
         while self.stored < rows {
             match self.told.recv() {
-                Ok(stored) => self.stored = stored,
-                Err(_) => return false,
+                Ok(stored) => self.stored = stored?,
+                Err(_) => return Ok(false),
             }
         }
-        true
+        Ok(true)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Putting rows into their slots, and describing them for their records.
 
-use synadb_index::{inverse_norm, prefetch_ahead};
-use synadb_storage::checksum::crc32c;
+use synadb_index::prefetch_ahead;
 use synadb_storage::extent::{ROW_BYTES, Row};
 use synadb_storage::region::Region;
 
 use super::VectorStore;
+use super::sums::Sum;
 use crate::collection::{NO_ROW, Slots, stride};
 use crate::error::Result;
 use crate::value::DTYPE_F32;
@@ -62,27 +62,31 @@ impl VectorStore {
         slots: Slots,
         payloads: &mut Payloads,
     ) -> Result<()> {
-        let row_bytes = self.config.row_bytes();
         let dimensions = usize::from(self.config.dimensions);
         for (index, vector) in rows.chunks_exact(dimensions).enumerate() {
             prefetch_ahead(&rows[index * dimensions..], dimensions);
-            let inverse_norm = inverse_norm(vector);
-            // A NaN or an infinity makes the norm one: only then is it worth a look.
-            if inverse_norm.is_nan() {
+            let sum = Sum::of(vector);
+            if sum.is_suspect() {
                 self.check_finite(&names[index..], vector)?;
             }
-            let described = Row {
-                dtype: DTYPE_F32,
-                row: slots.first + index as u32,
-                offset: slots.offset + index as u64 * stride(row_bytes),
-                bytes: row_bytes,
-                crc: crc32c(bytemuck::cast_slice(vector)),
-                inverse_norm,
-                replaces: NO_ROW,
-            };
-            payloads.push(described.encode());
+            payloads.push(self.payload(&sum, slots, index));
         }
         Ok(())
+    }
+
+    /// The payload of the record that commits the row in one of the slots.
+    pub(super) fn payload(&self, sum: &Sum, slots: Slots, index: usize) -> [u8; ROW_BYTES] {
+        let row_bytes = self.config.row_bytes();
+        let row = Row {
+            dtype: DTYPE_F32,
+            row: slots.first + index as u32,
+            offset: slots.offset + index as u64 * stride(row_bytes),
+            bytes: row_bytes,
+            crc: sum.crc,
+            inverse_norm: sum.inverse_norm,
+            replaces: NO_ROW,
+        };
+        row.encode()
     }
 
     /// Stores a block of rows; `padded` is scratch space.

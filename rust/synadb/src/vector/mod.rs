@@ -10,8 +10,10 @@ mod search;
 mod source;
 mod store;
 mod stores;
+mod sums;
 mod write;
 
+pub use bulk::PendingRows;
 pub use config::{IndexBackend, VectorConfig};
 pub use index::{IndexStats, SearchOptions};
 pub use reader::{Changes, MappedRows, Mark, Reader};

@@ -9,6 +9,7 @@ use synadb_types::TableId;
 use synadb_types::limits::ROWS_MAX;
 
 use super::VectorStore;
+use super::bulk::RESERVED_BYTES_MAX;
 use super::fill::Payloads;
 use crate::collection::{RowsView, Slots, open_rows, reservation, stride};
 use crate::db::{Engine, Op, TOUCHED, TableInfo, TableKind, Transaction};
@@ -17,8 +18,6 @@ use crate::keys;
 
 /// Rows of so many bytes get an extent of their own, filled while others write.
 const APART_BYTES_MIN: u64 = 64 << 10;
-/// Bytes of rows for which space is reserved at once.
-const RESERVED_BYTES_MAX: usize = 1 << 30;
 
 impl VectorStore {
     /// Stores a vector under a key; a key that is there gets the new one.
@@ -52,22 +51,33 @@ impl VectorStore {
     /// As [`VectorStore::insert`]; an input that is refused changes nothing, after a failure of the
     /// medium what was committed before stays.
     pub fn insert_rows(&self, keys: &[&str], rows: &[f32]) -> Result<usize> {
+        self.insert_rows_with(rows, |pending| pending.insert(keys))
+    }
+
+    /// As [`VectorStore::insert_rows`], of a batch that one thread stores, or too large for one
+    /// reservation.
+    pub(super) fn insert_ready(&self, keys: &[&str], rows: &[f32]) -> Result<usize> {
         let engine = self.handle.writable()?;
-        let dimensions = usize::from(self.config.dimensions);
-        if rows.len() != keys.len() * dimensions {
-            return Err(unequal(keys.len(), rows.len() / dimensions));
-        }
-        keys.iter().try_for_each(|key| keys::check(key))?;
-        let bytes = size_of_val(rows) as u64;
+        self.check_keys(keys, rows)?;
+        let bytes = size_of_val(rows);
         // Others are checked while they are in the cache, on their way into space of their own.
-        if bytes <= APART_BYTES_MIN || bytes > RESERVED_BYTES_MAX as u64 {
+        if bytes as u64 <= APART_BYTES_MIN || bytes > RESERVED_BYTES_MAX {
             self.check_finite(keys, rows)?;
         }
         if keys.len() as u64 * stride(self.config.row_bytes()) < APART_BYTES_MIN {
             return self.insert_few(engine, keys, rows);
         }
         let mut pieces = self.blocks(keys, rows, RESERVED_BYTES_MAX);
-        pieces.try_fold(0, |new, (keys, rows)| Ok(new + self.insert_apart(engine, keys, rows)?))
+        pieces.try_fold(0, |new, (keys, rows)| Ok(new + self.insert_apart(keys, rows)?))
+    }
+
+    /// Whether keys are what they should be, one for each row.
+    pub(super) fn check_keys(&self, keys: &[&str], rows: &[f32]) -> Result<()> {
+        let dimensions = usize::from(self.config.dimensions);
+        if rows.len() != keys.len() * dimensions {
+            return Err(unequal(keys.len(), rows.len() / dimensions));
+        }
+        keys.iter().try_for_each(|key| keys::check(key))
     }
 
     /// One commit, under the write lock.
@@ -80,13 +90,17 @@ impl VectorStore {
     }
 
     pub(super) fn check_finite(&self, keys: &[&str], rows: &[f32]) -> Result<()> {
-        let Some(at) = first_non_finite(rows) else { return Ok(()) };
+        first_non_finite(rows).map_or(Ok(()), |at| Err(self.not_finite(keys, rows, at)))
+    }
+
+    /// Of the component there.
+    pub(super) fn not_finite(&self, keys: &[&str], rows: &[f32], at: usize) -> Error {
         let dimensions = usize::from(self.config.dimensions);
         let (key, value) = (keys[at / dimensions], rows[at]);
-        Err(Error::InvalidVector {
+        Error::InvalidVector {
             what: format!("vector of key {key:?}"),
             reason: format!("component {} is {value}", at % dimensions),
-        })
+        }
     }
 
     /// The table, new or as stored; another configuration is a mismatch.
