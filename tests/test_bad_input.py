@@ -263,6 +263,24 @@ def test_bad_key_behind_a_whole_commit_of_insert_batch_is_refused(path: Path) ->
         assert (len(store), path.read_bytes()) == (0, before)
 
 
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [("", synadb.EmptyKeyError), ("k" * 70_000, synadb.KeyTooLongError), (7, TypeError)]
+    + [("\ud800", synadb.InvalidArgumentError)],
+)
+def test_bad_key_behind_many_rows_is_refused(path: Path, bad: Any, error: type[Exception]) -> None:
+    """The rows of a large batch are looked at before its keys are."""
+    rows = np.arange(20_000 * 64, dtype=np.float32).reshape(-1, 64)
+    keys = [f"n{n}" for n in range(len(rows))]
+    with VectorStore(path, 64, sync_on_write=False) as store:
+        before = path.read_bytes()
+        with pytest.raises(error):
+            store.insert_batch([*keys[:-1], bad], rows)
+        assert (len(store), path.read_bytes()) == (0, before)
+        assert store.insert_batch(keys, rows) == len(rows)
+        assert np.array_equal(store.get_batch(keys), rows)
+
+
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\0\0", "\u00e9\0\U0001f600"])
 def test_nul_is_kept_exactly_in_keys_and_texts(path: Path, text: str) -> None:
     with SynaDB(path) as db, VectorStore(db, WIDTH) as store:

@@ -359,6 +359,43 @@ fn a_large_batch_of_long_keys_is_stored_whole() {
 }
 
 #[test]
+fn a_large_batch_with_a_bad_row_changes_nothing() {
+    const ROWS: usize = 40_000;
+    let directory = directory();
+    let db = fast().open(directory.path().join("a.db")).expect("opens");
+    let store = VectorStore::attach(&db, "v", euclidean(64)).expect("attaches");
+    let keys: Vec<_> = (0..ROWS).map(|row| format!("k{row}")).collect();
+    let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let rows: Vec<f32> = (0..ROWS).flat_map(|row| [row as f32; 64]).collect();
+    let good = keys.clone();
+    keys[ROWS - 1] = "";
+    assert!(matches!(store.insert_rows(&keys, &rows), Err(Error::EmptyKey)));
+    assert!(matches!(store.insert_rows(&good[1..], &rows), Err(Error::InvalidArgument { .. })));
+    assert_eq!(db.sequence().expect("open"), 0);
+
+    let mut most = 0;
+    for round in 0..20 {
+        let mut bad = rows.clone();
+        // Others behind the first are seen earlier at times, by the other thread.
+        let first = (round * 1_999 + 7) % (ROWS - 100);
+        for row in [first, first + 1, first + 90, ROWS - 1] {
+            bad[row * 64 + 5] = f32::NAN;
+        }
+        let refused = store.insert_rows(&good, &bad).expect_err("a row is bad").to_string();
+        assert!(refused.contains(&format!("\"k{first}\": component 5")), "{refused}");
+        assert_eq!((store.len(), db.sequence().expect("open")), (0, 0));
+        let bytes = db.stats().expect("open").log_bytes;
+        most = if round == 0 { bytes } else { most };
+        assert_eq!(bytes, most, "the space of a refused batch is used again");
+    }
+    assert_eq!(store.insert_rows(&good, &rows).expect("inserts"), ROWS);
+    for row in 0..ROWS {
+        assert_eq!(store.get(good[row]).expect("open"), Some(vec![row as f32; 64]));
+    }
+    assert_eq!(db.verify().expect("open").damage, []);
+}
+
+#[test]
 fn space_of_a_refused_batch_is_used_by_the_next_one() {
     let directory = directory();
     let db = fast().open(directory.path().join("a.db")).expect("opens");

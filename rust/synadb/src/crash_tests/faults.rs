@@ -117,6 +117,8 @@ fn calls() -> Vec<Call> {
         insert(0, 1),
         insert(1, 60),
         insert(1, 600),
+        // Enough for a second thread.
+        insert(1, 1200),
         Op::RemoveRow(1, "key1".into()),
         Op::Sync,
         Op::Checkpoint,

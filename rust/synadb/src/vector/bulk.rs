@@ -21,15 +21,21 @@ use crate::error::Result;
 const COMMIT_BYTES: usize = 1 << 20;
 /// Of larger batches, so much at a time: the slots of the key index that it needs stay in the cache
 /// from the lookup to the entry.
-const PIECE_BYTES: usize = 1 << 18;
+const PIECE_BYTES: usize = 512 << 10;
 /// Bytes of rows for which space is reserved at once.
 pub(super) const RESERVED_BYTES_MAX: usize = 1 << 30;
 /// From so many bytes on a second thread checks rows while their keys are fetched, and stores them
 /// while this one commits what is stored: a store is a copy into the page cache, and takes about as
 /// long.
-const SHARED_BYTES_MIN: usize = 4 << 20;
-/// Bytes of one store there: fewer and larger ones are faster.
-const STORED_BYTES: usize = 1 << 20;
+const SHARED_BYTES_MIN: usize = scaled(4 << 20);
+/// Bytes of one store there: fewer and larger ones are faster, until the records of a commit wait
+/// for too long behind one.
+const STORED_BYTES: usize = scaled(512 << 10);
+
+/// Less in the tests of this crate, which let every operation of such a batch fail.
+pub(super) const fn scaled(bytes: usize) -> usize {
+    if cfg!(test) { bytes / 32 } else { bytes }
+}
 
 /// A batch on its way.
 #[derive(Clone, Copy)]
@@ -89,7 +95,7 @@ impl VectorStore {
         let (say_summed, told_summed) = channel();
         let (say_where, told_where) = channel::<Storing>();
         std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let thread = scope.spawn(move || {
                 let mut place = None;
                 summing.help_while(|| {
                     place = told_where.try_recv().ok();
@@ -105,6 +111,9 @@ impl VectorStore {
             let second = Some(Second { summing, told_summed, say_where });
             let result = insert(PendingRows { store: self, rows, second });
             summing.stop();
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
             result
         })
     }

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use synadb_index::{first_non_finite, inverse_norm, prefetch_ahead};
 use synadb_storage::checksum::crc32c;
 
+use super::bulk::scaled;
+
 /// Bytes of vectors that a thread takes at a time.
-const BLOCK_BYTES: usize = 256 << 10;
+const BLOCK_BYTES: usize = scaled(256 << 10);
 
 /// Of the components of one row.
 #[derive(Clone, Copy)]
