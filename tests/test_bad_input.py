@@ -265,8 +265,12 @@ def test_bad_key_behind_a_whole_commit_of_insert_batch_is_refused(path: Path) ->
 
 @pytest.mark.parametrize(
     ("bad", "error"),
-    [("", synadb.EmptyKeyError), ("k" * 70_000, synadb.KeyTooLongError), (7, TypeError)]
-    + [("\ud800", synadb.InvalidArgumentError)],
+    [
+        ("", synadb.EmptyKeyError),
+        ("k" * 70_000, synadb.KeyTooLongError),
+        (SURROGATE, synadb.InvalidArgumentError),
+        (7, TypeError),
+    ],
 )
 def test_bad_key_behind_many_rows_is_refused(path: Path, bad: Any, error: type[Exception]) -> None:
     """The rows of a large batch are looked at before its keys are."""
