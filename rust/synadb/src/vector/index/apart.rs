@@ -39,6 +39,10 @@ impl VectorStore {
         if scanned < SCANS * u64::from(snapshot.rows_end()) {
             return;
         }
+        if rows_there(index, snapshot) < self.index_threshold.max(1) {
+            slot.forget_scanned();
+            return;
+        }
         let backend = next_backend(index, &self.wish.load());
         let Ok(engine) = self.handle.open() else { return };
         if backend == IndexBackend::None || (snapshot.rows_end() as usize) < rows_for(&backend) {
@@ -92,7 +96,7 @@ impl Build<'_> {
         }
         let Some(snapshot) = self.snapshot()? else { return Ok(()) };
         let loaded = self.config.index_of(&snapshot);
-        if rows_behind(loaded.as_ref().and_then(Loaded::any), &snapshot) < least {
+        if rows_there(loaded.as_ref().and_then(Loaded::any), &snapshot) < least {
             return Ok(());
         }
         drop(snapshot);
@@ -101,13 +105,77 @@ impl Build<'_> {
     }
 }
 
-/// Rows that a search has to scan beside the index.
+/// Rows that a search has to look at beside the index, also those that may never come.
 fn rows_behind(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
-    let end = snapshot.rows_end();
-    let behind = end - index.map_or(0, |index| index.end.min(end));
     let unborn = match index.and_then(|index| index.unborn.as_ref()) {
         Some(Filter::Rows(rows)) => rows.len(),
         _ => 0,
     };
-    behind as usize + unborn
+    rows_after(index, snapshot) + unborn
+}
+
+/// Those of them that a new index would take in: what a writer that died had reserved stays unborn,
+/// however often an index is built.
+fn rows_there(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
+    let born = match index.and_then(|index| index.unborn.as_ref()) {
+        Some(Filter::Rows(rows)) => rows.iter().filter(|row| snapshot.is_live(*row)).count(),
+        _ => 0,
+    };
+    rows_after(index, snapshot) + born
+}
+
+fn rows_after(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
+    let end = snapshot.rows_end();
+    (end - index.map_or(0, |index| index.end.min(end))) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use synadb_index::PackedFlat;
+    use synadb_types::{RowId, RowSet};
+
+    use super::*;
+    use crate::vector::VectorConfig;
+    use crate::vector::source::MappedVectors;
+
+    fn rows(numbers: &[u32]) -> RowSet {
+        let mut rows = RowSet::new();
+        for number in numbers {
+            rows.insert(RowId(*number));
+        }
+        rows
+    }
+
+    #[test]
+    fn rows_that_never_come_do_not_have_an_index_built_again_and_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (dimensions, index_threshold) = (1, 3);
+        let config = VectorConfig { dimensions, index_threshold, ..VectorConfig::default() };
+        let store = VectorStore::new(directory.path().join("a.db"), config).expect("opens");
+        store.insert_rows(&["a", "b", "c", "d", "e", "f"], &[1.0; 6]).expect("inserts");
+        for key in ["a", "b", "d"] {
+            store.remove(key).expect("deletes");
+        }
+        let snapshot = store.snapshot().expect("open").expect("rows");
+        let source = MappedVectors { snapshot: &snapshot, dimensions: 1 };
+        let (metric, packed) = (store.metric().kernel(), PackedConfig::default());
+        let built = PackedFlat::build(metric, packed, &rows(&[4]), &source, 1).expect("builds");
+        let index = StoreIndex {
+            built: Some(Built::Packed(built)),
+            is_chosen: true,
+            age: 1000,
+            visible: snapshot.visible(),
+            end: 5,
+            unborn: Some(Filter::Rows(rows(&[0, 1, 2, 3]))),
+            bytes: 0,
+        };
+        assert_eq!(rows_behind(Some(&index), &snapshot), 5, "0 to 3, and 5");
+        assert_eq!(rows_there(Some(&index), &snapshot), 2, "2, which was born since, and 5");
+        snapshot.reader.companion.set(Box::new(index));
+        for _ in 0..20_000 {
+            assert_eq!(store.search(&[1.0], 3).expect("searches").len(), 3);
+        }
+        store.close_handle().expect("closes");
+        assert_eq!(snapshot.reader.companion.age(), Some(1000), "the index that there was");
+    }
 }
