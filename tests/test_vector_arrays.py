@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -172,6 +174,18 @@ def test_view_stays_as_it_was_after_writes_compaction_and_close(path: Path) -> N
     del matrix
     gc.collect()
     assert part.tobytes() == rows[5:10, 2:].tobytes()
+
+
+def test_view_does_not_keep_a_forgotten_store_open(path: Path) -> None:
+    rows = random_rows(100)
+    store = VectorStore(path, 8, access="exclusive")
+    store.insert_batch(names(100), rows)
+    matrix, _ = store.as_array(copy=False)
+    del store
+    gc.collect()
+    writes = f"import synadb; synadb.VectorStore({str(path)!r}).insert('a', [1] * 8)"
+    subprocess.run([sys.executable, "-c", writes], check=True, timeout=60)
+    assert matrix.tobytes() == rows.tobytes()
 
 
 def test_views_beside_writers_are_whole_rows(path: Path) -> None:

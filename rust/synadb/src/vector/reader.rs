@@ -1,12 +1,14 @@
 //! Reading many vectors as of one moment: by key, or where they lie.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
+use synadb_storage::StorageError;
 use synadb_types::RowId;
 
-use super::VectorStore;
 use super::store::floats;
+use super::{StoredConfig, VectorStore};
 use crate::collection::Snapshot;
 use crate::db::Passed;
 use crate::error::{Error, Result};
@@ -31,16 +33,19 @@ use crate::keys;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// It keeps what it shows, and no handle: a store that goes out of use closes the file all the same.
 #[derive(Clone)]
 pub struct Reader {
-    store: VectorStore,
+    path: Arc<Path>,
+    config: StoredConfig,
     /// None while the table has no row.
     snapshot: Option<Arc<Snapshot>>,
 }
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Reader").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -112,11 +117,19 @@ impl VectorStore {
     /// # Errors
     /// `Closed`, `ConfigMismatch`.
     pub fn reader(&self) -> Result<Reader> {
-        Ok(Reader { store: self.clone(), snapshot: self.snapshot()? })
+        Ok(Reader { path: self.path().into(), config: self.config, snapshot: self.snapshot()? })
     }
 }
 
 impl Reader {
+    fn width(&self) -> usize {
+        usize::from(self.config.dimensions)
+    }
+
+    fn failure(&self, error: StorageError) -> Error {
+        Error::storage(&self.path, error)
+    }
+
     /// Reads the vectors of keys, one behind the other, into an array of their size.
     ///
     /// `default` stands in for keys that have none.
@@ -125,17 +138,15 @@ impl Reader {
     /// `KeyNotFound` without a default; `EmptyKey`, `KeyTooLong`, `Corruption`; `Dimension` where
     /// an array has another length.
     pub fn read(&self, keys: &[&str], default: Option<&[f32]>, out: &mut [f32]) -> Result<()> {
-        let width = usize::from(self.store.dimensions());
-        if let Some(default) = default {
-            self.store.check_dimensions("Default", default.len())?;
-        }
-        if out.len() != keys.len() * width {
-            let expected = keys.len() * width;
-            return Err(Error::Dimension { what: "Array", got: out.len(), expected });
-        }
+        let width = self.width();
+        let check = |what, got, expected| {
+            if got == expected { Ok(()) } else { Err(Error::Dimension { what, got, expected }) }
+        };
+        default.map_or(Ok(()), |default| check("Default", default.len(), width))?;
+        check("Array", out.len(), keys.len() * width)?;
         for (key, out) in keys.iter().zip(out.chunks_exact_mut(width)) {
             keys::check(key)?;
-            let failure = |error| self.store.failure(error).for_key(key.as_bytes());
+            let failure = |error| self.failure(error).for_key(key.as_bytes());
             let found = self.snapshot.as_ref().map(|snapshot| snapshot.get(key.as_bytes()));
             match found.transpose().map_err(failure)?.flatten() {
                 Some(record) => {
@@ -181,7 +192,7 @@ impl Reader {
     #[must_use]
     pub fn block(&self, run: Range<u32>) -> Option<MappedRows<'_>> {
         let snapshot = self.snapshot.as_ref()?;
-        let dimensions = usize::from(self.store.dimensions());
+        let dimensions = self.width();
         let rows = run.len();
         let slots =
             snapshot.slots(RowId(run.start)).filter(|slots| (1..=slots.count).contains(&rows))?;
@@ -207,9 +218,9 @@ impl Reader {
     pub fn key(&self, row: u32, verify: bool) -> Result<String> {
         let none = || Error::KeyNotFound { key: format!("of row {row}") };
         let snapshot = self.snapshot.as_ref().ok_or_else(none)?;
-        let record = snapshot.record(RowId(row)).map_err(|error| self.store.failure(error))?;
+        let record = snapshot.record(RowId(row)).map_err(|error| self.failure(error))?;
         if verify {
-            record.row_bytes().map_err(|e| self.store.failure(e).for_key(record.key))?;
+            record.row_bytes().map_err(|e| self.failure(e).for_key(record.key))?;
         }
         Ok(String::from_utf8_lossy(record.key).into_owned())
     }
@@ -227,7 +238,7 @@ impl Reader {
             snapshot.generation.commit_behind(&mut last, &record).map(|(sequence, _)| sequence)
         })
         .collect::<synadb_storage::Result<_>>()
-        .map_err(|error| self.store.failure(error))
+        .map_err(|error| self.failure(error))
     }
 
     /// Where the reader stands; `None` while there is nothing.
