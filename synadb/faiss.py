@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synadb._faiss_file import Saved, read, write
-from synadb._faiss_parameters import parameters
+from synadb._faiss_parameters import nearest
 from synadb.errors import (
     ConfigMismatchError,
     CorruptionError,
@@ -336,41 +336,13 @@ class FaissIndex:
         self, queries: NDArray[np.float32], k: int, among: Any, given: dict[str, Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """FAISS's own distances and rows, -1 where there are none."""
-        import numpy as np
-
         if among is not None:
             selector = self.selector(among)
         elif len(self._rows) == len(self.keys):
             selector = None
         else:
             selector = self._live_selector()
-        try:
-            raw, ids = self.index.search(
-                queries, k, params=parameters(_faiss(), self.index, selector, given)
-            )
-        except RuntimeError:
-            if selector is None:
-                if given:
-                    raise
-                raw, ids = self.index.search(queries, k)
-        else:
-            return raw, ids
-        if selector is None:
-            return raw, ids
-        total, wanted = len(self.keys), 2 * k
-        passes = np.array([*(selector.is_member(row) for row in range(total)), False])
-        most = min(k, int(passes.sum()))
-        while True:
-            raw, ids = self.index.search(queries, min(wanted, total))
-            good = passes[ids]
-            if wanted >= total or (good.sum(axis=1) >= most).all():
-                break
-            wanted *= 2
-        order = np.argsort(~good, axis=1, kind="stable")[:, :k]
-        raw, ids, good = (np.take_along_axis(part, order, axis=1) for part in (raw, ids, good))
-        short = k - ids.shape[1]
-        ids = np.pad(np.where(good, ids, -1), ((0, 0), (0, short)), constant_values=-1)
-        return np.pad(raw, ((0, 0), (0, short))), ids
+        return nearest(_faiss(), self.index, queries, k, selector, given)
 
     def _distances(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """FAISS's scores as those of the store."""
