@@ -83,7 +83,7 @@ class FaissIndex:
     what `keys[i]` had.
 
     Raises `ModuleNotFoundError` without `faiss-cpu`, `InvalidArgumentError` for a factory string
-    that FAISS refuses, and for one that needs more vectors to train on than there are;
+    that FAISS refuses, that needs more vectors to train on than there are, or takes ids (`IDMap`);
     `CorruptionError`, `DatabaseClosedError`.
 
     >>> import synadb
@@ -96,6 +96,8 @@ class FaissIndex:
     """
 
     _live: tuple[tuple[int, int], Any] | None = None
+    _is_whole = True
+    """Whether FAISS and the keys have the same rows: not while some are added."""
 
     def __init__(self, store: VectorStore, factory: str = "HNSW32", *, seed: int = 0) -> None:
         if not isinstance(factory, str):
@@ -126,6 +128,7 @@ class FaissIndex:
         mark, added, _ = changed
         if not index.is_trained and added:
             self._train(index, [view for view, _, _ in added])
+        self._is_whole = False
         self.index = index
         self.keys: list[str] = []
         self._versions: list[int] = []
@@ -170,17 +173,23 @@ class FaissIndex:
         return np.ascontiguousarray((wide / norms).astype(np.float32))
 
     def _add(self, added: list[tuple[NDArray[np.float32], list[str], NDArray[np.uint64]]]) -> None:
+        self._is_whole = False
         for view, keys, versions in added:
             whole = self.store.metric != "cosine" and view.flags.c_contiguous
             step = len(view) if whole else _ROWS_AT_ONCE
             for at in range(0, len(view), step):
                 rows = self._prepared(view[at : at + step])
-                self.index.add(rows)
+                try:
+                    self.index.add(rows)
+                except RuntimeError as error:
+                    reason = f"{self.factory!r} takes no vectors: {error}"
+                    raise _invalid("factory", reason) from None
                 first = len(self.keys)
                 names = keys[at : at + step]
                 self.keys += names
                 self._versions += versions[at : at + step].tolist()
                 self._rows.update(zip(names, range(first, first + len(names)), strict=True))
+        self._is_whole = True
 
     def refresh(self) -> tuple[int, int]:
         """Takes in what was written since; how many vectors came, and how many went."""
@@ -226,7 +235,8 @@ class FaissIndex:
         came = sum(len(keys) for _, keys, _ in added)
         total = len(self.keys) + came
         untrained = came > 0 and not self.index.is_trained
-        if untrained or len(self._rows) + came < (1 - _DEAD_SHARE) * total:
+        is_dead = len(self._rows) + came < (1 - _DEAD_SHARE) * total
+        if untrained or is_dead or not self._is_whole:
             self.rebuild()
         else:
             self._add(added)
