@@ -460,12 +460,12 @@ def from_faiss(
         raise _invalid("index", f"a store has no metric of FAISS's number {index.metric_type}")
     with contextlib.suppress(RuntimeError):
         faiss.extract_index_ivf(inner).make_direct_map()
-    store = VectorStore(path, index.d, metric, name=name)
     try:
-        for at in range(0, len(names), _ROWS_AT_ONCE):
-            piece = names[at : at + _ROWS_AT_ONCE]
-            store.insert_batch(piece, inner.reconstruct_n(at, len(piece)))
+        inner.reconstruct_n(0, min(1, len(names)))
     except RuntimeError as error:
-        store.close()
         raise _invalid("index", f"it gives no vectors back: {error}") from None
+    store = VectorStore(path, index.d, metric, name=name)
+    for at in range(0, len(names), _ROWS_AT_ONCE):
+        piece = names[at : at + _ROWS_AT_ONCE]
+        store.insert_batch(piece, inner.reconstruct_n(at, len(piece)))
     return store
