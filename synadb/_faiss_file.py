@@ -7,7 +7,7 @@ import os
 import secrets
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from synadb.errors import CorruptionError
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CORRUPTION = -4
-_FORMAT = 1
+_FORMAT = 2
+# An encrypted part is a RuntimeError.
+_NOT_SAVED = (OSError, ValueError, LookupError, TypeError, EOFError, OverflowError, RuntimeError)
 
 
 class Saved(NamedTuple):
@@ -26,6 +28,7 @@ class Saved(NamedTuple):
 
     factory: str
     seed: int
+    store: tuple[str, str]
     metric: str
     dimensions: int
     keys: list[str]
@@ -43,6 +46,7 @@ def write(target: Path, saved: Saved) -> None:
         "format": _FORMAT,
         "factory": saved.factory,
         "seed": saved.seed,
+        "store": saved.store,
         "metric": saved.metric,
         "dimensions": saved.dimensions,
     }
@@ -66,29 +70,34 @@ def write(target: Path, saved: Saved) -> None:
 
 
 def read(place: Path) -> Saved:
-    """Reads the file; `CorruptionError` where its parts do not fit their checksums."""
+    """Reads the file; `CorruptionError` where its parts do not fit their checksums; `OSError`."""
+    with place.open("rb") as file:
+        try:
+            return _read(file)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise CorruptionError(_CORRUPTION, f"{place}: damaged: {error}") from error
+        except _NOT_SAVED as error:
+            raise CorruptionError(_CORRUPTION, f"{place}: no saved index: {error}") from error
+
+
+def _read(file: BinaryIO) -> Saved:
     import numpy as np
 
-    try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            about = json.loads(data["about"].tobytes())
-            text, lengths = data["keys"].tobytes(), data["lengths"].tolist()
-            versions, live, index = data["versions"].tolist(), data["live"], data["index"]
-        if about["format"] != _FORMAT:
-            raise ValueError(f"format {about['format']}")
-        if min(lengths, default=0) < 0 or sum(lengths) != len(text):
-            raise ValueError("its keys do not fit their lengths")
-        if not len(lengths) == len(versions) == len(live):
-            raise ValueError("its parts have different lengths")
-        keys, at = [], 0
-        for length in lengths:
-            keys.append(text[at : at + length].decode())
-            at += length
-        known = (str(about["factory"]), int(about["seed"]), str(about["metric"]))
-        return Saved(*known, int(about["dimensions"]), keys, versions, live, index)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError) as error:
-        raise CorruptionError(_CORRUPTION, f"{place}: no saved index: {error}") from error
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise CorruptionError(_CORRUPTION, f"{place}: damaged: {error}") from error
+    with np.load(file, allow_pickle=False) as data:
+        about = json.loads(data["about"].tobytes())
+        text, lengths = data["keys"].tobytes(), data["lengths"].tolist()
+        versions, live, index = data["versions"].tolist(), data["live"], data["index"]
+    if about["format"] != _FORMAT:
+        raise ValueError(f"format {about['format']}")
+    if min(lengths, default=0) < 0 or sum(lengths) != len(text):
+        raise ValueError("its keys do not fit their lengths")
+    if not len(lengths) == len(versions) == len(live):
+        raise ValueError("its parts have different lengths")
+    keys, at = [], 0
+    for length in lengths:
+        keys.append(text[at : at + length].decode())
+        at += length
+    database, table = about["store"]
+    known = (str(about["factory"]), int(about["seed"]), (str(database), str(table)))
+    shape = (str(about["metric"]), int(about["dimensions"]))
+    return Saved(*known, *shape, keys, versions, live, index)

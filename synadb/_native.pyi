@@ -230,6 +230,7 @@ class VectorStore:
         ]
         | None
     ): ...
+    def _identity(self) -> tuple[str, str]: ...
     def build_index(
         self,
         kind: str = "hnsw",

@@ -380,6 +380,7 @@ class FaissIndex:
         saved = Saved(
             self.factory,
             self.seed,
+            self.store._identity(),
             self.store.metric,
             self.store.dimensions,
             self.keys,
@@ -396,7 +397,8 @@ class FaissIndex:
         Nothing is unpickled. The parts are checked against checksums, which tell damage and not
         malice; the index itself is then read by FAISS's own code, which trusts it: load only files
         that you, or whom you trust, have written. Raises `CorruptionError` for a damaged file,
-        `ConfigMismatchError` for one of a store of another metric or dimensions.
+        `ConfigMismatchError` for one of another store: of another file, even if it was made at the
+        same path, of another table, metric or dimensions; `OSError` where it cannot be read.
         """
         import numpy as np
 
@@ -410,6 +412,12 @@ class FaissIndex:
                 f"{place}: the index is of {saved.dimensions} dimensions, {saved.metric}; the "
                 f"store of {store.dimensions}, {store.metric}"
             )
+            raise ConfigMismatchError(_CONFIG_MISMATCH, message)
+        here = store._identity()
+        # Where either has no vector yet there is nothing to be mistaken.
+        if saved.keys and here[0] and saved.store != here:
+            message = f"{place}: the index is of table {saved.store[1]!r} of database "
+            message += f"{saved.store[0]}; the store is table {here[1]!r} of {here[0]}"
             raise ConfigMismatchError(_CONFIG_MISMATCH, message)
         try:
             self.index = faiss.deserialize_index(saved.serialized)

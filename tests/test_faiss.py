@@ -166,6 +166,98 @@ def test_saved_index_of_another_store_is_refused(path: Path, rows: NDArray[np.fl
         FaissIndex.load(other, saved)
 
 
+def test_saved_index_of_a_store_that_was_made_anew_is_refused(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    """The same keys in the same commits, but other vectors."""
+    with filled(path, rows[:100]) as store:
+        store.to_faiss("Flat").save()
+    for place in (path, path.with_name(path.name + "-ckpt")):
+        place.unlink(missing_ok=True)
+    with filled(path, rows[100:200]) as store:
+        with pytest.raises(ConfigMismatchError, match="database"):
+            FaissIndex.load(store)
+        store.to_faiss("Flat").save()
+        store.backup(path.with_name("b.db"))
+        near = FaissIndex.load(store)
+        agrees(near, rows[:10])
+    with VectorStore(path.with_name("b.db")) as store:
+        agrees(FaissIndex.load(store, str(path) + "-faiss"), rows[:10])
+
+
+def test_saved_index_of_another_table_is_refused(path: Path, rows: NDArray[np.float32]) -> None:
+    with (
+        SynaDB(path) as db,
+        VectorStore(db, 384, name="titles") as titles,
+        VectorStore(db, 384, name="bodies") as bodies,
+    ):
+        with db.batch() as batch:
+            for store, row in ((titles, rows[0]), (bodies, rows[1])):
+                batch.insert(store, "k", row)
+        titles.to_faiss("Flat").save()
+        with pytest.raises(ConfigMismatchError, match=r"'titles'.*'bodies'"):
+            FaissIndex.load(bodies)
+
+
+def test_file_that_cannot_be_read_is_not_called_damaged(
+    path: Path, rows: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled(path, rows[:100]) as store:
+        with pytest.raises(IsADirectoryError):
+            FaissIndex.load(store, path.parent)
+        saved = path.with_name("saved")
+        store.to_faiss("Flat").save(saved)
+        whole = saved.read_bytes()
+        flags = whole.rfind(b"PK\x01\x02") + 8
+        saved.write_bytes(whole[:flags] + bytes([whole[flags] | 1]) + whole[flags + 1 :])
+        with pytest.raises(CorruptionError, match="saved"):
+            FaissIndex.load(store, saved)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(PermissionError):
+            FaissIndex.load(store, saved)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF16,Flat"])
+def test_index_is_right_after_an_interrupted_add(
+    path: Path, rows: NDArray[np.float32], factory: str
+) -> None:
+    with filled(path, rows[:500], "euclidean") as store:
+        near = store.to_faiss(factory)
+        whole = near.index
+        store.insert_batch([f"n{n}" for n in range(500)], rows[500:1000])
+
+        class Interrupted:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(whole, name)
+
+            def add(self, added: NDArray[np.float32]) -> None:
+                whole.add(added)
+                raise KeyboardInterrupt
+
+        near.index = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            near.search(rows[0])
+        for n in (0, 499, 500, 999):
+            found = near.search(rows[n], 1, nprobe=16, ef_search=1000)[0].key
+            assert found == (f"k{n}" if n < 500 else f"n{n - 500}")
+        assert near.index.ntotal == len(near.keys) == 1000
+
+
+@pytest.mark.parametrize("factory", ["NSG16", "PQ32x4fs"])
+def test_index_without_parameters_takes_a_search_that_names_some(
+    path: Path, rows: NDArray[np.float32], factory: str
+) -> None:
+    with filled(path, rows[:500]) as store:
+        near = store.to_faiss(factory)
+        assert near.search(rows[0], 3, nprobe=4, ef_search=9) == near.search(rows[0], 3)
+        some = near.search(rows[0], 3, among=["k1", "k2"], nprobe=4)
+        assert {hit.key for hit in some} == {"k1", "k2"}
+
+
 def test_empty_store_takes_what_comes(path: Path, rows: NDArray[np.float32]) -> None:
     with VectorStore(path, 384, sync_on_write=False) as store:
         near = store.to_faiss("IVF8,Flat")
@@ -181,6 +273,8 @@ def test_bad_arguments_are_refused_by_name(path: Path, rows: NDArray[np.float32]
         store.to_faiss("Nonsense")
     with pytest.raises(InvalidArgumentError, match=r"factory.*100 vectors"):
         store.to_faiss("IVF1024,Flat")
+    with pytest.raises(InvalidArgumentError, match=r"factory.*IDMap"):
+        store.to_faiss("IDMap,Flat")
     near = store.to_faiss("Flat")
     with pytest.raises(DimensionError, match="384"):
         near.search(rows[0, :10])
@@ -212,6 +306,12 @@ def test_store_made_of_an_index(path: Path, rows: NDArray[np.float32], factory: 
         assert store.get_batch(names[::-1]).tobytes() == rows.tobytes()
     with pytest.raises(InvalidArgumentError, match="keys: 1 keys"):
         from_faiss(index, path.with_name("c.db"), ["a"])
+    without = faiss.index_factory(384, "ITQ64,LSH")
+    without.train(rows)
+    without.add(rows)
+    with pytest.raises(InvalidArgumentError, match="gives no vectors back"):
+        from_faiss(without, path.with_name("c.db"))
+    assert not path.with_name("c.db").exists()
 
 
 def test_absent_package_is_named(path: Path) -> None:

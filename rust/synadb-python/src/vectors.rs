@@ -278,6 +278,13 @@ impl VectorStore {
         arrays::changes(py, &self.store, since)
     }
 
+    /// The number of the database, empty while the table has had no vector, and the table's name.
+    fn _identity(&self) -> PyResult<(String, &str)> {
+        let mark = answered(self.store.reader())?.mark().map(vector::Mark::to_bytes);
+        let number = mark.iter().flat_map(|mark| &mark[..16]).map(|byte| format!("{byte:02x}"));
+        Ok((number.collect(), self.store.name()))
+    }
+
     /// Builds an index of that kind over what is stored, beside searches and writers.
     #[pyo3(signature = (kind="hnsw", *, threads=None, progress=None, m=None, m_max=None,
         ef_construction=None, ef_search=None, cells=None, nprobe=None, seed=None))]
