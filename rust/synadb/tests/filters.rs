@@ -171,28 +171,30 @@ fn keys_that_move_meanwhile_are_found_once_each() {
     let folder = tempfile::tempdir().expect("a directory");
     let db = fast().open(folder.path().join("a.db")).expect("opens");
     let (store, _) = filled(&db, 1000);
-    let filter = Arc::new(KeyFilter::of_keys((0..1000).step_by(100).map(key)));
+    let named = || (0..1000).step_by(100).map(key);
+    let mut all: Vec<String> = named().collect();
+    all.sort_unstable();
+    // A new filter is looked through as of one moment and may be used as of an earlier one.
+    let filter = std::sync::Mutex::new(Arc::new(KeyFilter::of_keys(named())));
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let search = || {
-            let options =
-                SearchOptions { filter: Some(Arc::clone(&filter)), ..SearchOptions::default() };
             let mut looks = 0;
             while looks < 200 || !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let filter = Some(Arc::clone(&filter.lock().expect("no panic")));
+                let options = SearchOptions { filter, ..SearchOptions::default() };
                 let found = store.search_with(&vector(7), 50, &options).expect("searches");
                 let mut keys: Vec<&str> = found.iter().map(|hit| hit.key.as_str()).collect();
                 keys.sort_unstable();
-                let all: Vec<String> = (0..1000).step_by(100).map(key).collect();
-                let mut all: Vec<&str> = all.iter().map(String::as_str).collect();
-                all.sort_unstable();
                 assert_eq!(keys, all);
                 looks += 1;
             }
         };
-        (0..2).for_each(|_| drop(scope.spawn(search)));
-        for round in 0..300 {
-            for number in (0..1000).step_by(100) {
-                store.insert(&key(number), &vector(number + round)).expect("inserts");
+        (0..3).for_each(|_| drop(scope.spawn(search)));
+        for round in 0..1000 {
+            for key in named() {
+                store.insert(&key, &vector(round)).expect("inserts");
+                *filter.lock().expect("no panic") = Arc::new(KeyFilter::of_keys(named()));
             }
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);

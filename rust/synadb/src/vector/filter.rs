@@ -287,3 +287,27 @@ impl Found {
         self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::{VectorConfig, VectorStore};
+
+    #[test]
+    fn what_was_found_later_does_not_serve_an_earlier_snapshot() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("a.db");
+        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
+        let store = VectorStore::new(&path, config).expect("opens");
+        (0..100_u8).for_each(|n| store.insert(&n.to_string(), &[1.0]).expect("inserts"));
+        let snapshot = || store.snapshot().expect("open").expect("rows");
+        let (filter, before) = (KeyFilter::of_keys(["7"]), snapshot());
+        store.insert("7", &[2.0]).expect("inserts");
+        let rows = |snapshot: &Snapshot| {
+            let found = filter.rows_of(snapshot, None).expect("reads");
+            let live = found.allowed.iter().filter(|row| snapshot.is_live(*row));
+            live.map(|row| row.0).collect::<Vec<_>>()
+        };
+        assert_eq!([rows(&snapshot()), rows(&before), rows(&snapshot())], [[100], [7], [100]]);
+    }
+}
