@@ -8,6 +8,7 @@ use synadb_index::Filter;
 use synadb_storage::Result;
 use synadb_storage::extent::Row;
 use synadb_types::{RowId, RowSet};
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::index::{Loaded, WeakIndex};
 use crate::collection::{RowsReader, Snapshot};
@@ -42,17 +43,19 @@ const LOOKED_UP_OF: usize = 4;
 /// # }
 /// ```
 pub struct KeyFilter {
-    rule: Rule,
+    rule: Arc<Rule>,
     /// Whether the keys are those that a search may not return.
     is_inverted: bool,
     found: Mutex<Option<Arc<Found>>>,
 }
 
 enum Rule {
-    Keys(HashSet<Box<str>>),
+    Keys(Keys),
     Pattern(Pattern),
     Test(Box<dyn Fn(&str) -> bool + Send + Sync>),
 }
+
+type Keys = HashSet<Box<str>, Xxh3DefaultBuilder>;
 
 /// Rows of one table that a filter allows.
 #[derive(Clone)]
@@ -92,7 +95,7 @@ pub(super) struct OfPart {
 
 impl fmt::Debug for KeyFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = match &self.rule {
+        let rule = match &*self.rule {
             Rule::Keys(keys) => format!("{} keys", keys.len()),
             Rule::Pattern(pattern) => format!("{pattern:?}"),
             Rule::Test(_) => "a test".to_owned(),
@@ -103,7 +106,7 @@ impl fmt::Debug for KeyFilter {
 
 impl KeyFilter {
     fn new(rule: Rule) -> Self {
-        Self { rule, is_inverted: false, found: Mutex::new(None) }
+        Self { rule: Arc::new(rule), is_inverted: false, found: Mutex::new(None) }
     }
 
     /// These keys, whether the store has them now, later or never.
@@ -132,14 +135,15 @@ impl KeyFilter {
 
     /// All keys but these.
     #[must_use]
-    pub fn except(self) -> Self {
-        Self { is_inverted: !self.is_inverted, found: Mutex::new(None), ..self }
+    pub fn except(&self) -> Self {
+        let (rule, is_inverted) = (Arc::clone(&self.rule), !self.is_inverted);
+        Self { rule, is_inverted, found: Mutex::new(None) }
     }
 
     /// Whether a search may return the key.
     #[must_use]
     pub fn allows(&self, key: &str) -> bool {
-        let is_named = match &self.rule {
+        let is_named = match &*self.rule {
             Rule::Keys(keys) => keys.contains(key),
             Rule::Pattern(pattern) => pattern.matches(key),
             Rule::Test(test) => test(key),
@@ -193,7 +197,7 @@ impl KeyFilter {
             unborn: Vec::new(),
             filters: Filters::ALL,
         };
-        match &self.rule {
+        match &*self.rule {
             Rule::Keys(keys) if keys.len() < end as usize / LOOKED_UP_OF => {
                 found.since = snapshot.visible();
                 found.end = end;
@@ -205,12 +209,7 @@ impl KeyFilter {
         Ok(found)
     }
 
-    fn look_up(
-        &self,
-        keys: &HashSet<Box<str>>,
-        allowed: &mut RowSet,
-        snapshot: &Snapshot,
-    ) -> Result<()> {
+    fn look_up(&self, keys: &Keys, allowed: &mut RowSet, snapshot: &Snapshot) -> Result<()> {
         if self.is_inverted {
             *allowed = RowSet::range(RowId(0), snapshot.rows_end());
         }
