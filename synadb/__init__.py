@@ -9,7 +9,7 @@
 Importing this package does not import numpy; the first call that needs an array does.
 """
 
-from synadb._native import Batch, SearchResult, Transaction
+from synadb._native import Batch, KeyFilter, SearchResult, Transaction
 from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
@@ -69,6 +69,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidPathError",
     "InvalidVectorError",
+    "KeyFilter",
     "KeyNotFoundError",
     "KeyTooLongError",
     "LegacyFormatError",

@@ -12,7 +12,15 @@ from typing_extensions import disjoint_base
 from synadb.config import DbConfig
 from synadb.reports import Recovery, Stats
 
-__all__ = ["Batch", "Database", "SearchResult", "Transaction", "VectorStore", "repair"]
+__all__ = [
+    "Batch",
+    "Database",
+    "KeyFilter",
+    "SearchResult",
+    "Transaction",
+    "VectorStore",
+    "repair",
+]
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Progress: TypeAlias = Callable[[int, int], object]
@@ -154,6 +162,20 @@ class SearchResult:
         self,
     ) -> tuple[type[SearchResult], tuple[str, float, NDArray[np.float32]]]: ...
 
+@final
+class KeyFilter:
+    def __new__(
+        cls,
+        keys: Iterable[str] | None = None,
+        *,
+        prefix: str | None = None,
+        glob: str | None = None,
+        exclude: bool = False,
+    ) -> Self: ...
+    def __contains__(self, key: str, /) -> bool: ...
+    def __invert__(self) -> KeyFilter: ...
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]: ...
+
 @disjoint_base
 class VectorStore:
     def __new__(
@@ -190,6 +212,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]: ...
     @overload
     def search_batch(
@@ -200,6 +223,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
     ) -> list[list[SearchResult]]: ...
@@ -212,6 +236,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...

@@ -10,9 +10,12 @@ from synadb._native import SearchResult
 from synadb._unsynced import UnsyncedStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from synadb._native import KeyFilter
     from synadb.database import SynaDB
 
 __all__ = ["GravityWellIndex", "GwiSearchResult"]
@@ -129,6 +132,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
 
@@ -136,7 +140,9 @@ class GravityWellIndex(UnsyncedStore):
         found whenever there are so many. With `exact` it looks at every vector. See
         `VectorStore.search`.
         """
-        return super().search(query, k, exact=exact, ef_search=ef_search, nprobe=nprobe)
+        return super().search(
+            query, k, exact=exact, ef_search=ef_search, nprobe=nprobe, filter=filter
+        )
 
     @overload
     def search_batch(
@@ -147,6 +153,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
     ) -> list[list[SearchResult]]: ...
@@ -159,6 +166,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
@@ -170,6 +178,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
     ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
@@ -181,11 +190,18 @@ class GravityWellIndex(UnsyncedStore):
                 exact=exact,
                 ef_search=ef_search,
                 nprobe=nprobe,
+                filter=filter,
                 threads=threads,
                 as_arrays=True,
             )
         return super().search_batch(
-            queries, k, exact=exact, ef_search=ef_search, nprobe=nprobe, threads=threads
+            queries,
+            k,
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            filter=filter,
+            threads=threads,
         )
 
     def save(self) -> None:

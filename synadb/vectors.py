@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex, overload
 
 from synadb import _native
-from synadb._native import SearchResult
+from synadb._native import KeyFilter, SearchResult
 from synadb._progress import Report, reporting
 from synadb.errors import InvalidArgumentError, UnsupportedError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from synadb.faiss import FaissIndex
     from synadb.reports import Stats
 
-__all__ = ["SearchResult", "VectorStore"]
+__all__ = ["KeyFilter", "SearchResult", "VectorStore"]
 
 _INVALID_ARGUMENT = -14
 _UNSUPPORTED = -16
@@ -49,6 +49,9 @@ class VectorStore(_native.VectorStore):
     A store on a `SynaDB` is closed on its own, and with `access="read_only"` moves with it, at a
     `refresh()` of either. It pickles as a store on the path, with `access`, `lock_timeout`,
     `maintenance` and `sync_on_write` of the `SynaDB` and without what only that can be told.
+
+    `filter` of a search, a `KeyFilter` or an iterable of keys, says which keys it may return. Every
+    kind of index heeds it while it searches: `k` hits are found where `k` keys pass.
 
     Vectors and queries are float32 of shape `(dimensions,)`, or real numbers that numpy converts;
     a single row of shape `(1, dimensions)` counts as a vector, a single vector as a batch of one.
@@ -193,6 +196,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
     ) -> list[list[SearchResult]]: ...
@@ -205,6 +209,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
@@ -216,6 +221,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
     ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
@@ -243,6 +249,7 @@ class VectorStore(_native.VectorStore):
             exact=exact,
             ef_search=ef_search,
             nprobe=nprobe,
+            filter=filter,
             threads=threads,
             as_arrays=as_arrays,
         )

@@ -8,6 +8,7 @@ use synadb::vector::{
 
 use crate::convert::{Count, Unsigned};
 use crate::errors::invalid_argument;
+use crate::filtering::Filtering;
 use crate::jobs;
 
 /// Parameters of a build that were given.
@@ -58,9 +59,11 @@ pub fn options(
     exact: bool,
     ef_search: Option<Count>,
     nprobe: Option<Count>,
+    filter: Option<Filtering>,
 ) -> PyResult<SearchOptions> {
     let ef_search = positive("ef_search", ef_search)?;
-    Ok(SearchOptions { exact, ef_search, nprobe: positive("nprobe", nprobe)? })
+    let filter = filter.map(|filter| filter.0);
+    Ok(SearchOptions { exact, ef_search, nprobe: positive("nprobe", nprobe)?, filter })
 }
 
 impl Parameters {

@@ -10,6 +10,7 @@ mod bulk;
 mod convert;
 mod database;
 mod errors;
+mod filtering;
 mod indexing;
 mod interrupt;
 mod jobs;
@@ -27,6 +28,8 @@ mod _native {
     use crate::batch::{Batch, Transaction};
     #[pymodule_export]
     use crate::database::Database;
+    #[pymodule_export]
+    use crate::filtering::KeyFilter;
     #[pymodule_export]
     use crate::jobs::repair;
     #[pymodule_export]

@@ -13,6 +13,7 @@ use crate::arrays::{self, Asked, Block, Since};
 use crate::convert::{self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
+use crate::filtering::Filtering;
 use crate::indexing::{self, Parameters};
 use crate::jobs;
 use crate::numpy::{matrix, owned, vector as one_vector};
@@ -191,8 +192,9 @@ impl VectorStore {
     }
 
     /// The `k` stored vectors nearest to `query`, nearest first: exactly without an index, and
-    /// with `exact`; else nearly, `ef_search` or `nprobe` saying how nearly.
-    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None))]
+    /// with `exact`; else nearly, `ef_search` or `nprobe` saying how nearly. Only keys of `filter`,
+    /// a `KeyFilter` or keys, are found.
+    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, filter=None))]
     fn search(
         &self,
         py: Python<'_>,
@@ -201,10 +203,11 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
+        filter: Option<Filtering>,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
         let k = nearest_count(k)?;
-        let options = indexing::options(exact, ef_search, nprobe)?;
+        let options = indexing::options(exact, ef_search, nprobe, filter)?;
         let array = one_vector(query, self.width(), "Query")?;
         let query = array.as_slice()?;
         let found = answered(py.detach(|| self.store.search_with(query, k, &options)))?;
@@ -213,8 +216,8 @@ impl VectorStore {
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
     /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
-    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, threads=None,
-        as_arrays=false))]
+    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, filter=None,
+        threads=None, as_arrays=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
         &self,
@@ -224,12 +227,13 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
+        filter: Option<Filtering>,
         threads: Option<Count>,
         as_arrays: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
         let k = nearest_count(k)?;
-        let options = indexing::options(exact, ef_search, nprobe)?;
+        let options = indexing::options(exact, ef_search, nprobe, filter)?;
         let threads = indexing::positive("threads", threads)?;
         let (array, _) = matrix(queries, self.width(), "Queries")?;
         let asked = Asked { queries: array.as_slice()?, k, options, threads };

@@ -389,8 +389,8 @@ fn a_large_batch_with_a_bad_row_changes_nothing() {
         assert_eq!(bytes, most, "the space of a refused batch is used again");
     }
     assert_eq!(store.insert_rows(&good, &rows).expect("inserts"), ROWS);
-    for row in 0..ROWS {
-        assert_eq!(store.get(good[row]).expect("open"), Some(vec![row as f32; 64]));
+    for (row, key) in good.iter().enumerate() {
+        assert_eq!(store.get(key).expect("open"), Some(vec![row as f32; 64]));
     }
     assert_eq!(db.verify().expect("open").damage, []);
 }

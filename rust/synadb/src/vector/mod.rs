@@ -4,6 +4,7 @@ mod batch;
 mod bulk;
 mod config;
 mod fill;
+mod filter;
 mod index;
 mod reader;
 mod search;
@@ -15,6 +16,7 @@ mod write;
 
 pub use bulk::PendingRows;
 pub use config::{IndexBackend, VectorConfig};
+pub use filter::KeyFilter;
 pub use index::{IndexStats, SearchOptions};
 pub use reader::{Changes, MappedRows, Mark, Reader};
 pub use search::{Hit, SearchResult};

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use synadb_index::{Filter, IndexError, Query, Scratch, TopK, search_batch};
+use synadb_index::{IndexError, Query, Scratch, TopK, search_batch};
 use synadb_types::RowId;
 
 use super::VectorStore;
+use super::filter::{Filters, Found, KeyFilter};
 use super::index::{Built, Loaded, SearchOptions, StoreIndex};
 use super::source::MappedVectors;
 use crate::collection::Snapshot;
@@ -39,6 +40,9 @@ impl std::fmt::Debug for Hit {
         f.debug_struct("Hit").field("key", &self.key).field("score", &self.score).finish()
     }
 }
+
+/// What is searched, how, and which rows may be found.
+type Way<'a> = (Option<(&'a Built, &'a StoreIndex)>, &'a SearchOptions, &'a Filters);
 
 /// Queries that share one pass over the rows.
 const QUERIES_AT_ONCE: usize = 32;
@@ -103,21 +107,37 @@ impl VectorStore {
             return Ok(vec![Vec::new(); prepared.len()]);
         };
         let index = if options.exact { None } else { self.config.index_of(&snapshot) };
-        let way = (index.as_ref().and_then(Loaded::index), options);
+        let allowed = match &options.filter {
+            Some(filter) => Some(self.allowed(filter, &snapshot, index.as_ref())?),
+            None => None,
+        };
+        let filters = allowed.as_ref().map_or(&Filters::ALL, |allowed| allowed.filters());
+        let way = (index.as_ref().and_then(Loaded::index), options, filters);
         let mut found = Vec::with_capacity(prepared.len());
         for queries in prepared.chunks(QUERIES_AT_ONCE) {
             self.find(&snapshot, way, (queries, k), &mut found)?;
         }
         if !options.exact {
-            self.count_scans(&snapshot, index.as_ref(), prepared.len());
+            let most = allowed.as_ref().map_or(usize::MAX, |allowed| allowed.len());
+            self.count_scans(&snapshot, index.as_ref(), (prepared.len(), most));
         }
         Ok(found)
+    }
+
+    /// The rows that a filter allows.
+    fn allowed(
+        &self,
+        filter: &KeyFilter,
+        snapshot: &Snapshot,
+        index: Option<&Loaded>,
+    ) -> Result<Arc<Found>> {
+        filter.rows_of(snapshot, index).map_err(|error| self.failure(error))
     }
 
     fn find(
         &self,
         snapshot: &Arc<Snapshot>,
-        (index, options): (Option<(&Built, &StoreIndex)>, &SearchOptions),
+        (index, options, filters): Way<'_>,
         (queries, k): (&[Query], usize),
         found: &mut Vec<Vec<Hit>>,
     ) -> Result<()> {
@@ -129,9 +149,10 @@ impl VectorStore {
         SCRATCH
             .with_borrow_mut(|scratch| match index {
                 Some((built, index)) => {
-                    index.search(built, (queries, options), &source, scratch, &mut tops)
+                    let way = (queries, options, filters);
+                    index.search(built, way, &source, scratch, &mut tops)
                 }
-                None => search_batch(rows, queries, &Filter::All, &source, scratch, &mut tops),
+                None => search_batch(rows, queries, &filters.all, &source, scratch, &mut tops),
             })
             .map_err(index_failure)?;
         for (query, top) in queries.iter().zip(&mut tops) {

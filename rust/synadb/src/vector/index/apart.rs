@@ -20,14 +20,14 @@ const SCANS: u64 = 30;
 const ROWS_PER_CELL: usize = 8;
 
 impl VectorStore {
-    /// Counts the rows that so many searches scanned, and has an index built where it pays.
+    /// Counts the rows that so many searches scanned, `most` each, and has an index built where it pays.
     ///
     /// Nothing comes of it while another one is being built, and where nobody may work apart.
     pub(in crate::vector) fn count_scans(
         &self,
         snapshot: &Snapshot,
         loaded: Option<&Loaded>,
-        queries: usize,
+        (queries, most): (usize, usize),
     ) {
         let index = loaded.and_then(Loaded::any);
         let tail = rows_behind(index, snapshot);
@@ -35,7 +35,7 @@ impl VectorStore {
             return;
         }
         let slot = &snapshot.reader.companion;
-        let scanned = slot.count_scanned((queries * tail) as u64);
+        let scanned = slot.count_scanned((queries * tail.min(most)) as u64);
         if scanned < SCANS * u64::from(snapshot.rows_end()) {
             return;
         }

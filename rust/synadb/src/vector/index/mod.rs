@@ -7,6 +7,7 @@ mod saved;
 mod search;
 
 use std::any::Any;
+use std::sync::{Arc, Weak};
 
 use synadb_index::{Filter, HnswIndex, IvfIndex, PackedFlat, Part};
 use synadb_storage::Result as StorageResult;
@@ -27,7 +28,7 @@ pub(super) enum Built {
 }
 
 impl Built {
-    fn part(&self) -> &dyn Part {
+    pub(super) fn part(&self) -> &dyn Part {
         match self {
             Self::Packed(index) => index,
             Self::Hnsw(index) => index,
@@ -58,7 +59,7 @@ pub(super) struct StoreIndex {
     end: u32,
     /// Those of them that were reserved and may be committed later, none where there are none: a
     /// filter, for every search scans them.
-    unborn: Option<Filter>,
+    pub(super) unborn: Option<Filter>,
     /// Bytes that it takes.
     bytes: usize,
 }
@@ -81,7 +82,19 @@ fn filter_of(unborn: RowSet) -> Option<Filter> {
 /// The index as the slot for it holds it.
 pub(super) struct Loaded(SharedCompanion);
 
+/// Tells an index from others, also after it is gone.
+#[derive(Clone)]
+pub(super) struct WeakIndex(Weak<Box<dyn Companion>>);
+
 impl Loaded {
+    pub(super) fn downgrade(&self) -> WeakIndex {
+        WeakIndex(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn is(&self, other: &WeakIndex) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0), other.0.as_ptr())
+    }
+
     fn any(&self) -> Option<&StoreIndex> {
         let companion: &dyn Any = &**self.0;
         companion.downcast_ref()

@@ -1,14 +1,17 @@
 //! Searching the part and what came after it.
 
+use std::sync::Arc;
+
 use synadb_index::{
     Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK, search_batch,
 };
 
 use super::{Built, StoreIndex};
+use crate::vector::filter::{Filters, KeyFilter};
 use crate::vector::source::MappedVectors;
 
 /// How one search is done; what is `None` is as the index was built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SearchOptions {
     /// Scan every vector, index or not.
     pub exact: bool,
@@ -16,6 +19,8 @@ pub struct SearchOptions {
     pub ef_search: Option<usize>,
     /// Cells of an inverted file that are searched.
     pub nprobe: Option<usize>,
+    /// Keys that may be found; all where there is none.
+    pub filter: Option<Arc<KeyFilter>>,
 }
 
 impl StoreIndex {
@@ -23,42 +28,45 @@ impl StoreIndex {
     pub(in crate::vector) fn search(
         &self,
         built: &Built,
-        (queries, options): (&[Query], &SearchOptions),
+        (queries, options, filters): (&[Query], &SearchOptions, &Filters),
         source: &MappedVectors<'_>,
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
-        built.search(queries, options, source, scratch, tops)?;
-        if let Some(unborn) = &self.unborn {
+        let (indexed, unborn) = match &filters.part {
+            Some(part) => (&part.indexed, &part.unborn),
+            None => (&Filter::All, &self.unborn),
+        };
+        built.search((queries, options, indexed), source, scratch, tops)?;
+        if let Some(unborn) = unborn {
             search_batch(0..self.end, queries, unborn, source, scratch, tops)?;
         }
         let rows_end = source.snapshot.rows_end();
-        search_batch(self.end..rows_end, queries, &Filter::All, source, scratch, tops)
+        search_batch(self.end..rows_end, queries, &filters.all, source, scratch, tops)
     }
 }
 
 impl Built {
     fn search(
         &self,
-        queries: &[Query],
-        options: &SearchOptions,
+        (queries, options, filter): (&[Query], &SearchOptions, &Filter),
         source: &MappedVectors<'_>,
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
         let mut pairs = queries.iter().zip(&mut *tops);
         match self {
-            Self::Packed(index) => index.search_batch(queries, &Filter::All, source, scratch, tops),
+            Self::Packed(index) => index.search_batch(queries, filter, source, scratch, tops),
             Self::Hnsw(index) => {
                 let ef = options.ef_search.unwrap_or(index.config().ef_search);
                 pairs.try_for_each(|(query, top)| {
-                    index.search_with_ef(query, &Filter::All, source, scratch, top, ef)
+                    index.search_with_ef(query, filter, source, scratch, top, ef)
                 })
             }
             Self::GravityWell(index) => {
                 let search = probes(index, options);
                 pairs.try_for_each(|(query, top)| {
-                    index.search_with(search, query, &Filter::All, source, scratch, top)
+                    index.search_with(search, query, filter, source, scratch, top)
                 })
             }
         }

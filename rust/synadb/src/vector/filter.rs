@@ -1,0 +1,312 @@
+//! Which keys a search may return.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use synadb_index::Filter;
+use synadb_storage::Result;
+use synadb_storage::extent::Row;
+use synadb_types::{RowId, RowSet};
+use xxhash_rust::xxh3::Xxh3DefaultBuilder;
+
+use super::index::{Loaded, WeakIndex};
+use crate::collection::{RowsReader, Snapshot};
+use crate::glob::Pattern;
+
+/// Of fewer keys than one in so many rows each is looked up; else every row says its key.
+const LOOKED_UP_OF: usize = 4;
+
+/// Keys that a search may return.
+///
+/// The first search that uses a filter finds the rows that it allows, in a time in proportion to the
+/// keys it names, or to the rows of the store; later searches look only at rows that came since.
+/// It is made for no store in particular: used with another one, or after a compaction, it begins
+/// anew.
+///
+/// ```
+/// # fn main() -> synadb::Result<()> {
+/// # let directory = tempfile::tempdir().expect("a directory");
+/// # let path = directory.path().join("vectors.db");
+/// use std::sync::Arc;
+/// use synadb::vector::{KeyFilter, SearchOptions, VectorConfig, VectorStore};
+///
+/// let store = VectorStore::new(&path, VectorConfig { dimensions: 2, ..VectorConfig::default() })?;
+/// store.insert("en:sun", &[1.0, 0.0])?;
+/// store.insert("de:sonne", &[0.9, 0.1])?;
+/// let german = Arc::new(KeyFilter::with_prefix("de:"));
+/// let options = SearchOptions { filter: Some(german), ..SearchOptions::default() };
+/// let found = store.search_with(&[1.0, 0.0], 10, &options)?;
+/// assert_eq!(found.len(), 1);
+/// assert_eq!(found[0].key, "de:sonne");
+/// # Ok(())
+/// # }
+/// ```
+pub struct KeyFilter {
+    rule: Arc<Rule>,
+    /// Whether the keys are those that a search may not return.
+    is_inverted: bool,
+    found: Mutex<Option<Arc<Found>>>,
+}
+
+enum Rule {
+    Keys(Keys),
+    Pattern(Pattern),
+    Test(Box<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+type Keys = HashSet<Box<str>, Xxh3DefaultBuilder>;
+
+/// Rows of one table that a filter allows.
+#[derive(Clone)]
+pub(super) struct Found {
+    reader: Weak<RowsReader>,
+    /// Snapshots as of earlier positions may show rows that were not looked at.
+    since: u64,
+    allowed: RowSet,
+    /// The rows below this one were looked at.
+    end: u32,
+    /// Those of them that were not committed yet.
+    unborn: Vec<u32>,
+    filters: Filters,
+}
+
+/// Rows as a search takes them.
+#[derive(Clone)]
+pub(super) struct Filters {
+    /// Of the whole table.
+    pub all: Filter,
+    /// Of an index.
+    pub part: Option<OfPart>,
+}
+
+impl Filters {
+    pub const ALL: Self = Self { all: Filter::All, part: None };
+}
+
+/// The rows of an index that a filter allows.
+#[derive(Clone)]
+pub(super) struct OfPart {
+    index: WeakIndex,
+    pub indexed: Filter,
+    /// Of those that the index left out, for they might still come.
+    pub unborn: Option<Filter>,
+}
+
+impl fmt::Debug for KeyFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = match &*self.rule {
+            Rule::Keys(keys) => format!("{} keys", keys.len()),
+            Rule::Pattern(pattern) => format!("{pattern:?}"),
+            Rule::Test(_) => "a test".to_owned(),
+        };
+        f.debug_struct("KeyFilter").field("rule", &rule).field("except", &self.is_inverted).finish()
+    }
+}
+
+impl KeyFilter {
+    fn new(rule: Rule) -> Self {
+        Self { rule: Arc::new(rule), is_inverted: false, found: Mutex::new(None) }
+    }
+
+    /// These keys, whether the store has them now, later or never.
+    #[must_use]
+    pub fn of_keys<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Self {
+        Self::new(Rule::Keys(keys.into_iter().map(|key| key.as_ref().into()).collect()))
+    }
+
+    /// Keys that begin so.
+    #[must_use]
+    pub fn with_prefix(prefix: &str) -> Self {
+        Self::new(Rule::Pattern(Pattern::Prefix(prefix.to_owned())))
+    }
+
+    /// Keys that a shell pattern matches: `*`, `?`, `[a-z]`, `[!a-z]`.
+    #[must_use]
+    pub fn matching(glob: &str) -> Self {
+        Self::new(Rule::Pattern(Pattern::Glob(glob.to_owned())))
+    }
+
+    /// Keys that pass a test, which has to say the same of a key every time.
+    #[must_use]
+    pub fn passing(test: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self::new(Rule::Test(Box::new(test)))
+    }
+
+    /// All keys but these.
+    #[must_use]
+    pub fn except(&self) -> Self {
+        let (rule, is_inverted) = (Arc::clone(&self.rule), !self.is_inverted);
+        Self { rule, is_inverted, found: Mutex::new(None) }
+    }
+
+    /// Whether a search may return the key.
+    #[must_use]
+    pub fn allows(&self, key: &str) -> bool {
+        let is_named = match &*self.rule {
+            Rule::Keys(keys) => keys.contains(key),
+            Rule::Pattern(pattern) => pattern.matches(key),
+            Rule::Test(test) => test(key),
+        };
+        is_named != self.is_inverted
+    }
+
+    /// The rows that a snapshot shows and the filter allows, those of an index apart.
+    pub(super) fn rows_of(
+        &self,
+        snapshot: &Snapshot,
+        loaded: Option<&Loaded>,
+    ) -> Result<Arc<Found>> {
+        // One that was dropped is none.
+        let loaded = loaded.filter(|loaded| loaded.index().is_some());
+        let mut place = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = place.take().filter(|found| found.is_of(snapshot));
+        if let Some(newer) = cached.as_ref().filter(|found| found.since > snapshot.visible()) {
+            // Rows that only this snapshot shows may be missing there.
+            *place = Some(Arc::clone(newer));
+            drop(place);
+            let mut found = self.first_look(snapshot)?;
+            found.prepare(loaded);
+            return Ok(Arc::new(found));
+        }
+        let found = match cached {
+            Some(found) if found.knows(snapshot, loaded) => found,
+            Some(found) => {
+                let mut found = Arc::try_unwrap(found).unwrap_or_else(|shared| (*shared).clone());
+                self.look_on(&mut found, snapshot)?;
+                found.prepare(loaded);
+                Arc::new(found)
+            }
+            None => {
+                let mut found = self.first_look(snapshot)?;
+                found.prepare(loaded);
+                Arc::new(found)
+            }
+        };
+        *place = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn first_look(&self, snapshot: &Snapshot) -> Result<Found> {
+        let end = snapshot.rows_end();
+        let mut found = Found {
+            reader: Arc::downgrade(&snapshot.reader),
+            since: 0,
+            allowed: RowSet::with_rows(end),
+            end: 0,
+            unborn: Vec::new(),
+            filters: Filters::ALL,
+        };
+        match &*self.rule {
+            Rule::Keys(keys) if keys.len() < end as usize / LOOKED_UP_OF => {
+                found.since = snapshot.visible();
+                found.end = end;
+                found.unborn = (0..end).filter(|row| snapshot.is_unborn(RowId(*row))).collect();
+                self.look_up(keys, &mut found.allowed, snapshot)?;
+            }
+            _ => self.look_on(&mut found, snapshot)?,
+        }
+        Ok(found)
+    }
+
+    fn look_up(&self, keys: &Keys, allowed: &mut RowSet, snapshot: &Snapshot) -> Result<()> {
+        if self.is_inverted {
+            *allowed = RowSet::range(RowId(0), snapshot.rows_end());
+        }
+        for key in keys {
+            let Some(record) = snapshot.get(key.as_bytes())? else { continue };
+            let Some(row) = Row::decode(record.payload()?) else { continue };
+            if self.is_inverted {
+                allowed.remove(RowId(row.row));
+            } else {
+                allowed.insert(RowId(row.row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at rows that came since.
+    fn look_on(&self, found: &mut Found, snapshot: &Snapshot) -> Result<()> {
+        let end = snapshot.rows_end().max(found.end);
+        let unborn = std::mem::take(&mut found.unborn);
+        for row in unborn.into_iter().chain(found.end..end) {
+            let id = RowId(row);
+            if snapshot.is_unborn(id) {
+                found.unborn.push(row);
+            } else if self.allows(&String::from_utf8_lossy(snapshot.record(id)?.key)) {
+                found.allowed.insert(id);
+            } else {
+                found.allowed.remove(id);
+            }
+        }
+        found.end = end;
+        Ok(())
+    }
+}
+
+impl Found {
+    /// The rows as a search takes them.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// How many rows are allowed, dead ones included.
+    pub fn len(&self) -> usize {
+        self.allowed.len()
+    }
+
+    fn is_of(&self, snapshot: &Snapshot) -> bool {
+        std::ptr::eq(self.reader.as_ptr(), Arc::as_ptr(&snapshot.reader))
+    }
+
+    /// Whether there is nothing in the snapshot, or of the index, that is yet to be looked at.
+    fn knows(&self, snapshot: &Snapshot, loaded: Option<&Loaded>) -> bool {
+        self.end >= snapshot.rows_end()
+            && self.unborn.iter().all(|row| snapshot.is_unborn(RowId(*row)))
+            && match (&self.filters.part, loaded) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(part), Some(loaded)) => loaded.is(&part.index),
+            }
+    }
+
+    fn prepare(&mut self, loaded: Option<&Loaded>) {
+        let part = loaded.and_then(|loaded| {
+            let (built, index) = loaded.index()?;
+            let unborn = index.unborn.as_ref().and_then(|unborn| {
+                let mut rows = self.allowed.clone();
+                if let Filter::Rows(unborn) = unborn {
+                    rows.intersect_with(unborn);
+                }
+                (!rows.is_empty()).then_some(Filter::Rows(rows))
+            });
+            let indexed = built.part().prepare(&self.allowed);
+            Some(OfPart { index: loaded.downgrade(), indexed, unborn })
+        });
+        self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::{VectorConfig, VectorStore};
+
+    #[test]
+    fn what_was_found_later_does_not_serve_an_earlier_snapshot() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("a.db");
+        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
+        let store = VectorStore::new(&path, config).expect("opens");
+        (0..100_u8).for_each(|n| store.insert(&n.to_string(), &[1.0]).expect("inserts"));
+        let snapshot = || store.snapshot().expect("open").expect("rows");
+        let (filter, before) = (KeyFilter::of_keys(["7"]), snapshot());
+        store.insert("7", &[2.0]).expect("inserts");
+        let rows = |snapshot: &Snapshot| {
+            let found = filter.rows_of(snapshot, None).expect("reads");
+            let live = found.allowed.iter().filter(|row| snapshot.is_live(*row));
+            live.map(|row| row.0).collect::<Vec<_>>()
+        };
+        assert_eq!([rows(&snapshot()), rows(&before), rows(&snapshot())], [[100], [7], [100]]);
+    }
+}
