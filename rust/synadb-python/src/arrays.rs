@@ -283,6 +283,15 @@ type Added<'py> = (Bound<'py, PyArray2<f32>>, Bound<'py, PyList>, Bound<'py, PyA
 /// Where the store is, what is new and which keys are not what they were.
 pub type Since<'py> = (Option<Bound<'py, PyBytes>>, Vec<Added<'py>>, Vec<String>);
 
+/// The number of a store's database in hexadecimal; empty while the table has had no vector.
+///
+/// # Errors
+/// `DatabaseClosedError`.
+pub fn number(store: &VectorStore) -> PyResult<String> {
+    let mark = answered(store.reader())?.mark().map(Mark::to_bytes);
+    Ok(mark.iter().flat_map(|mark| &mark[..16]).map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// What came and went since a mark, or all there is; `None` where that can no longer be told.
 ///
 /// # Errors

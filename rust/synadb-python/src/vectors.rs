@@ -284,9 +284,7 @@ impl VectorStore {
 
     /// The number of the database, empty while the table has had no vector, and the table's name.
     fn _identity(&self) -> PyResult<(String, &str)> {
-        let mark = answered(self.store.reader())?.mark().map(vector::Mark::to_bytes);
-        let number = mark.iter().flat_map(|mark| &mark[..16]).map(|byte| format!("{byte:02x}"));
-        Ok((number.collect(), self.store.name()))
+        Ok((arrays::number(&self.store)?, self.store.name()))
     }
 
     /// Builds an index of that kind over what is stored, beside searches and writers.
