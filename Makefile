@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-.PHONY: help setup build demo test test-rust test-python check crash soak fuzz sanitize loom golden bench-kv bench-floors bench-sharing peers clean
+.PHONY: help setup build demo test test-rust test-python check crash soak fuzz sanitize loom golden bench-kv bench-floors bench-sharing bench-vectors peers vector-peers clean
 
 help:
 	@echo "make demo          set up and run the main job on the shipped data"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"
 	@echo "make bench-sharing several writers on one file: rates and waits"
+	@echo "make bench-vectors the vector side beside its peers, on real data (benchmarks/README.md)"
 	@echo "make build         set up and build the extension"
 	@echo "make clean         remove everything that the other targets made"
 
@@ -34,6 +35,10 @@ setup build:
 
 peers:
 	@python3 tools/setup.py --peers
+
+# Apart from the others: the folders are large, and no other benchmark needs them.
+vector-peers:
+	@python3 tools/setup.py --vector-peers
 
 demo: setup
 	$(PYTHON) -m synadb.demo --data data/demo
@@ -91,6 +96,10 @@ bench-floors: peers
 
 bench-sharing: peers
 	$(PYTHON) benchmarks/python/sharing.py
+
+# BENCH_VECTORS may hold options, "--only minilm --rows curves,builds" for one.
+bench-vectors: vector-peers
+	$(PYTHON) benchmarks/python/vectors.py $(BENCH_VECTORS)
 
 clean:
 	rm -rf target .venv .tools .bench synadb/_native*.so

@@ -59,10 +59,16 @@ def is_done(stamp: Path, wanted: str) -> bool:
     return stamp.is_file() and stamp.read_text(encoding="ascii").strip() == wanted
 
 
+def environment_of_commands() -> dict[str, str]:
+    """The environment, in which nothing downloads an interpreter or a toolchain."""
+    environment = dict(os.environ, UV_PYTHON_DOWNLOADS="never", RUSTUP_AUTO_INSTALL="0")
+    environment.pop("PYTHONHOME", None)
+    return environment
+
+
 def run(command: list[str], **extra: str) -> None:
     """Run a command with the environment of the set-up; leave with its status where it fails."""
-    environment = dict(os.environ, UV_PYTHON_DOWNLOADS="never", RUSTUP_AUTO_INSTALL="0", **extra)
-    environment.pop("PYTHONHOME", None)
+    environment = environment_of_commands() | extra
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if status:
         fail(f"failed with status {status}: {' '.join(command)}")
@@ -125,23 +131,58 @@ def build_extension(uv: str) -> None:
 
 
 def install_peers(uv: str) -> None:
-    """Install the peers of the benchmarks, and the original synadb, outside the environment.
+    """Install the peers of the key-value benchmarks, and the original synadb, in .bench.
 
     The original shares its import name with ours, so each set has a folder of its own that the
     benchmarks put on the path of a child process.
     """
     for name in ("bench", "original"):
         pins = ROOT / "requirements" / (name + ".txt")
-        target = BENCH / name
-        stamp = BENCH / (name + ".stamp")
-        wanted = digest([pins])
-        if target.is_dir() and is_done(stamp, wanted):
-            continue
-        say(f"installing requirements/{name}.txt into .bench/{name}")
+        why = install_apart(uv, pins, BENCH / name)
+        if why:
+            fail(f"requirements/{name}.txt could not be installed: {why}")
+
+
+def install_vector_peers(uv: str) -> None:
+    """Install each peer of the vector benchmark into a folder of its own: their pins disagree.
+
+    One that cannot be installed here leaves a note, `NAME.missing`, that the benchmark prints;
+    the next set-up tries again.
+    """
+    for pins in sorted((ROOT / "requirements" / "vectors").glob("*.txt")):
+        target = BENCH / "vectors" / pins.stem
+        note = target.with_name(pins.stem + ".missing")
+        note.unlink(missing_ok=True)
+        why = install_apart(uv, pins, target)
+        if why:
+            say(f"{pins.stem} is missing: {why}")
+            note.write_text(why + "\n", encoding="utf-8")
+
+
+def install_apart(uv: str, pins: Path, target: Path) -> str | None:
+    """Install a requirements file into a folder; what went wrong, or `None`."""
+    stamp = target.with_name(target.name + ".stamp")
+    wanted = digest([pins])
+    if target.is_dir() and is_done(stamp, wanted):
+        return None
+    say(f"installing {pins.relative_to(ROOT)} into {target.relative_to(ROOT)}")
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    install = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(PYTHON)]
+    done = subprocess.run(
+        [*install, "--target", str(target), "-r", str(pins)],
+        cwd=ROOT,
+        env=environment_of_commands(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
         shutil.rmtree(target, ignore_errors=True)
-        install = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(PYTHON)]
-        run([*install, "--target", str(target), "-r", str(pins)])
-        stamp.write_text(wanted, encoding="ascii")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        return (lines or [f"status {done.returncode}"])[0][:300]
+    stamp.write_text(wanted, encoding="ascii")
+    return None
 
 
 def main() -> None:
@@ -149,6 +190,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-build", action="store_true", help="leave the extension alone")
     parser.add_argument("--peers", action="store_true", help="also install the benchmarks' peers")
+    parser.add_argument(
+        "--vector-peers", action="store_true", help="also install the vector benchmark's peers"
+    )
     options = parser.parse_args()
     check_machine()
     uv = find_uv()
@@ -157,6 +201,8 @@ def main() -> None:
         build_extension(uv)
     if options.peers:
         install_peers(uv)
+    if options.vector_peers:
+        install_vector_peers(uv)
 
 
 if __name__ == "__main__":

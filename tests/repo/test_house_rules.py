@@ -121,7 +121,7 @@ def test_no_path_of_a_machine_and_no_registry_host() -> None:
 
 
 def test_requirements_are_pinned_by_hash_without_urls() -> None:
-    for path in (ROOT / "requirements").glob("*.txt"):
+    for path in (ROOT / "requirements").rglob("*.txt"):
         text = path.read_text()
         assert not re.search(r"://|^--|\s@\s", text, re.MULTILINE), path
         pins = [line for line in text.splitlines() if re.match(r"[a-z]", line)]

@@ -1,0 +1,181 @@
+"""Rows of a store's life: batches in, single inserts beside searches, memory, reopening, calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from speed_floors import ingest
+
+from .curves import Rate
+from .fleet import ChildError, built, child
+from .measure import idlest
+from .peers import CONTESTANTS, OURS
+from .plan import Part, Plan, settings_of
+from .sets import load
+from .table import Row, number
+
+HERE = Path(__file__).resolve().parent
+WIDE_ROWS = 100_000
+
+
+@contextmanager
+def scratch(plan: Plan) -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(dir=plan.scratch()) as name:
+        yield Path(name)
+
+
+def details_of(plan: Plan) -> dict[str, Any]:
+    """What a part without peers keeps."""
+    return settings_of(plan, [OURS], {})
+
+
+def configuration(kind: str, rows: int) -> Any:
+    """Our configuration of a kind."""
+    found = CONTESTANTS[OURS].adapter.configurations("ip", 0, rows)
+    return next(one for one in found if one.label == kind)
+
+
+def inserts(plan: Plan) -> Part:
+    """`insert_batch` of 768 dimensions beside pwritev of the same bytes."""
+    data = plan.load(plan.base)
+    half = np.asarray(data.rows)
+    rows = np.ascontiguousarray(np.hstack([half, np.roll(half, -1, axis=0)])[:WIDE_ROWS])
+    with scratch(plan) as folder:
+        line = ingest(folder, rows, plan.rounds)
+    what = f"insert_batch {len(rows):,} x {rows.shape[1]}, no sync"
+    row = Row(what, line.measured, line.unit, 50.0, 70.0, note="aim also: above 490 k vectors/s")
+    return [row], details_of(plan)
+
+
+def stream(plan: Plan) -> Part:
+    """`insert` one by one while another process, or a thread, searches."""
+    data = plan.load(plan.base)
+    rows = []
+    details = details_of(plan) | {"searcher": plan.searcher, "seconds": plan.stream_s}
+    if plan.prepare:
+        return [], details
+    with scratch(plan) as folder:
+        command = [sys.executable, "-m", "vectorbench.stream", "write", str(data.folder)]
+        command += [str(folder / "stream.db"), str(plan.stream_s), plan.searcher]
+        environment = dict(os.environ, PYTHONPATH=str(HERE.parent))
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False,
+            timeout=plan.stream_s * 4 + 240,
+        )  # fmt: skip
+    if done.returncode:
+        raise ChildError(done.stderr.strip()[-400:])
+    found = json.loads(done.stdout.splitlines()[-1])
+    name = f"insert one by one for {plan.stream_s:g} s"
+    note = f"{found['inserted']:,} inserted; index then: {found['index']}"
+    rows.append(Row(name, found["per_s"], "inserts/s", 60_000, 100_000, note=note))
+    note = f"p50 {found['p50_ms']:.2f} ms of {found['searches']:,} by a {plan.searcher}"
+    what = "searches meanwhile, p99"
+    rows.append(Row(what, found["p99_ms"], "ms", 10.0, 5.0, at_most=True, note=note))
+    return rows, details | {"found": found}
+
+
+def memory(plan: Plan) -> Part:
+    """What a reopened and searched store takes beside its mapped vectors."""
+    data = plan.load(plan.base)
+    raw = data.rows.shape[0] * data.rows.shape[1] * 4
+    rows, kept = [], {}
+    peer = CONTESTANTS[OURS]
+    for kind, what, floor, aim in (
+        ("flat", "default index", 0.6, 0.4),
+        ("hnsw", "graph", 2.0, 1.6),
+        ("gravity_well", "gravity well", None, None),
+    ):
+        one = configuration(kind, len(data.rows))
+        folder = built(peer, one, data, plan.threads)
+        if plan.prepare:
+            continue
+        with child(peer, data, folder, one.build, [idlest()]) as process:
+            found = process.ask("memory")
+        kept[kind] = found
+        note = (
+            f"index says {found['index_bytes'] / raw:.2f}x; log resident {found['log_bytes']:,} B"
+        )
+        name = f"memory beside the vectors: {what}"
+        rows.append(
+            Row(name, found["beside_bytes"] / raw, "x raw bytes", floor, aim, True, note=note)
+        )
+    return rows, details_of(plan) | {"bytes": kept, "raw bytes": raw}
+
+
+REOPEN = """
+import json, sys, time
+import numpy as np, synadb
+query = np.load(sys.argv[2])[int(sys.argv[3])]
+start = time.perf_counter()
+store = synadb.VectorStore(sys.argv[1])
+opened = time.perf_counter()
+found = store.search(query, k=10)
+searched = time.perf_counter()
+again = store.search(query, k=10)
+assert len(found) == 10 and store.has_index
+print(json.dumps([(opened - start) * 1e3, (searched - start) * 1e3]))
+store.close()
+"""
+
+
+def reopen(plan: Plan) -> Part:
+    """A built store of a million vectors of 128 dimensions, opened by fresh processes."""
+    data = load(f"{plan.made}narrow-{plan.million}", queries=200)
+    peer, rows, kept = CONTESTANTS[OURS], [], {}
+    for kind, floor, aim in (("gravity_well", 200.0, 50.0), ("flat", None, None)):
+        folder = built(peer, configuration(kind, len(data.rows)), data, plan.threads)
+        if plan.prepare:
+            continue
+        command = [sys.executable, "-c", REOPEN, str(folder / "store.db")]
+        command.append(str(data.folder / "queries.npy"))
+        times = []
+        for turn in range(plan.rounds + 1):
+            done = subprocess.run(
+                [*command, str(turn)], capture_output=True, text=True, check=True, timeout=120
+            )
+            times.append(json.loads(done.stdout))
+        kept[kind] = times
+        opened, searched = (Rate(column) for column in zip(*times[1:], strict=True))
+        what = f"reopen {len(data.rows):,} x 128, {kind}"
+        rows.append(Row(what, opened.median, "ms", floor, aim, True, opened.spread))
+        rows.append(Row(f"{what}, and a query", searched.median, "ms", spread=searched.spread))
+    return rows, details_of(plan) | {"ms": kept}
+
+
+def overhead(plan: Plan) -> Part:
+    """A call of `search` beside the same search within a batch, on the demo's store."""
+    data = load("demo", queries=1000)
+    peer, one = CONTESTANTS[OURS], configuration("hnsw", len(data.rows))
+    folder = built(peer, one, data, plan.threads)
+    if plan.prepare:
+        return [], details_of(plan)
+    spent = []
+    with child(peer, data, folder, one.build, [idlest()]) as process:
+        process.ask("open")
+        for _ in range(max(3, plan.rounds)):
+            times = []
+            for is_single in (True, False):
+                points = process.ask(
+                    "sweep", settings=[{"ef_search": 10}], seconds=plan.seconds,
+                    one_by_one=is_single, recall=False,
+                )["points"]  # fmt: skip
+                times.append(1e6 / points[0]["per_cpu_s"])
+            spent.append(times)
+    beyond = [single - batch for single, batch in spent]
+    middle = statistics.median(beyond)
+    note = f"single call {number(statistics.median(s for s, _ in spent))} us, of a batch "
+    note += f"{number(statistics.median(b for _, b in spent))} us"
+    spread = (max(beyond) - min(beyond)) / 2 / abs(middle)
+    row = Row("call overhead beyond the engine", middle, "us", 6.0, 3.0, True, spread, note)
+    return [row], details_of(plan) | {"us single and batch": spent}
