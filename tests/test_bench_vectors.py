@@ -1,4 +1,4 @@
-"""The vector benchmark's arithmetic and harness, on the demo's vectors; its speeds are no matter."""
+"""Arithmetic and harness of the vector benchmark, on the vectors of the demo; no speed matters."""
 
 from __future__ import annotations
 
