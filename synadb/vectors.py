@@ -141,8 +141,7 @@ class VectorStore(_native.VectorStore):
         `backend`, where `"auto"` is `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and
         `ef_search`, an inverted file `cells` and `nprobe`, all of them `seed`. `ef_search` and
         `nprobe` are what a search does that is not told otherwise; one that the index has not is
-        ignored by a search. An inverted file finds fewer, whatever `nprobe` says, in a euclidean
-        store whose vectors lie far from the origin for their distances: take another kind there.
+        ignored by a search.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index, until it is built anew with the same

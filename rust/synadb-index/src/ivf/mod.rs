@@ -11,6 +11,7 @@ mod directory;
 mod fine;
 mod heritage;
 mod lists;
+mod origin;
 mod plain;
 mod search;
 mod sections;
@@ -30,6 +31,7 @@ use bits::BitCells;
 use directory::Directory;
 use fine::FineRows;
 use lists::Lists;
+use origin::Origin;
 use plain::PlainCells;
 pub(crate) use search::IvfScratch;
 
@@ -130,7 +132,8 @@ pub struct IvfIndex {
     /// Holds the rows, and scans those that a selective filter leaves.
     flat: FlatIndex,
     centroids: Centroids,
-    /// Centroids as searches see them: rotated where there are codes.
+    origin: Origin,
+    /// Centroids as searches see them: moved to the origin, rotated where there are codes.
     directory: Directory,
     lists: Lists,
     store: Store,

@@ -1,6 +1,7 @@
 //! Saving an inverted file as byte sections, and opening it again.
 //!
-//! All numbers are little-endian, in version 1:
+//! All numbers are little-endian, in version 2 (in version 1 codes were not relative to
+//! the mean):
 //!
 //! - `ivf.header`: 14 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
 //!   cells; entries; then the configuration: cells (all ones where it names none), rounds of
@@ -14,9 +15,12 @@
 //! - `ivf.rows`: a `u32` for each entry, its row, cell behind cell. Where there are codes each
 //!   cell is filled up with `u32::MAX` to a multiple of 32.
 //! - `ivf.codes`: a block of one-bit codes for every 32 entries, relative to the rotated centroid
-//!   (see [`crate::quantize`]); empty without codes.
+//!   (see [`crate::quantize`]); empty without codes. The vectors of the euclidean metric, and at
+//!   the cosine the unit vectors where the mean is longer than 0.9, are moved by the mean first,
+//!   and codes tell their squared distances.
 //! - `ivf.fine`: for each row number from the smallest to the largest four bits a dimension and
-//!   three `f32`, relative to the rotated mean; zeros where a row is not in the index. Empty where
+//!   three `f32`, relative to the rotated mean, or to the origin of moved
+//!   vectors; zeros where a row is not in the index. Empty where
 //!   most are not, and where the codes are not refined.
 //!
 //! Centroids are rotated, and their norms and codes made, when a saved index is opened.
@@ -27,9 +31,9 @@ use std::sync::Arc;
 use synadb_types::{RowId, RowSet};
 
 use super::bits::{BitCells, rotate_all};
-use super::build::anchor_of;
 use super::bytes::Bytes;
 use super::lists::NO_ROW;
+use super::origin::Origin;
 use super::{
     Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
     block_of,
@@ -42,7 +46,7 @@ use crate::quantize::{BLOCK_ROWS, Rotation, bit_block_bytes};
 use crate::{IndexError, Job, Section, SharedBytes, VectorSource};
 
 /// Version of the sections.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const HEADER: &str = "ivf.header";
 const MEAN: &str = "ivf.mean";
 const POINTS: &str = "ivf.points";
@@ -133,7 +137,8 @@ impl IvfIndex {
         let rows = checked_rows(&lists, source.rows_end())?;
         let frame = Frame::new(header.metric, mean, header.factor);
         let centroids = Centroids { frame, points, dimensions };
-        let points = centroids.leave();
+        let origin = Origin::of(header.metric, &centroids.frame);
+        let points = origin.points(&centroids);
         let (directory, store) = match header.config.codes {
             IvfCodes::Full => {
                 let directory = Directory::new(points, dimensions, radii, kernels);
@@ -149,18 +154,18 @@ impl IvfIndex {
                 let points = rotate_all(&rotation, &points)?;
                 let directory = Directory::new(points, padded, radii, kernels);
                 let fine = if header.config.codes == IvfCodes::Refined {
-                    let anchor = anchor_of(&centroids, &rotation)?;
+                    let anchor = origin.anchor(&centroids, &rotation)?;
                     FineRows::open(&rotation, anchor, &rows, find(FINE)?)
                         .map_err(|()| damaged(FINE, "has another length"))?
                 } else {
                     None
                 };
                 let cells = BitCells { rotation, blocks };
-                (directory.with_codes(header.metric), Store::Bits(cells, fine))
+                (directory.with_codes(origin.metric()), Store::Bits(cells, fine))
             }
         };
         let (metric, config, flat) = (header.metric, header.config, FlatIndex::new(rows));
-        Ok(Self { metric, config, flat, centroids, directory, lists, store })
+        Ok(Self { metric, config, flat, centroids, origin, directory, lists, store })
     }
 }
 
