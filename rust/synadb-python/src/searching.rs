@@ -18,6 +18,7 @@ pub struct Given {
     pub exact: bool,
     pub ef_search: Option<Count>,
     pub nprobe: Option<Count>,
+    pub candidates: Option<Count>,
     pub filter: Option<Filtering>,
 }
 
@@ -31,6 +32,7 @@ impl Given {
             exact: self.exact,
             ef_search: positive("ef_search", self.ef_search)?,
             nprobe: positive("nprobe", self.nprobe)?,
+            candidates: positive("candidates", self.candidates)?,
             filter: self.filter.map(|filter| filter.0),
         })
     }

@@ -186,9 +186,11 @@ impl VectorStore {
     }
 
     /// The `k` stored vectors nearest to `query`, nearest first: exactly without an index, and
-    /// with `exact`; else nearly, `ef_search` or `nprobe` saying how nearly. Only keys of `filter`,
+    /// with `exact`; else nearly, `ef_search`, `nprobe` and `candidates` saying how nearly. Only keys of `filter`,
     /// a `KeyFilter` or keys, are found.
-    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, filter=None))]
+    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        filter=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search(
         &self,
         py: Python<'_>,
@@ -197,17 +199,18 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
+        candidates: Option<Count>,
         filter: Option<Filtering>,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
-        let given = Given { exact, ef_search, nprobe, filter };
+        let given = Given { exact, ef_search, nprobe, candidates, filter };
         searching::one(py, &self.store, query, k, given)
     }
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
     /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
-    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, filter=None,
-        threads=None, as_arrays=false))]
+    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        filter=None, threads=None, as_arrays=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
         &self,
@@ -217,12 +220,13 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
+        candidates: Option<Count>,
         filter: Option<Filtering>,
         threads: Option<Count>,
         as_arrays: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
-        let given = Given { exact, ef_search, nprobe, filter };
+        let given = Given { exact, ef_search, nprobe, candidates, filter };
         searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
     }
 

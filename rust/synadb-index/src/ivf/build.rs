@@ -121,7 +121,8 @@ impl IvfIndex {
         let fewer = self.config.cells_for(rows.len()).saturating_mul(SHRUNK) <= self.cells();
         let grown = self.row_set().len().saturating_mul(GROWN) <= rows.len();
         if self.cells() == 0 || fewer || grown {
-            return Self::build(self.metric, &self.config, rows, source, job);
+            let anew = Self::build(self.metric, &self.config, rows, source, job)?;
+            return Ok(anew.with_search(self.search));
         }
         let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
         Plan { metric, config, centroids, old: Some(self) }.assemble(rows, source, job)
@@ -206,8 +207,9 @@ impl Plan<'_> {
         let (directory, store) = self.fill(&origin, &lists, wanted, heritage, source, &crew)?;
         meter.tell(1.0);
         let flat = FlatIndex::new(wanted.clone());
+        let search = self.old.map_or(self.config.search, |old| old.search);
         let (metric, config, centroids) = (self.metric, self.config.clone(), self.centroids);
-        Ok(IvfIndex { metric, config, flat, centroids, origin, directory, lists, store })
+        Ok(IvfIndex { metric, config, search, flat, centroids, origin, directory, lists, store })
     }
 
     fn fill(

@@ -56,7 +56,7 @@ pub struct IvfConfig {
     pub codes: IvfCodes,
     /// Seed of everything random.
     pub seed: u64,
-    /// What a search does when it is not told otherwise.
+    /// What a search of a new index does when it is not told otherwise.
     pub search: IvfSearch,
 }
 
@@ -129,6 +129,8 @@ impl Default for IvfSearch {
 pub struct IvfIndex {
     metric: Metric,
     config: IvfConfig,
+    /// What a search does when it is not told otherwise.
+    search: IvfSearch,
     /// Holds the rows, and scans those that a selective filter leaves.
     flat: FlatIndex,
     centroids: Centroids,
@@ -172,16 +174,18 @@ impl IvfIndex {
         self.metric
     }
 
-    /// What a search does when it is not told otherwise.
+    /// What a search does when it is not told otherwise: that of the configuration, unless it was
+    /// replaced.
     #[must_use]
     pub fn default_search(&self) -> IvfSearch {
-        self.config.search
+        self.search
     }
 
-    /// The same index with another default.
+    /// The same index with another default, which is saved with it and handed on to what extends
+    /// it; its configuration stays.
     #[must_use]
     pub fn with_search(mut self, search: IvfSearch) -> Self {
-        self.config.search = search;
+        self.search = search;
         self
     }
 

@@ -433,6 +433,6 @@ impl Part for IvfIndex {
         scratch: &mut Scratch,
         out: &mut TopK,
     ) -> Result<(), IndexError> {
-        self.search_with(self.config.search, query, filter, source, scratch, out)
+        self.search_with(self.search, query, filter, source, scratch, out)
     }
 }

@@ -3,10 +3,11 @@
 //! All numbers are little-endian, in version 2 (in version 1 codes were not relative to
 //! the mean):
 //!
-//! - `ivf.header`: 14 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
+//! - `ivf.header`: 16 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
 //!   cells; entries; then the configuration: cells (all ones where it names none), rounds of
 //!   k-means, sampled rows a cell, second cells (0 or 1), codes (0 full, 1 bits, 2 refined), seed,
-//!   `nprobe`, candidates; then the bits of an `f64`, the scale of the frame.
+//!   `nprobe`, candidates; then `nprobe` and candidates of a search that is not told otherwise, and
+//!   the bits of an `f64`, the scale of the frame.
 //! - `ivf.mean`: the mean of the training sample, an `f32` for each dimension.
 //! - `ivf.points`: the centroids in the frame, `(vector - mean) * scale`, an `f32` for each
 //!   dimension of each cell.
@@ -58,7 +59,7 @@ const FINE: &str = "ivf.fine";
 /// Numbers of the header stand for these.
 const CODES_KNOWN: [IvfCodes; 3] = [IvfCodes::Full, IvfCodes::Bits, IvfCodes::Refined];
 /// Numbers of the header.
-const FIELDS: usize = 14;
+const FIELDS: usize = 16;
 /// What stands for a number of cells that the configuration leaves open.
 const OPEN: u64 = u64::MAX;
 
@@ -83,6 +84,8 @@ impl IvfIndex {
             config.seed,
             config.search.nprobe as u64,
             config.search.candidates as u64,
+            self.search.nprobe as u64,
+            self.search.candidates as u64,
             frame.factor().to_bits(),
         ];
         let section = |name, bytes| (name, Cow::Owned(bytes));
@@ -164,8 +167,9 @@ impl IvfIndex {
                 (directory.with_codes(origin.metric()), Store::Bits(cells, fine))
             }
         };
-        let (metric, config, flat) = (header.metric, header.config, FlatIndex::new(rows));
-        Ok(Self { metric, config, flat, centroids, origin, directory, lists, store })
+        let (metric, search, flat) = (header.metric, header.search, FlatIndex::new(rows));
+        let config = header.config;
+        Ok(Self { metric, config, search, flat, centroids, origin, directory, lists, store })
     }
 }
 
@@ -176,6 +180,7 @@ struct Header {
     cells: usize,
     entries: usize,
     config: IvfConfig,
+    search: IvfSearch,
     factor: f64,
 }
 
@@ -193,7 +198,7 @@ impl Header {
         }
         let [_, metric, dimensions, cells, entries, wanted, iterations, sample, second, codes, ..] =
             fields;
-        let [.., seed, nprobe, candidates, factor] = fields;
+        let [.., seed, nprobe, candidates, own_nprobe, own_candidates, factor] = fields;
         let factor = f64::from_bits(factor);
         let codes = usize::try_from(codes).ok().and_then(|at| CODES_KNOWN.get(at).copied());
         let codes = codes.ok_or(damaged(HEADER, "names codes that there are not"))?;
@@ -202,6 +207,7 @@ impl Header {
         }
         // What else is in it only ever bounds loops over sections whose lengths are compared.
         let number = |field: u64| u32::try_from(field).map(|field| field as usize);
+        let size = |field: u64| usize::try_from(field);
         let out_of_range = |_| damaged(HEADER, "holds a number out of range");
         let config = IvfConfig {
             cells: (wanted != OPEN).then(|| number(wanted)).transpose().map_err(out_of_range)?,
@@ -211,8 +217,8 @@ impl Header {
             codes,
             seed,
             search: IvfSearch {
-                nprobe: usize::try_from(nprobe).map_err(out_of_range)?,
-                candidates: usize::try_from(candidates).map_err(out_of_range)?,
+                nprobe: size(nprobe).map_err(out_of_range)?,
+                candidates: size(candidates).map_err(out_of_range)?,
             },
         };
         Ok(Self {
@@ -224,6 +230,10 @@ impl Header {
             cells: number(cells).map_err(out_of_range)?,
             entries: number(entries).map_err(out_of_range)?,
             config,
+            search: IvfSearch {
+                nprobe: size(own_nprobe).map_err(out_of_range)?,
+                candidates: size(own_candidates).map_err(out_of_range)?,
+            },
             factor,
         })
     }
