@@ -212,6 +212,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]: ...
     @overload
@@ -223,6 +224,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -236,6 +238,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],

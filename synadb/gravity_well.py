@@ -132,16 +132,23 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
 
         Looks at the `nprobe` nearest cells, and at more where these hold fewer than `k`: `k` are
-        found whenever there are so many. With `exact` it looks at every vector. See
-        `VectorStore.search`.
+        found whenever there are so many. `candidates` of what it sees there are compared in full.
+        With `exact` it looks at every vector. See `VectorStore.search`.
         """
         return super().search(
-            query, k, exact=exact, ef_search=ef_search, nprobe=nprobe, filter=filter
+            query,
+            k,
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            candidates=candidates,
+            filter=filter,
         )
 
     @overload
@@ -153,6 +160,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -166,6 +174,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -178,6 +187,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -190,6 +200,7 @@ class GravityWellIndex(UnsyncedStore):
                 exact=exact,
                 ef_search=ef_search,
                 nprobe=nprobe,
+                candidates=candidates,
                 filter=filter,
                 threads=threads,
                 as_arrays=True,
@@ -200,6 +211,7 @@ class GravityWellIndex(UnsyncedStore):
             exact=exact,
             ef_search=ef_search,
             nprobe=nprobe,
+            candidates=candidates,
             filter=filter,
             threads=threads,
         )

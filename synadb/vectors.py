@@ -50,6 +50,10 @@ class VectorStore(_native.VectorStore):
     `refresh()` of either. It pickles as a store on the path, with `access`, `lock_timeout`,
     `maintenance` and `sync_on_write` of the `SynaDB` and without what only that can be told.
 
+    `ef_search` of a search is the length of a graph's queue, `nprobe` how many cells of an inverted
+    file are looked at, and `candidates` how many of the vectors that their codes find nearest there
+    are compared in full: three times `k` at least. The more, the more of the nearest are found.
+
     `filter` of a search, a `KeyFilter` or an iterable of keys, says which keys it may return. Every
     kind of index heeds it while it searches: `k` hits are found where `k` keys pass.
 
@@ -141,8 +145,9 @@ class VectorStore(_native.VectorStore):
         `backend`, where `"auto"` is `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and
         `ef_search`, an inverted file `cells` and `nprobe`, all of them `seed`. `ef_search` and
         `nprobe` are what a search does that is not told otherwise; one that the index has not is
-        ignored by a search. An inverted file finds fewer, whatever `nprobe` says, in a euclidean
-        store whose vectors lie far from the origin for their distances: take another kind there.
+        ignored by a search. An inverted file without `nprobe` looks at 48 cells, and compares 100
+        candidates; both are raised where a sample shows that of vectors without structure these
+        find less than .96 of the ten nearest.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index, until it is built anew with the same
@@ -196,6 +201,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -209,6 +215,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -221,6 +228,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -249,6 +257,7 @@ class VectorStore(_native.VectorStore):
             exact=exact,
             ef_search=ef_search,
             nprobe=nprobe,
+            candidates=candidates,
             filter=filter,
             threads=threads,
             as_arrays=as_arrays,

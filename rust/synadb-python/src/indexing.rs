@@ -1,14 +1,11 @@
-//! The index of a vector store: what is built, and how it is searched.
+//! The index of a vector store: what is built, and what it is.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use synadb::vector::{
-    HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, SearchOptions, VectorStore,
-};
+use synadb::vector::{HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, VectorStore};
 
 use crate::convert::{Count, Unsigned};
 use crate::errors::invalid_argument;
-use crate::filtering::Filtering;
 use crate::jobs;
 
 /// Parameters of a build that were given.
@@ -49,21 +46,6 @@ pub fn wanted(backend: &str) -> PyResult<IndexBackend> {
             Err(invalid_argument("backend", reason))
         }
     }
-}
-
-/// How a search is to be done.
-///
-/// # Errors
-/// As `positive`.
-pub fn options(
-    exact: bool,
-    ef_search: Option<Count>,
-    nprobe: Option<Count>,
-    filter: Option<Filtering>,
-) -> PyResult<SearchOptions> {
-    let ef_search = positive("ef_search", ef_search)?;
-    let filter = filter.map(|filter| filter.0);
-    Ok(SearchOptions { exact, ef_search, nprobe: positive("nprobe", nprobe)?, filter })
 }
 
 impl Parameters {

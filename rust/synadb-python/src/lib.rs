@@ -18,6 +18,7 @@ mod numpy;
 mod opening;
 mod reports;
 mod results;
+mod searching;
 mod storing;
 mod vectors;
 
