@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "python" / "vectors.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-from vectorbench import curves, peers, rows_curves, sets, table  # noqa: E402
+from vectorbench import child, curves, passing, peers, rows_curves, sets, table  # noqa: E402
 
 K = 10
 
@@ -61,6 +61,37 @@ def test_pairs_are_averages_of_two_different_rows_and_the_same_each_time() -> No
     products = np.sort(made @ rows.T, axis=1)[:, -2:]
     assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-6)
     assert (products < 1 - 1e-4).all()
+
+
+@pytest.mark.parametrize("share", [10, 1])
+@pytest.mark.parametrize("way", ["reused", "prefix"])
+def test_neighbours_behind_a_filter_are_those_among_its_rows(
+    share: int, way: str, tmp_path: Path
+) -> None:
+    rows, queries = demo_rows()
+    sets.keep(tmp_path / "set", rows, queries, "ip")
+    data = sets.opened(tmp_path / "set", "demo", "ip")
+    case = passing.Case(share, way)
+    found = passing.among(data, case)
+    groups = passing.group_of(passing.buckets(len(rows)), share)
+    assert groups.max() == 100 // share - 1
+    for number, query in enumerate(queries):
+        asked = number % (100 // share) if way == "prefix" else passing.REUSED[share]
+        allowed = np.flatnonzero(groups == asked)
+        nearest = allowed[np.argsort(-(rows[allowed] @ query), kind="stable")[:K]]
+        assert set(found.truth[number, :K].tolist()) == set(nearest.tolist())
+        if way == "prefix":
+            assert np.array_equal(found.queries[number][0], query)
+            assert found.queries[number][1] == asked
+    again = passing.among(data, case)
+    assert np.array_equal(again.truth, found.truth)
+
+
+def test_rates_are_taken_over_queries_of_the_whole_set() -> None:
+    rows = np.arange(1000)
+    assert child.spread(rows, 4).tolist() == [0, 333, 666, 999]
+    assert child.spread(rows, 5000).tolist() == rows.tolist()
+    assert child.spread([7, 8, 9], 2) == [7, 9]
 
 
 def test_rates_are_interpolated_between_points_of_the_front() -> None:
@@ -122,7 +153,7 @@ def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_quick_run_prints_and_keeps_curves_beside_a_peer(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--rows", "curves,filters", "--peers", "synadb,faiss")
+    done = bench(tmp_path, "--rows", "curves", "--peers", "synadb,faiss")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "not measured: hnswlib: left out by --peers" in done.stdout
     assert "not measured: glass" in done.stdout
@@ -142,3 +173,20 @@ def test_a_quick_run_prints_and_keeps_curves_beside_a_peer(tmp_path: Path) -> No
     assert report.returncode == 0, report.stderr
     assert "best index, demo @0.99" in report.stdout
     assert "QUICK: no measurement" in report.stdout
+
+
+def test_a_quick_run_keeps_filtered_searches_beside_a_peer(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--rows", "filters", "--peers", "synadb,faiss")
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "not measured: zvec filtered: left out by --peers" in done.stdout
+    record = json.loads((tmp_path / "vectors-filters.json").read_text())
+    assert not record["failed"]
+    for share in (10, 1):
+        points = record["searches"][f"{share} %, reused, batch"]["points"]
+        assert {"synadb filtered flat", "faiss filtered HNSW32,Flat"} <= set(points)
+        assert points["synadb filtered flat"][0]["recall"] > 0.99
+        for way in ("prefix", "keys"):
+            fresh = record["searches"][f"{share} %, {way}, single"]["points"]
+            assert fresh["synadb filtered flat"][0]["recall"] > 0.99
+    whats = [row["what"] for row in record["rows"] if row["measured"] is not None]
+    assert "filtered, 1 % pass, fresh from a prefix" in whats

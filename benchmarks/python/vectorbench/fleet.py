@@ -20,7 +20,8 @@ from typing import Any
 
 from .adapter import Configuration
 from .curves import Point, needed
-from .measure import idlest
+from .measure import cpu_seconds, idlest
+from .passing import Case
 from .peers import CONTESTANTS, OURS, Peer, tag
 from .sets import CACHE, VectorSet
 
@@ -141,7 +142,7 @@ class Held:
 def group_of(held: Held) -> str:
     """Whose curve a configuration is part of: its library's, or SymphonyQG's, or a kind of ours."""
     if held.peer.name == OURS:
-        return held.label
+        return f"{OURS} {held.configuration.build['kind']}"
     return f"{held.peer.name} symqg" if " symqg " in held.label else held.peer.name
 
 
@@ -212,6 +213,23 @@ class Fleet:
             self.failed[label] = str(error)
             if held is not None and held.child is not None:
                 held.child.close()
+
+    def allow(self, case: Case, names: list[str]) -> None:
+        """Have these peers search with a filter, and find out anew what to search with."""
+        for held in self.held:
+            held.recalls, held.chosen = {}, []
+            if held.peer.name not in names:
+                continue
+            try:
+                assert held.child is not None
+                held.child.ask("allow", share=case.share, way=case.way)
+                held.chosen = list(held.configuration.sweep)
+            except ChildError as error:
+                self.failed[f"{held.label}, {case.share} %, {case.way}"] = str(error)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the children that run."""
+        return sum(cpu_seconds(h.child.process.pid) for h in self.held if h.child is not None)
 
     def close(self) -> None:
         """End all children."""

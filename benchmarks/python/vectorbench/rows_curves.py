@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .curves import TARGETS, Point, Rate, over_rounds
-from .fleet import Fleet
+from .fleet import Fleet, group_of
 from .measure import Others
 from .peers import LIBRARIES, OURS, STORES
 from .plan import Part, Plan, settings_of
@@ -118,9 +118,7 @@ def measured(plan: Plan, fleet: Fleet, one_by_one: bool) -> Rounds:
 def groups_of(fleet: Fleet) -> list[str]:
     """Names whose rates are read: libraries, our kinds, and SymphonyQG within its library."""
     names = list(dict.fromkeys(held.peer.name for held in fleet.held))
-    kinds = [held.label for held in fleet.held if held.peer.name == OURS]
-    symphony = [held.label for held in fleet.held if " symqg " in held.label]
-    return names + kinds + (["rabitqlib symqg"] if symphony else [])
+    return list(dict.fromkeys(names + [group_of(held) for held in fleet.held]))
 
 
 def curves(plan: Plan, data_name: str) -> Part:
@@ -134,7 +132,7 @@ def curves(plan: Plan, data_name: str) -> Part:
             return [], details | {"failed": fleet.failed}
         groups = groups_of(fleet)
         peers = [name for name in groups if name in LIBRARIES and name != OURS]
-        rows, others = [], Others()
+        rows, others, before = [], Others(), fleet.cpu_s()
         for mode in ("batch", "single"):
             rounds = measured(plan, fleet, mode == "single")
             rates = rates_of(rounds, groups)
@@ -142,7 +140,10 @@ def curves(plan: Plan, data_name: str) -> Part:
             if mode == "batch" and data_name in FLOORS:
                 rows += graph_rows(data_name, rates)
             details[mode] = kept_curves(rounds, rates)
-        details |= {"failed": fleet.failed, "cpus used by others and children": others.cpus()}
+        details |= {
+            "failed": fleet.failed,
+            "cpus used by others": others.cpus(fleet.cpu_s() - before),
+        }
     finally:
         fleet.close()
     return rows, details
