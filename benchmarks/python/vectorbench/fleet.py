@@ -132,6 +132,12 @@ class Held:
     recalls: dict[str, float] = field(default_factory=dict)
     chosen: list[dict[str, Any]] = field(default_factory=list)
     opened: dict[str, Any] = field(default_factory=dict)
+    is_out: bool = False
+
+    def start(self) -> None:
+        """Choose every setting, or those that were not beyond what is enough."""
+        every = [] if self.is_out else self.configuration.sweep
+        self.chosen = [s for s in every if not self.recalls or key_of(self, s) in self.recalls]
 
     @property
     def label(self) -> str:
@@ -189,6 +195,7 @@ class Fleet:
         self.data = data
         self.failed: dict[str, str] = {}
         self.held: list[Held] = []
+        self.tried: dict[str, list[dict[str, Any]]] = {}
         self.cpu = idlest()
         for name in names:
             peer = CONTESTANTS[name]
@@ -206,7 +213,6 @@ class Fleet:
             held = Held(peer, configuration, folder)
             held.child = Child(peer, self.data, folder, configuration.build, [self.cpu])
             held.opened = held.child.ask("open")
-            held.chosen = list(configuration.sweep)
             self.held.append(held)
         except ChildError as error:
             say(f"  {label}: {error}")
@@ -217,15 +223,15 @@ class Fleet:
     def allow(self, case: Case, names: list[str]) -> None:
         """Have these peers search with a filter, and find out anew what to search with."""
         for held in self.held:
-            held.recalls, held.chosen = {}, []
-            if held.peer.name not in names:
+            held.recalls, held.is_out = {}, held.peer.name not in names
+            if held.is_out:
                 continue
             try:
                 assert held.child is not None
                 held.child.ask("allow", share=case.share, way=case.way)
-                held.chosen = list(held.configuration.sweep)
             except ChildError as error:
                 self.failed[f"{held.label}, {case.share} %, {case.way}"] = str(error)
+                held.is_out = True
 
     def cpu_s(self) -> float:
         """CPU seconds of the children that run."""
@@ -242,21 +248,26 @@ class Fleet:
     ) -> list[dict[str, list[dict[str, Any]]]]:
         """Points by label of configuration, a dict for each round, by turns in a mixed order.
 
-        The first round tries every setting and finds the recall; the others take those between
+        A round before them tries every setting, finds the recall and stays in `tried`. It does not
+        count, for the fastest of many settings was the luckiest too. The others take those between
         which a rate is read, of each library.
         """
         found = []
+        for held in self.held:
+            held.start()
         shuffle = random.Random(7)
-        for number in range(1, count + 1):
+        for number in range(count + 1):
             say(f"round {number}/{count} of {self.data.name}")
             by_label: dict[str, list[dict[str, Any]]] = {}
             for held in shuffle.sample(self.held, len(self.held)):
                 points = self.visit(held, seconds, one_by_one, clock)
                 if points:
                     by_label[held.label] = points
-            if number == 1:
+            if number:
+                found.append(by_label)
+            else:
+                self.tried = by_label
                 self.choose(by_label)
-            found.append(by_label)
         return found
 
     def visit(
@@ -276,7 +287,7 @@ class Fleet:
         except ChildError as error:
             say(f"  {held.label}: {error}")
             self.failed[held.label] = str(error)
-            held.chosen = []
+            held.chosen, held.is_out = [], True
             return []
         for point in points:
             point["label"] = key_of(held, point["settings"])

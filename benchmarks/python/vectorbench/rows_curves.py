@@ -139,7 +139,7 @@ def curves(plan: Plan, data_name: str) -> Part:
             rows += best_rows(data_name, rates, peers, mode)
             if mode == "batch" and data_name in FLOORS:
                 rows += graph_rows(data_name, rates)
-            details[mode] = kept_curves(rounds, rates)
+            details[mode] = kept_curves(fleet, rates)
         details |= {
             "failed": fleet.failed,
             "cpus used by others": others.cpus(fleet.cpu_s() - before),
@@ -149,13 +149,13 @@ def curves(plan: Plan, data_name: str) -> Part:
     return rows, details
 
 
-def kept_curves(rounds: Rounds, rates: Rates) -> dict[str, Any]:
-    """What is kept of a mode: points of the first round, rates at the targets in all rounds."""
+def kept_curves(fleet: Fleet, rates: Rates) -> dict[str, Any]:
+    """What is kept of a mode: all settings that were tried, rates at the targets in all rounds."""
     fields = ("settings", "recall", "rate", "p50_us", "p99_us")
     return {
         "points": {
             label: [{name: point[name] for name in fields if name in point} for point in points]
-            for label, points in rounds[0].items()
+            for label, points in fleet.tried.items()
         },
         "rates": {
             name: {f"{target:g}": list(rate.rounds) for target, rate in by.items() if rate}
@@ -176,7 +176,7 @@ def exact(plan: Plan) -> Part:
             return [], details
         rounds = measured(plan, fleet, one_by_one=True)
         labels = [held.label for held in fleet.held]
-        recalls = {p.label: p.recall for label in labels for p in points_of(rounds[0], label)}
+        recalls = {p.label: p.recall for label in labels for p in points_of(fleet.tried, label)}
         rates = {label: over_rounds([points_of(one, label) for one in rounds], 0.0)
                  for label in labels}  # fmt: skip
     finally:
@@ -221,4 +221,4 @@ def stores(plan: Plan) -> Part:
             absent.get(name, ""),
         )  # fmt: skip
         rows.append(row)
-    return rows, details | {"failed": fleet.failed, "single": kept_curves(rounds, rates)}
+    return rows, details | {"failed": fleet.failed, "single": kept_curves(fleet, rates)}

@@ -37,7 +37,7 @@ def original(plan: Plan) -> Part:
         }
     finally:
         fleet.close()
-    theirs = {p.label: p.recall for p in points_of(rounds[0], ORIGINAL)}
+    theirs = {p.label: p.recall for p in points_of(fleet.tried, ORIGINAL)}
     targets = sorted({recall for recall in theirs.values() if recall >= 0.5})
     rates: dict[str, dict[float, Rate | None]] = {
         name: {at: over_rounds([points_of(one, name) for one in rounds], at) for at in targets}
@@ -50,7 +50,7 @@ def original(plan: Plan) -> Part:
     ]  # fmt: skip
     rows += [row for kind, of in KINDS.items() for row in build_rows(kind, of, seconds)]
     return rows, details | {
-        "failed": fleet.failed, "seconds": seconds, "searches": kept_curves(rounds, rates)
+        "failed": fleet.failed, "seconds": seconds, "searches": kept_curves(fleet, rates)
     }  # fmt: skip
 
 
