@@ -23,6 +23,11 @@ from .measure import pin, resident, resident_of, timed
 K = 10
 ENOUGH = 0.9995
 RECALL_S = 3.0
+QUERIES = 1000
+"""Queries of a pass."""
+
+QUERIES_MIN = 100
+SLOW_S = 5e-3
 
 
 class Child:
@@ -99,10 +104,8 @@ class Child:
         """One setting: the best of the passes that fit into the seconds."""
         adapter, queries = self.adapter, self.set.queries
         adapter.set_search(**setting)
-        start = time.perf_counter()
-        adapter.search(queries[:20], K)
-        each = (time.perf_counter() - start) / min(20, len(queries))
-        count = int(min(len(queries), 1000, max(20, seconds / 2 / max(each, 1e-7))))
+        each = self.pace()
+        count = int(min(QUERIES, max(QUERIES_MIN, 4 * seconds / max(each, 1e-7))))
         found: dict[str, Any] = {"settings": setting}
         if recall:
             found["recall"] = self.recall(each)
@@ -119,6 +122,19 @@ class Child:
         if one_by_one:
             found |= self.latency(some)
         return found
+
+    def pace(self) -> float:
+        """Seconds of one search, once the first have brought the memory near.
+
+        All settings must search with the same queries, as far as they are fast enough: a pass over
+        few stays in the caches, and its rate is that of no application.
+        """
+        for count in (20, 100):
+            some = spread(self.set.queries, count)
+            each = timed(lambda some=some: self.adapter.search(some, K))[0] / len(some)
+            if each > SLOW_S:
+                break
+        return each
 
     def recall(self, each: float) -> float:
         """Recall over the queries, of a slow setting over as many as `RECALL_S` are enough for."""
