@@ -36,7 +36,7 @@ def reused_rows(share: int, rates: Any, absent: dict[str, str]) -> list[Row]:
     what = f"filtered, {share} % pass, reused"
     ours = many[OURS][0.95]
     rows = [
-        Row(f"{what}, @.95", ours.median if ours else None, "queries/s", floor, aim,
+        Row(f"{what}, @0.95", ours.median if ours else None, "queries/s", floor, aim,
             spread=ours.spread if ours else 0.0)
     ]  # fmt: skip
     for name, at, source in ((FAISS, 0.95, many), (ZVEC, 0.95, single), (ZVEC, 0.997, single)):
