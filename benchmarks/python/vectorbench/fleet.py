@@ -52,7 +52,8 @@ class Child:
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
         environment |= {f"{pool}_NUM_THREADS": str(len(cpus)) for pool in POOLS}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vectorbench.child", json.dumps(spec)],
+            # Not from the folder it is started in: the original has the name of ours.
+            [sys.executable, "-P", "-m", "vectorbench.child", json.dumps(spec)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=environment,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .adapter import Adapter, Configuration, Settings, steps
@@ -34,6 +35,8 @@ class Original(Adapter):
     def opened(self) -> Any:
         """The index or store, made or opened."""
         library, kind = import_module("synadb"), self.options["kind"]
+        if Path(str(library.__file__)).parents[1].name != "original":
+            raise RuntimeError(f"{library.__file__} is not the original")
         path, metric = str(self.folder / kind), METRICS[self.metric]
         if kind == "mmap":
             return library.MmapVectorStore(path, self.dimensions, metric)
