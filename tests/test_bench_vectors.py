@@ -106,6 +106,7 @@ def test_rates_are_interpolated_between_points_of_the_front() -> None:
     assert curves.rate_at(points, 0.5) == 1000.0
     assert curves.rate_at(points, 0.991) is None
     assert curves.needed(points, [0.95]) == {"a", "b"}
+    assert curves.needed(points, [0.995]) == {"a"}
 
 
 class Told:
@@ -123,6 +124,18 @@ class Told:
             point = {"settings": setting, "per_cpu_s": rate / setting["ef"], "per_s": 0.0}
             points.append(point | ({"recall": 1 - 1 / setting["ef"]} if more["recall"] else {}))
         return {"points": points}
+
+
+def test_nothing_is_read_between_two_indexes() -> None:
+    points = [
+        curves.Point(0.9, 1000.0, "a low", "a"),
+        curves.Point(0.99, 10.0, "a high", "a"),
+        curves.Point(1.0, 5.0, "b", "b"),
+        curves.Point(1.0, 1.0, "c", "c"),
+    ]
+    assert curves.rate_at(points, 0.99) == pytest.approx(10.0)
+    assert curves.rate_at(points, 0.995) == 5.0
+    assert curves.needed(points, [0.999]) == {"a low", "b"}
 
 
 def test_every_setting_is_tried_before_the_rounds_and_does_not_count() -> None:

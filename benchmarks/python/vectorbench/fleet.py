@@ -27,6 +27,9 @@ from .sets import CACHE, VectorSet
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 900.0
+TRYING = 0.3
+"""Of the time that a setting gets in a round, what it gets while all are tried."""
+
 POOLS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "TOKIO_WORKER", "LANCE_CPU")
 
 
@@ -261,7 +264,8 @@ class Fleet:
             say(f"round {number}/{count} of {self.data.name}")
             by_label: dict[str, list[dict[str, Any]]] = {}
             for held in shuffle.sample(self.held, len(self.held)):
-                points = self.visit(held, seconds, one_by_one, clock)
+                share = 1.0 if number else TRYING
+                points = self.visit(held, seconds * share, one_by_one, clock)
                 if points:
                     by_label[held.label] = points
             if number:
@@ -302,7 +306,8 @@ class Fleet:
         groups: dict[str, list[Point]] = {}
         for held in self.held:
             groups.setdefault(group_of(held), []).extend(
-                Point(p["recall"], p["rate"], p["label"]) for p in by_label.get(held.label, [])
+                Point(p["recall"], p["rate"], p["label"], held.label)
+                for p in by_label.get(held.label, [])
             )
         kept = set().union(*(needed(points) for points in groups.values())) if groups else set()
         for held in self.held:

@@ -12,7 +12,7 @@ from .sets import Floats, Ids
 
 METRICS = {"l2": "euclidean", "ip": "cosine"}
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
-CANDIDATES = ((4, (20, 40, 80)), (16, (30, 60, 120)), (64, (60, 120, 240)), (384, (100, 200, 400)))
+CANDIDATES = ((4, (20,)), (16, (30, 60)), (64, (60, 120)), (384, (100, 200, 400)))
 """Candidates that are worth trying up to a number of cells."""
 
 CELLS = tuple(

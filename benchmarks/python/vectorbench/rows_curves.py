@@ -24,7 +24,7 @@ Rates = dict[str, dict[float, Rate | None]]
 def points_of(one_round: dict[str, list[dict[str, Any]]], start: str) -> list[Point]:
     """Points of all configurations whose label begins so."""
     return [
-        Point(point["recall"], point["rate"], point["label"])
+        Point(point["recall"], point["rate"], point["label"], label)
         for label, points in one_round.items()
         if label == start or label.startswith(start + " ")
         for point in points
@@ -139,7 +139,7 @@ def curves(plan: Plan, data_name: str) -> Part:
             rows += best_rows(data_name, rates, peers, mode)
             if mode == "batch" and data_name in FLOORS:
                 rows += graph_rows(data_name, rates)
-            details[mode] = kept_curves(fleet, rates)
+            details[mode] = kept_curves(fleet, rates, rounds)
         details |= {
             "failed": fleet.failed,
             "cpus used by others": others.cpus(fleet.cpu_s() - before),
@@ -149,7 +149,7 @@ def curves(plan: Plan, data_name: str) -> Part:
     return rows, details
 
 
-def kept_curves(fleet: Fleet, rates: Rates) -> dict[str, Any]:
+def kept_curves(fleet: Fleet, rates: Rates, rounds: Rounds) -> dict[str, Any]:
     """What is kept of a mode: all settings that were tried, rates at the targets in all rounds."""
     fields = ("settings", "recall", "rate", "p50_us", "p99_us")
     return {
@@ -161,6 +161,9 @@ def kept_curves(fleet: Fleet, rates: Rates) -> dict[str, Any]:
             name: {f"{target:g}": list(rate.rounds) for target, rate in by.items() if rate}
             for name, by in rates.items()
         },
+        "rounds": [
+            {p["label"]: p["rate"] for points in one.values() for p in points} for one in rounds
+        ],
     }
 
 
@@ -221,4 +224,4 @@ def stores(plan: Plan) -> Part:
             absent.get(name, ""),
         )  # fmt: skip
         rows.append(row)
-    return rows, details | {"failed": fleet.failed, "single": kept_curves(fleet, rates)}
+    return rows, details | {"failed": fleet.failed, "single": kept_curves(fleet, rates, rounds)}

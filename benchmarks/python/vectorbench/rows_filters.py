@@ -102,7 +102,7 @@ def filters(plan: Plan) -> Part:
                 fleet.allow(case, part)
                 rounds = measured(plan, fleet, mode == "single")
                 found = rates[case.share, case.way, mode] = rates_of(rounds, part)
-                kept[f"{case.share} %, {case.way}, {mode}"] = kept_curves(fleet, found)
+                kept[f"{case.share} %, {case.way}, {mode}"] = kept_curves(fleet, found, rounds)
     finally:
         fleet.close()
     rows = [row for share in LIMITS for row in reused_rows(share, rates, absent)]

@@ -50,7 +50,7 @@ def original(plan: Plan) -> Part:
     ]  # fmt: skip
     rows += [row for kind, of in KINDS.items() for row in build_rows(kind, of, seconds)]
     return rows, details | {
-        "failed": fleet.failed, "seconds": seconds, "searches": kept_curves(fleet, rates)
+        "failed": fleet.failed, "seconds": seconds, "searches": kept_curves(fleet, rates, rounds)
     }  # fmt: skip
 
 
