@@ -179,7 +179,7 @@ def exact(plan: Plan) -> Part:
             return [], details
         rounds = measured(plan, fleet, one_by_one=True)
         labels = [held.label for held in fleet.held]
-        recalls = {p.label: p.recall for label in labels for p in points_of(fleet.tried, label)}
+        recalls = {label: points_of(fleet.tried, label)[0].recall for label in labels}
         rates = {label: over_rounds([points_of(one, label) for one in rounds], 0.0)
                  for label in labels}  # fmt: skip
     finally:
