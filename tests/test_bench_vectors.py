@@ -144,6 +144,7 @@ def test_every_setting_is_tried_before_the_rounds_and_does_not_count() -> None:
     held = fleet.Held(peers.CONTESTANTS["hnswlib"], configuration, ROOT, told)  # type: ignore
     all_of_it = fleet.Fleet.__new__(fleet.Fleet)
     all_of_it.held, all_of_it.failed, all_of_it.tried = [held], {}, {}
+    all_of_it.targets = lambda: curves.TARGETS
     all_of_it.data = sets.VectorSet("none", "ip", ROOT, *[np.empty((0, 0))] * 4)  # type: ignore
     rounds = all_of_it.rounds(2, 0.1, False, "cpu")
     assert told.asked == [[2, 4, 8, 16, 128], [2, 8, 16, 128], [2, 8, 16, 128]]
@@ -241,6 +242,7 @@ def test_a_quick_run_keeps_filtered_searches_beside_a_peer(tmp_path: Path) -> No
         assert points["synadb filtered flat"][0]["recall"] > 0.99
         for way in ("prefix", "keys"):
             fresh = record["searches"][f"{share} %, {way}, single"]["points"]
-            assert fresh["synadb filtered flat"][0]["recall"] > 0.99
+            assert all(label.startswith("synadb filtered ") for label in fresh)
+            assert max(p["recall"] for points in fresh.values() for p in points) > 0.99
     whats = [row["what"] for row in record["rows"] if row["measured"] is not None]
     assert "filtered, 1 % pass, fresh from a prefix" in whats

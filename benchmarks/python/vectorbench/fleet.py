@@ -12,14 +12,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .adapter import Configuration
-from .curves import Point, needed
+from .curves import TARGETS, Point, needed
 from .measure import cpu_seconds, idlest
 from .passing import Case
 from .peers import CONTESTANTS, OURS, Peer, tag
@@ -137,10 +137,13 @@ class Held:
     chosen: list[dict[str, Any]] = field(default_factory=list)
     opened: dict[str, Any] = field(default_factory=dict)
     is_out: bool = False
+    only: set[str] | None = None
+    """Names of points to try, in place of all."""
 
     def start(self) -> None:
         """Choose every setting, or those that were not beyond what is enough."""
         every = [] if self.is_out else self.configuration.sweep
+        every = [s for s in every if self.only is None or key_of(self, s) in self.only]
         self.chosen = [s for s in every if not self.recalls or key_of(self, s) in self.recalls]
 
     @property
@@ -200,6 +203,7 @@ class Fleet:
         self.failed: dict[str, str] = {}
         self.held: list[Held] = []
         self.tried: dict[str, list[dict[str, Any]]] = {}
+        self.targets: Callable[[], Iterable[float]] = lambda: TARGETS
         self.cpu = idlest()
         for name in names:
             peer = CONTESTANTS[name]
@@ -224,10 +228,15 @@ class Fleet:
             if held is not None and held.child is not None:
                 held.child.close()
 
-    def allow(self, case: Case, names: list[str]) -> None:
+    def names_chosen(self) -> set[str]:
+        """Names of the points that the last rounds took."""
+        return {key_of(held, s) for held in self.held for s in held.chosen}
+
+    def allow(self, case: Case, names: list[str], only: set[str] | None) -> None:
         """Have these peers search with a filter, and find out anew what to search with."""
         for held in self.held:
-            held.recalls, held.is_out = {}, held.peer.name not in names
+            held.recalls, held.only = {}, only
+            held.is_out = held.peer.name not in names
             if held.is_out:
                 continue
             try:
@@ -309,6 +318,9 @@ class Fleet:
                 Point(p["recall"], p["rate"], p["label"], held.label)
                 for p in by_label.get(held.label, [])
             )
-        kept = set().union(*(needed(points) for points in groups.values())) if groups else set()
+        targets = tuple(self.targets())
+        kept: set[str] = set()
+        for points in groups.values():
+            kept |= needed(points, targets)
         for held in self.held:
             held.chosen = [s for s in held.chosen if key_of(held, s) in kept]

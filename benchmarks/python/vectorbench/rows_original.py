@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from .curves import Rate, over_rounds
+from .fleet import Fleet
 from .peers import OURS
 from .plan import Part, Plan, is_no_scan, settings_of
 from .rows_curves import best, kept_curves, measured, points_of, ratio_row
@@ -17,6 +18,7 @@ from .table import Row, number
 
 ROWS = 20_000
 ORIGINAL = "original"
+RECALL_MIN = 0.5
 KINDS = {"hnsw": ("mmap", "vector"), "gravity_well": ("gravity_well",)}
 """Which of its indexes each of ours is built in place of."""
 
@@ -30,6 +32,7 @@ def original(plan: Plan) -> Part:
     try:
         if plan.prepare:
             return [], details | {"failed": fleet.failed}
+        fleet.targets = lambda: recalls_of(fleet)
         rounds = measured(plan, fleet, one_by_one=True)
         seconds = {
             held.label: float(json.loads((held.folder / "built.json").read_text())["wall_s"])
@@ -37,8 +40,7 @@ def original(plan: Plan) -> Part:
         }
     finally:
         fleet.close()
-    theirs = {p.label: p.recall for p in points_of(fleet.tried, ORIGINAL)}
-    targets = sorted({recall for recall in theirs.values() if recall >= 0.5})
+    targets = recalls_of(fleet)
     rates: dict[str, dict[float, Rate | None]] = {
         name: {at: over_rounds([points_of(one, name) for one in rounds], at) for at in targets}
         for name in (OURS, ORIGINAL)
@@ -52,6 +54,12 @@ def original(plan: Plan) -> Part:
     return rows, details | {
         "failed": fleet.failed, "seconds": seconds, "searches": kept_curves(fleet, rates, rounds)
     }  # fmt: skip
+
+
+def recalls_of(fleet: Fleet) -> list[float]:
+    """Recalls that the original reached, those above a half."""
+    found = {point.recall for point in points_of(fleet.tried, ORIGINAL)}
+    return sorted(recall for recall in found if recall >= RECALL_MIN)
 
 
 def build_rows(kind: str, theirs: tuple[str, ...], seconds: dict[str, float]) -> list[Row]:
