@@ -20,7 +20,7 @@ pub struct HnswConfig {
     /// Effort of the build: half of it is the number of nearest rows that a node's links are
     /// chosen from (between the degree and 512). HNSW searches with a queue of this length.
     pub ef_construction: usize,
-    /// Default length of the queue of a search: recall and time grow with it. At least twice `k`
+    /// Default length of the queue of a search: recall and time grow with it. At least `k`
     /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall.
     pub ef_search: usize,
     /// Seed of the sampled leaders and entry points.

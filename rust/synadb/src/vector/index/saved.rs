@@ -6,6 +6,7 @@ use synadb_index::{
     Filter, HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes,
 };
 use synadb_storage::Result as StorageResult;
+use synadb_storage::huge::HugeCopy;
 use synadb_types::limits::ROWS_MAX;
 use synadb_types::{RowId, RowSet};
 
@@ -42,6 +43,9 @@ const NAMES: [&str; 20] = [
     "ivf.codes",
     "ivf.fine",
 ];
+
+/// Sections that are read at random places.
+const WALKED: [&str; 3] = ["hnsw.graph", "ivf.fine", "packed.fine"];
 
 fn kind_of(name: &str) -> Option<u32> {
     let place = NAMES.iter().position(|known| *known == name)?;
@@ -105,7 +109,9 @@ impl StoredConfig {
                 None => header = Some(section),
                 Some(place) => {
                     bytes += if place > 0 { section.bytes().len() } else { 0 };
-                    named.push((*NAMES.get(place as usize)?, Arc::new(section)));
+                    let name = *NAMES.get(place as usize)?;
+                    let copy = WALKED.contains(&name).then(|| HugeCopy::of(section.bytes()));
+                    named.push((name, copy.flatten().map_or(Arc::new(section), |c| Arc::new(c))));
                 }
             }
         }
