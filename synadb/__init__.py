@@ -10,6 +10,7 @@ Importing this package does not import numpy; the first call that needs an array
 """
 
 from synadb._native import Batch, KeyFilter, SearchResult, Transaction
+from synadb.cascade import CascadeIndex, CascadeSearchResult
 from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
@@ -53,6 +54,8 @@ __all__ = [
     "Batch",
     "BatchTooLargeError",
     "CancelledError",
+    "CascadeIndex",
+    "CascadeSearchResult",
     "ConfigMismatchError",
     "ConflictError",
     "CorruptionError",

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, final, overload
+from typing import Any, Literal, Self, TypeAlias, Unpack, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import disjoint_base
 
+from synadb._index_parameters import IndexParameters
 from synadb.config import DbConfig
 from synadb.reports import Recovery, Stats
 
@@ -19,6 +20,7 @@ __all__ = [
     "SearchResult",
     "Transaction",
     "VectorStore",
+    "cascade_parameters",
     "repair",
 ]
 
@@ -27,6 +29,7 @@ _Progress: TypeAlias = Callable[[int, int], object]
 _Blob: TypeAlias = bytes | bytearray | memoryview
 _Value: TypeAlias = bool | int | float | str | bytes | NDArray[np.float32] | None
 
+def cascade_parameters(**parameters: Unpack[IndexParameters]) -> dict[str, int]: ...
 def repair(path: _Path, to: _Path, progress: _Progress | None = None) -> dict[str, Any]: ...
 
 @disjoint_base
@@ -212,6 +215,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]: ...
     @overload
@@ -223,6 +227,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -236,6 +241,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -262,15 +268,10 @@ class VectorStore:
         *,
         threads: int | None = None,
         progress: _Progress | None = None,
-        m: int | None = None,
-        m_max: int | None = None,
-        ef_construction: int | None = None,
-        ef_search: int | None = None,
-        cells: int | None = None,
-        nprobe: int | None = None,
-        seed: int | None = None,
+        **parameters: Unpack[IndexParameters],
     ) -> None: ...
-    def _want_cells(self, cells: int | None = None) -> None: ...
+    def _want(self, kind: str, **parameters: Unpack[IndexParameters]) -> None: ...
+    def _cascade(self) -> dict[str, int] | None: ...
     def _check_sample(self, sample_vectors: ArrayLike) -> int: ...
     def _cell_sizes(self) -> list[int] | None: ...
     def index_stats(self) -> dict[str, Any] | None: ...

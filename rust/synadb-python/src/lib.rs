@@ -31,6 +31,8 @@ mod _native {
     #[pymodule_export]
     use crate::filtering::KeyFilter;
     #[pymodule_export]
+    use crate::indexing::cascade_parameters;
+    #[pymodule_export]
     use crate::jobs::repair;
     #[pymodule_export]
     use crate::results::SearchResult;

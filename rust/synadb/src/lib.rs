@@ -21,6 +21,7 @@ mod tables;
 pub mod value;
 pub mod vector;
 
+pub use cascade::{CascadeConfig, CascadeIndex};
 pub use config::{
     Access, AutoCompact, DbConfig, Durability, Interrupt, Keep, Maintenance, OpenOptions, Settings,
 };
@@ -55,6 +56,11 @@ pub mod mmap_vector {
     pub use crate::vector::mmap::{
         MappedVector, MmapSearchResult, MmapVectorConfig, MmapVectorStore,
     };
+}
+
+/// `CascadeIndex`: vectors with a cascade, in a file or in memory.
+pub mod cascade {
+    pub use crate::vector::cascade::{CascadeConfig, CascadeIndex, CascadeStats, SearchResult};
 }
 
 /// `GravityWellIndex`: a vector table that has its inverted file by itself.

@@ -86,6 +86,7 @@ macro_rules! table_methods {
     };
 }
 
+pub(crate) mod cascade;
 pub(crate) mod graph;
 pub(crate) mod gravity;
 mod memory;
