@@ -21,6 +21,7 @@ mod tables;
 pub mod value;
 pub mod vector;
 
+pub use arch::{HybridConfig, HybridSearchResult, HybridVectorStore, ResultSource};
 pub use cascade::{CascadeConfig, CascadeIndex};
 pub use config::{
     Access, AutoCompact, DbConfig, Durability, Interrupt, Keep, Maintenance, OpenOptions, Settings,
@@ -56,6 +57,14 @@ pub mod mmap_vector {
     pub use crate::vector::mmap::{
         MappedVector, MmapSearchResult, MmapVectorConfig, MmapVectorStore,
     };
+}
+
+/// `HybridVectorStore`: new vectors in a hot table, those that stay in a cold one.
+pub mod arch {
+    pub use crate::vector::hybrid::{
+        HybridConfig, HybridSearchResult, HybridVectorStore, ResultSource,
+    };
+    pub use crate::{CascadeConfig, GwiConfig};
 }
 
 /// `CascadeIndex`: vectors with a cascade, in a file or in memory.

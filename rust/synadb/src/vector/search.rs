@@ -93,7 +93,17 @@ impl VectorStore {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<Vec<Hit>>> {
-        let snapshot = self.snapshot()?;
+        self.search_hits_in(self.snapshot()?, queries, k, options)
+    }
+
+    /// As [`VectorStore::search_hits`], of the rows that a snapshot of this table shows.
+    pub(super) fn search_hits_in(
+        &self,
+        snapshot: Option<Arc<Snapshot>>,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hit>>> {
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
             self.check_dimensions("Query", queries.len())?;

@@ -2,7 +2,7 @@
 
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
-use crate::vector::CascadeParameters;
+use crate::vector::{CascadeParameters, IndexBackend, VectorConfig};
 
 /// Configuration of a [`CascadeIndex`](super::CascadeIndex).
 ///
@@ -129,6 +129,13 @@ impl CascadeConfig {
             ef_search: parameters.ef_search,
             ..self.clone()
         }
+    }
+
+    /// The table that this asks for.
+    pub(in crate::vector) fn table(&self) -> VectorConfig {
+        let backend = IndexBackend::Cascade(self.parameters());
+        let (dimensions, metric) = (self.dimensions, self.metric);
+        VectorConfig { dimensions, metric, backend, ..VectorConfig::default() }
     }
 
     /// What the index of a store is built of.

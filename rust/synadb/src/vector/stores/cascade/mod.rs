@@ -11,7 +11,7 @@ use super::open_unsynced;
 use crate::distance::DistanceMetric;
 use crate::error::Result;
 use crate::vector::index::{Built, Loaded};
-use crate::vector::{CascadeParameters, IndexBackend, SearchOptions, VectorConfig, VectorStore};
+use crate::vector::{CascadeParameters, IndexBackend, SearchOptions, VectorStore};
 
 pub use config::CascadeConfig;
 pub use synadb_index::CascadeStats;
@@ -74,7 +74,7 @@ impl CascadeIndex {
     /// `InvalidArgument` by the name of the field; as [`VectorStore::new`].
     pub fn new<P: AsRef<Path>>(path: P, mut config: CascadeConfig) -> Result<Self> {
         config.check()?;
-        let store = open_unsynced(path.as_ref(), asked(&config), true)?;
+        let store = open_unsynced(path.as_ref(), config.table(), true)?;
         (config.dimensions, config.metric) = (store.dimensions(), store.metric());
         Ok(Self { config, vectors: Vectors::File(store) })
     }
@@ -85,7 +85,7 @@ impl CascadeIndex {
     /// `MissingDatabase`; as [`VectorStore::new`].
     pub fn load<P: AsRef<Path>>(path: P) -> Result<Self> {
         let config = CascadeConfig { dimensions: 0, ..CascadeConfig::default() };
-        let store = open_unsynced(path.as_ref(), asked(&config), false)?;
+        let store = open_unsynced(path.as_ref(), config.table(), false)?;
         let (dimensions, metric) = (store.dimensions(), store.metric());
         let mut config = CascadeConfig { dimensions, metric, ..config };
         if let Some(built) = store.cascade_parameters()? {
@@ -334,13 +334,6 @@ impl CascadeIndex {
     pub fn close(&self) -> Result<()> {
         self.store().map_or(Ok(()), VectorStore::close_handle)
     }
-}
-
-/// The table that a configuration asks for.
-fn asked(config: &CascadeConfig) -> VectorConfig {
-    let backend = IndexBackend::Cascade(config.parameters());
-    let (dimensions, metric) = (config.dimensions, config.metric);
-    VectorConfig { dimensions, metric, backend, ..VectorConfig::default() }
 }
 
 impl VectorStore {
