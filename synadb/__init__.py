@@ -45,6 +45,7 @@ from synadb.errors import (
     ValueTooLargeError,
 )
 from synadb.gravity_well import GravityWellIndex, GwiSearchResult
+from synadb.hybrid import HybridSearchResult, HybridVectorStore
 from synadb.mmap_store import MmapSearchResult, MmapVectorStore
 from synadb.vectors import VectorStore
 
@@ -69,6 +70,8 @@ __all__ = [
     "EmptyKeyError",
     "GravityWellIndex",
     "GwiSearchResult",
+    "HybridSearchResult",
+    "HybridVectorStore",
     "InvalidArgumentError",
     "InvalidPathError",
     "InvalidVectorError",

@@ -191,11 +191,7 @@ impl Parameters {
             None => CascadeParameters::default(),
             Some(name) => {
                 let preset = CascadeParameters::preset(&name.to_ascii_lowercase());
-                preset.ok_or_else(|| {
-                    let presets = "small, large, high_recall, fast_search";
-                    let reason = format!("'{name}' is unknown; it must be one of: {presets}");
-                    invalid_argument("preset", reason)
-                })?
+                preset.ok_or_else(|| unknown_preset(name))?
             }
         };
         let fields = [
@@ -213,6 +209,12 @@ impl Parameters {
         config.seed = self.seed.unwrap_or(config.seed);
         Ok(config)
     }
+}
+
+pub fn unknown_preset(name: &str) -> PyErr {
+    let presets = "small, large, high_recall, fast_search";
+    let reason = format!("'{name}' is unknown; it must be one of: {presets}");
+    invalid_argument("preset", reason)
 }
 
 /// Parameters of a cascade beside its seed.

@@ -99,6 +99,13 @@ impl CascadeConfig {
         Self::of(&CascadeParameters::fast_search(), dimensions)
     }
 
+    /// The preset of a name, for vectors of so many components: `small`, `large`, `high_recall` or
+    /// `fast_search`.
+    #[must_use]
+    pub fn preset(name: &str, dimensions: u16) -> Option<Self> {
+        CascadeParameters::preset(name).map(|parameters| Self::of(&parameters, dimensions))
+    }
+
     fn of(parameters: &CascadeParameters, dimensions: u16) -> Self {
         let config = Self {
             dimensions,
@@ -139,7 +146,8 @@ impl CascadeConfig {
     }
 
     /// What the index of a store is built of.
-    pub(in crate::vector) fn parameters(&self) -> CascadeParameters {
+    #[must_use]
+    pub fn parameters(&self) -> CascadeParameters {
         CascadeParameters {
             num_bits: self.num_bits,
             num_tables: self.num_tables,

@@ -350,6 +350,19 @@ impl HybridVectorStore {
         &self.config
     }
 
+    /// The table of new vectors, for reading and its index.
+    #[must_use]
+    pub fn hot(&self) -> &VectorStore {
+        &self.hot
+    }
+
+    /// The table of those that stay, for reading and its index. A key that is written to it beside
+    /// this store stays hidden while there is a new vector under it.
+    #[must_use]
+    pub fn cold(&self) -> &VectorStore {
+        &self.cold
+    }
+
     /// The whole file, through the handle of this store: closing either closes both.
     #[must_use]
     pub fn database(&self) -> &SynaDB {

@@ -8,6 +8,7 @@ use synadb_types::TableId;
 use super::HybridVectorStore;
 use crate::db::{OwnedOp, Transaction};
 use crate::error::{Error, Result};
+use crate::glob::Pattern;
 use crate::keys;
 use crate::vector::store::floats;
 use crate::vector::write::bytes_of;
@@ -101,12 +102,21 @@ impl HybridVectorStore {
     /// before it have moved.
     pub fn promote_to_cold(&self) -> Result<usize> {
         self.hot.handle.writable()?;
-        let Some(snapshot) = self.hot.snapshot()? else { return Ok(0) };
-        let keys = snapshot.keys("").map_err(|error| self.hot.failure(error))?;
-        drop(snapshot);
+        let keys = self.hot.keys_matching(&Pattern::All)?;
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.promote_keys(&keys)
+    }
+
+    /// As [`HybridVectorStore::promote_to_cold`], of some keys; those without a new vector are left
+    /// alone.
+    ///
+    /// # Errors
+    /// As there; `EmptyKey`, `KeyTooLong`.
+    pub fn promote_keys(&self, keys: &[&str]) -> Result<usize> {
+        self.hot.handle.writable()?;
+        keys.iter().try_for_each(|key| keys::check(key))?;
         let mut moved = 0;
-        for piece in pieces(&keys, usize::from(self.dimensions())) {
+        for piece in pieces(keys, usize::from(self.dimensions())) {
             moved += self.within(|transaction, hot, cold| {
                 let (keys, rows) = newest(transaction, hot, piece)?;
                 let payloads = self.cold.place(transaction, cold, &keys, &rows)?;
@@ -189,7 +199,8 @@ fn newest<'a>(
     keys: &[&'a str],
 ) -> Result<(Vec<&'a str>, Vec<f32>)> {
     let (mut live, mut rows) = (Vec::with_capacity(keys.len()), Vec::new());
-    for key in keys {
+    let mut seen = HashSet::new();
+    for key in keys.iter().filter(|key| seen.insert(**key)) {
         let name = key.as_bytes();
         let found = transaction.newest(table, name, transaction.hash(name))?;
         let Some(record) = found.filter(|record| record.kind == RecordKind::Row) else { continue };
