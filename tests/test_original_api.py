@@ -12,6 +12,7 @@ from synadb import (
     CascadeIndex,
     DbConfig,
     GravityWellIndex,
+    HybridVectorStore,
     MmapVectorStore,
     SearchResult,
     SynaDB,
@@ -108,6 +109,21 @@ CALLS: dict[tuple[Any, str], dict[str, Any]] = {
     (CascadeIndex, "save"): {},
     (CascadeIndex, "flush"): {},
     (CascadeIndex, "close"): {},
+    (HybridVectorStore, "__new__"): {
+        "hot_path": NEEDED,
+        "cold_path": NEEDED,
+        "dimensions": None,
+    },
+    (HybridVectorStore, "initialize_hot"): {"sample_vectors": NEEDED},
+    (HybridVectorStore, "ingest"): {"key": NEEDED, "vector": NEEDED},
+    (HybridVectorStore, "ingest_batch"): {"keys": NEEDED, "vectors": NEEDED},
+    (HybridVectorStore, "search"): {"query": NEEDED, "k": 10},
+    (HybridVectorStore, "search_hot"): {"query": NEEDED, "k": 10},
+    (HybridVectorStore, "search_cold"): {"query": NEEDED, "k": 10},
+    **{
+        (HybridVectorStore, name): {}
+        for name in ("promote_to_cold", "hot_count", "cold_count", "flush_hot", "save_cold")
+    },
 }
 
 PROPERTIES = [
