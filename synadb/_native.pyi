@@ -217,6 +217,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]: ...
@@ -229,6 +230,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -243,6 +245,7 @@ class VectorStore:
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,

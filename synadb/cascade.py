@@ -199,6 +199,7 @@ class CascadeIndex(UnsyncedStore):
         *,
         exact: bool = False,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
@@ -213,6 +214,7 @@ class CascadeIndex(UnsyncedStore):
             k,
             exact=exact,
             ef_search=self._ef_search if ef_search is None else ef_search,
+            candidates=candidates,
             num_probes=self._num_probes if probes is None else probes,
             filter=filter,
         )
@@ -227,6 +229,7 @@ class CascadeIndex(UnsyncedStore):
         *,
         exact: bool = False,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -241,6 +244,7 @@ class CascadeIndex(UnsyncedStore):
         *,
         exact: bool = False,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -254,6 +258,7 @@ class CascadeIndex(UnsyncedStore):
         *,
         exact: bool = False,
         nprobe: int | None = None,
+        candidates: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -266,6 +271,7 @@ class CascadeIndex(UnsyncedStore):
             k,
             exact=exact,
             ef_search=self._ef_search if ef_search is None else ef_search,
+            candidates=candidates,
             num_probes=self._num_probes if probes is None else probes,
             filter=filter,
             threads=threads,

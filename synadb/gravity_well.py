@@ -139,14 +139,15 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
 
         Looks at the `nprobe` nearest cells, and at more where these hold fewer than `k`: `k` are
-        found whenever there are so many. With `exact` it looks at every vector. See
-        `VectorStore.search`.
+        found whenever there are so many. `candidates` of what it sees there are compared in full.
+        With `exact` it looks at every vector. See `VectorStore.search`.
         """
         return super().search(
             query,
@@ -154,6 +155,7 @@ class GravityWellIndex(UnsyncedStore):
             exact=exact,
             ef_search=ef_search,
             nprobe=nprobe,
+            candidates=candidates,
             num_probes=num_probes,
             filter=filter,
         )
@@ -167,6 +169,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -181,6 +184,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -194,6 +198,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         exact: bool = False,
         ef_search: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -207,6 +212,7 @@ class GravityWellIndex(UnsyncedStore):
                 exact=exact,
                 ef_search=ef_search,
                 nprobe=nprobe,
+                candidates=candidates,
                 num_probes=num_probes,
                 filter=filter,
                 threads=threads,
@@ -218,6 +224,7 @@ class GravityWellIndex(UnsyncedStore):
             exact=exact,
             ef_search=ef_search,
             nprobe=nprobe,
+            candidates=candidates,
             num_probes=num_probes,
             filter=filter,
             threads=threads,

@@ -48,6 +48,11 @@ class VectorStore(_native.VectorStore):
     `refresh()` of either. It pickles as a store on the path, with `access`, `lock_timeout`,
     `maintenance` and `sync_on_write` of the `SynaDB` and without what only that can be told.
 
+    `ef_search` of a search is the length of a graph's queue, `nprobe` how many cells of an inverted
+    file are looked at, and `candidates` how many of the vectors that their codes find nearest there
+    are compared in full: three times `k` at least; `num_probes` is how many buckets of a cascade
+    are looked into. The more, the more of the nearest are found.
+
     `filter` of a search, a `KeyFilter` or an iterable of keys, says which keys it may return. Every
     kind of index heeds it while it searches: `k` hits are found where `k` keys pass.
 
@@ -136,9 +141,9 @@ class VectorStore(_native.VectorStore):
         `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and `ef_search`, an inverted file
         `cells` and `nprobe`, a cascade `num_probes`, `ef_search` and what `CascadeIndex` lists, all
         of them `seed`. `ef_search`, `nprobe` and `num_probes` are what a search does that is not
-        told otherwise; one that the index has not is ignored by a search. An inverted file finds
-        fewer, whatever `nprobe` says, in a euclidean store whose vectors lie far from the origin
-        for their distances: take another kind there.
+        told otherwise; one that the index has not is ignored by a search. An inverted file without
+        `nprobe` looks at 48 cells, and compares 100 candidates; both are raised where a sample
+        shows that of vectors without structure these find less than .96 of the ten nearest.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index, until it is built anew with the same
@@ -185,6 +190,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -199,6 +205,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -212,6 +219,7 @@ class VectorStore(_native.VectorStore):
         exact: bool = False,
         ef_search: int | None = None,
         nprobe: int | None = None,
+        candidates: int | None = None,
         num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
@@ -241,6 +249,7 @@ class VectorStore(_native.VectorStore):
             exact=exact,
             ef_search=ef_search,
             nprobe=nprobe,
+            candidates=candidates,
             num_probes=num_probes,
             filter=filter,
             threads=threads,

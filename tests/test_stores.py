@@ -198,6 +198,10 @@ def test_bad_search_of_a_gravity_well_is_named(path: Path) -> None:
         gwi.insert("k", np.ones(8))
         with pytest.raises(ValueError, match=r"nprobe.*0"):
             gwi.search(np.ones(8), nprobe=0)
+        with pytest.raises(ValueError, match=r"candidates.*0"):
+            gwi.search(np.ones(8), candidates=0)
+        with pytest.raises(ValueError, match=r"candidates.*-2"):
+            gwi.search_batch(np.ones((1, 8)), candidates=-2)
         with pytest.raises(ValueError, match=r"k.*-1"):
             gwi.search(np.ones(8), k=-1)
         with pytest.raises(synadb.DimensionError, match=r"Query has 7.*8"):

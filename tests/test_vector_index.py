@@ -457,8 +457,23 @@ def test_index_is_built_anew_over_a_damaged_one(path: Path, rows: NDArray[np.flo
         assert store.has_index
 
 
+def test_of_vectors_without_structure_the_default_finds_enough(path: Path) -> None:
+    random = np.random.default_rng(5).standard_normal((6_100, 64)).astype(np.float32)
+    with filled(path, random[:6_000]) as store:
+        store.build_index("gravity_well")
+        default = recall(store, random[6_000:])
+        assert default >= 0.93
+        assert recall(store, random[6_000:], candidates=30) < default - 0.3
+        assert recall(store, random[6_000:], nprobe=400, candidates=6_000) == 1.0
+        store.build_index("gravity_well", nprobe=400)
+        # The cells are as asked for, the candidates as many as pay.
+        assert recall(store, random[6_000:]) >= 0.93
+    with VectorStore(path) as store:
+        assert recall(store, random[6_000:]) >= 0.93
+
+
 def test_bad_search_parameters_are_named(store: VectorStore) -> None:
-    for name in ("ef_search", "nprobe", "num_probes"):
+    for name in ("ef_search", "nprobe", "candidates", "num_probes"):
         with pytest.raises(InvalidArgumentError, match=f"{name}: it must be 1 or more, got 0"):
             store.search([0.0] * 8, **{name: 0})
         with pytest.raises(TypeError):

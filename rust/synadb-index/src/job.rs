@@ -1,6 +1,10 @@
 //! What a long build reports, and how it is told to stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Builder};
 
 use crate::{IndexError, Query, Scratch, TopK};
 
@@ -17,7 +21,8 @@ const PIECE_QUERIES: usize = 64;
 /// told to stop.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
-    /// Threads that the build uses; zero counts as one.
+    /// Threads that the build uses, zero counting as one: of more than there are processors as
+    /// many as these, and fewer where no more can be had.
     pub threads: usize,
     /// Set by another thread to end the build.
     pub cancel: Option<&'a AtomicBool>,
@@ -58,7 +63,9 @@ impl Job<'_> {
     }
 
     pub(crate) fn crew(&self) -> Crew<'_> {
-        Crew { threads: self.threads.max(1), cancel: self.cancel }
+        let all = || thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = if self.threads > 1 { self.threads.min(all()) } else { 1 };
+        Crew { threads, cancel: self.cancel, builder: Builder::new }
     }
 
     pub(crate) fn meter(&self) -> Meter<'_> {
@@ -71,6 +78,8 @@ impl Job<'_> {
 pub(crate) struct Crew<'a> {
     threads: usize,
     cancel: Option<&'a AtomicBool>,
+    /// What makes its threads.
+    builder: fn() -> Builder,
 }
 
 impl Crew<'_> {
@@ -83,7 +92,7 @@ impl Crew<'_> {
         items.div_ceil(PIECES_A_THREAD * self.threads).clamp(1, most)
     }
 
-    /// Searches for every query, with scratch space for each thread's piece of them.
+    /// Searches for every query, with scratch space for each thread.
     ///
     /// # Panics
     ///
@@ -97,10 +106,9 @@ impl Crew<'_> {
         assert_eq!(queries.len(), outs.len(), "every query has its own results");
         let len = self.piece_len(queries.len(), PIECE_QUERIES);
         let pieces = queries.chunks(len).zip(outs.chunks_mut(len)).collect();
-        self.each(pieces, |(queries, outs): (&[Query], &mut [TopK])| {
-            let mut scratch = Scratch::new();
+        self.each_with(pieces, Scratch::new, |scratch, (queries, outs): (&[Query], &mut [TopK])| {
             let mut pairs = queries.iter().zip(outs);
-            pairs.try_for_each(|(query, out)| search(query, &mut scratch, out))
+            pairs.try_for_each(|(query, out)| search(query, scratch, out))
         })
     }
 
@@ -111,34 +119,87 @@ impl Crew<'_> {
         pieces: Vec<T>,
         work: impl Fn(T) -> Result<(), IndexError> + Sync,
     ) -> Result<(), IndexError> {
+        self.each_with(pieces, || (), |(), piece| work(piece))
+    }
+
+    /// As [`Crew::each`], with a scratch of its own for each thread.
+    fn each_with<S, T: Send>(
+        &self,
+        pieces: Vec<T>,
+        scratch: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, T) -> Result<(), IndexError> + Sync,
+    ) -> Result<(), IndexError> {
         let threads = self.threads.min(pieces.len());
-        if threads <= 1 {
-            return pieces.into_iter().try_for_each(|piece| {
-                self.check()?;
-                work(piece)
-            });
-        }
-        let queue = std::sync::Mutex::new(pieces.into_iter());
+        let queue = Mutex::new(pieces.into_iter());
         let run = || {
+            let mut scratch = scratch();
             loop {
                 self.check()?;
                 let next = queue.lock().expect("no thread panics while it takes a piece").next();
                 let Some(piece) = next else {
                     return Ok(());
                 };
-                work(piece)?;
+                work(&mut scratch, piece)?;
             }
         };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-            let mut outcome = run();
-            for other in others {
-                match other.join() {
-                    Ok(found) => outcome = outcome.and(found),
-                    Err(panic) => std::panic::resume_unwind(panic),
+        self.together(threads, run, run).into_iter().collect()
+    }
+
+    /// Calls `work` on pieces of `0..count` of `grain` items, in any order and on any thread, and
+    /// returns what it made in the order of the pieces. Each thread has a scratch of its own; this
+    /// one tells the share of the pieces that were begun.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Cancelled`] when the build is to stop.
+    pub(crate) fn map<S, T: Send>(
+        &self,
+        count: usize,
+        grain: usize,
+        tell: impl Fn(f32),
+        scratch: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, Range<usize>) -> T + Sync,
+    ) -> Result<Vec<T>, IndexError> {
+        self.check()?;
+        let next = AtomicUsize::new(0);
+        let made = Mutex::new(Vec::with_capacity(count.div_ceil(grain)));
+        let run = |tell: &dyn Fn(f32)| {
+            let mut scratch = scratch();
+            loop {
+                let start = next.fetch_add(grain, Ordering::Relaxed);
+                if start >= count || self.check().is_err() {
+                    return;
                 }
+                tell(start as f32 / count as f32);
+                let piece = work(&mut scratch, start..count.min(start + grain));
+                made.lock().expect("no worker panicked").push((start, piece));
             }
-            outcome
+        };
+        let threads = self.threads.min(count.div_ceil(grain));
+        self.together(threads, || run(&tell), || run(&|_| ()));
+        tell(1.0);
+        self.check()?;
+        let mut made = made.into_inner().expect("no worker panicked");
+        made.sort_unstable_by_key(|&(start, _)| start);
+        Ok(made.into_iter().map(|(_, piece)| piece).collect())
+    }
+
+    /// Runs `own` on this thread and `other` on the rest of so many, or of as many as can be had:
+    /// all of them take from one pile, so that the others do what is left.
+    fn together<T: Send>(
+        &self,
+        threads: usize,
+        own: impl FnOnce() -> T,
+        other: impl Fn() -> T + Sync,
+    ) -> Vec<T> {
+        thread::scope(|scope| {
+            let spawn = |_| (self.builder)().spawn_scoped(scope, &other).ok();
+            let others: Vec<_> = (1..threads).map_while(spawn).collect();
+            let mut made = vec![own()];
+            for other in others {
+                made.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            made
         })
     }
 }
@@ -158,5 +219,54 @@ impl Meter<'_> {
             progress(share);
             self.told = share;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stack that no address space has room for: the thread can't be had.
+    fn impossible() -> Builder {
+        Builder::new().stack_size(1 << 60)
+    }
+
+    fn crews() -> [Crew<'static>; 3] {
+        let crew = |threads, builder| Crew { threads, cancel: None, builder };
+        [crew(1, Builder::new), crew(4, Builder::new), crew(4, impossible)]
+    }
+
+    #[test]
+    fn work_goes_on_with_the_threads_that_can_be_had() -> Result<(), IndexError> {
+        assert!(impossible().spawn(|| ()).is_err(), "such a thread can be had");
+        for crew in crews() {
+            let double = |_: &mut (), range: Range<usize>| range.map(|at| 2 * at).sum::<usize>();
+            let made = crew.map(10, 3, |_| (), || (), double)?;
+            assert_eq!(made, [6, 24, 42, 18]);
+            let mut slots = [0; 100];
+            crew.each(slots.iter_mut().enumerate().collect(), |(at, slot)| {
+                *slot = at;
+                Ok(())
+            })?;
+            assert!(slots.iter().enumerate().all(|(at, &slot)| at == slot));
+            assert!(crew.map(0, 3, |_| (), || (), double)?.is_empty());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_error_is_the_outcome() {
+        let problem = IndexError::Section { name: "a piece", problem: "is damaged" };
+        for crew in crews() {
+            let check = |at| if at == 30 { Err(problem.clone()) } else { Ok(()) };
+            assert_eq!(crew.each((0..100).collect(), check), Err(problem.clone()));
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_threads_than_processors() {
+        let all = thread::available_parallelism().map_or(1, NonZero::get);
+        assert_eq!(Job::with_threads(usize::MAX).crew().threads, all);
+        assert_eq!(Job::with_threads(0).crew().threads, 1);
     }
 }

@@ -12,10 +12,11 @@ use synadb::{CascadeConfig, GwiConfig};
 use crate::bulk::check_keys;
 use crate::convert::{self, Count, Key, absolute_path, answered, count, names_of, tuple_of_keys};
 use crate::errors::{closed, config_mismatch, invalid_argument};
-use crate::indexing::{self, nearest_count, unknown_preset};
+use crate::indexing::{self, unknown_preset};
 use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
+use crate::searching::nearest_count;
 use crate::storing;
 
 /// Queries, keys and bytes of vectors between two looks at the signals.

@@ -1,16 +1,14 @@
-//! The index of a vector store: what is built, and how it is searched.
+//! The index of a vector store: what is built, and what it is.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use synadb::vector::{
-    CascadeParameters, HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, SearchOptions,
-    VectorStore,
+    CascadeParameters, HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, VectorStore,
 };
 
 use crate::convert::{Count, Unsigned};
 use crate::errors::invalid_argument;
-use crate::filtering::Filtering;
 use crate::jobs;
 
 /// Parameters that are numbers, with the least and the most that each may be.
@@ -49,14 +47,6 @@ pub fn positive(argument: &'static str, given: Option<Count>) -> PyResult<Option
     }
 }
 
-/// How many hits are wanted.
-///
-/// # Errors
-/// `InvalidArgumentError` for a negative number.
-pub fn nearest_count(k: i64) -> PyResult<usize> {
-    usize::try_from(k).map_err(|_| invalid_argument("k", format!("it must be 0 or more, got {k}")))
-}
-
 /// The index that a store is to have without being asked again, by the name of a backend.
 ///
 /// # Errors
@@ -71,23 +61,6 @@ pub fn wanted(backend: &str) -> PyResult<IndexBackend> {
             Err(invalid_argument("backend", reason))
         }
     }
-}
-
-/// How a search is to be done.
-///
-/// # Errors
-/// As `positive`.
-pub fn options(
-    exact: bool,
-    ef_search: Option<Count>,
-    (nprobe, num_probes): (Option<Count>, Option<Count>),
-    filter: Option<Filtering>,
-) -> PyResult<SearchOptions> {
-    let ef_search = positive("ef_search", ef_search)?;
-    let nprobe = positive("nprobe", nprobe)?;
-    let num_probes = positive("num_probes", num_probes)?;
-    let filter = filter.map(|filter| filter.0);
-    Ok(SearchOptions { exact, ef_search, nprobe, num_probes, filter })
 }
 
 impl Parameters {

@@ -19,6 +19,7 @@ mod numpy;
 mod opening;
 mod reports;
 mod results;
+mod searching;
 mod storing;
 mod vectors;
 

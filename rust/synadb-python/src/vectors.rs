@@ -3,22 +3,22 @@
 use std::ffi::OsString;
 
 use numpy::{PyArray1, PyArray2};
-use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
-use crate::arrays::{self, Asked, Block, Since};
+use crate::arrays::{self, Block, Since};
 use crate::convert::{self, Count, Key, Name, Seconds, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::filtering::Filtering;
 use crate::indexing::{self, Parameters};
 use crate::jobs;
-use crate::numpy::{matrix, owned, vector as one_vector};
+use crate::numpy::{owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::results::SearchResult;
+use crate::searching::{self, Given};
 use crate::storing;
 
 /// The table that a path without a name means.
@@ -60,12 +60,6 @@ impl VectorStore {
             }
             _ => Ok(self),
         }
-    }
-
-    /// Hits with the vectors that they found.
-    fn with_vectors(&self, found: Vec<Vec<vector::Hit>>) -> synadb::Result<Vec<Vec<SearchResult>>> {
-        let result = |hit| Ok(SearchResult::found(self.store.vector_of(&hit)?, hit));
-        found.into_iter().map(|hits| hits.into_iter().map(result).collect()).collect()
     }
 }
 
@@ -192,9 +186,10 @@ impl VectorStore {
     }
 
     /// The `k` stored vectors nearest to `query`, nearest first: exactly without an index, and
-    /// with `exact`; else nearly, `ef_search`, `nprobe` or `num_probes` saying how nearly. Only keys
-    /// of `filter`, a `KeyFilter` or keys, are found.
-    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, num_probes=None,
+    /// with `exact`; else nearly, `ef_search`, `nprobe`, `candidates` and `num_probes` saying how
+    /// nearly. Only keys of `filter`, a `KeyFilter` or keys, are found.
+    #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        num_probes=None,
         filter=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search(
@@ -205,21 +200,19 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
+        candidates: Option<Count>,
         num_probes: Option<Count>,
         filter: Option<Filtering>,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
-        let k = indexing::nearest_count(k)?;
-        let options = indexing::options(exact, ef_search, (nprobe, num_probes), filter)?;
-        let array = one_vector(query, self.width(), "Query")?;
-        let query = array.as_slice()?;
-        let found = answered(py.detach(|| self.store.search_with(query, k, &options)))?;
-        Ok(found.into_iter().map(SearchResult::from).collect())
+        let given = Given { exact, ef_search, nprobe, candidates, num_probes, filter };
+        searching::one(py, &self.store, query, k, given)
     }
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
     /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
-    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, num_probes=None,
+    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        num_probes=None,
         filter=None, threads=None, as_arrays=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
@@ -230,28 +223,15 @@ impl VectorStore {
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
+        candidates: Option<Count>,
         num_probes: Option<Count>,
         filter: Option<Filtering>,
         threads: Option<Count>,
         as_arrays: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
-        let k = indexing::nearest_count(k)?;
-        let options = indexing::options(exact, ef_search, (nprobe, num_probes), filter)?;
-        let threads = indexing::positive("threads", threads)?;
-        let (array, _) = matrix(queries, self.width(), "Queries")?;
-        let asked = Asked { queries: array.as_slice()?, k, options, threads };
-        if as_arrays {
-            return arrays::search_arrays(py, &self.store, &asked)?.into_bound_py_any(py);
-        }
-        let answers = PyList::empty(py);
-        arrays::search(py, &self.store, &asked, |found| {
-            for hits in answered(py.detach(|| self.with_vectors(found)))? {
-                answers.append(PyList::new(py, hits)?)?;
-            }
-            Ok(())
-        })?;
-        Ok(answers.into_any())
+        let given = Given { exact, ef_search, nprobe, candidates, num_probes, filter };
+        searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
     }
 
     /// The vectors of keys as a new float32 array of shape `(len(keys), dimensions)`.

@@ -130,6 +130,14 @@ impl Head {
     /// Decodes and checks a head; says nothing of the rest of the frame.
     #[must_use]
     pub fn decode(seed: Seed, offset: u64, word: u64, bytes: &[u8]) -> Option<Self> {
+        let (head, check) = Self::parse(offset, word, bytes)?;
+        let stated = bytes.get(..head.head_len)?;
+        (seed.head_check(offset, head.length, stated) == check).then_some(head)
+    }
+
+    /// What a head states, with its check.
+    #[inline]
+    fn parse(offset: u64, word: u64, bytes: &[u8]) -> Option<(Self, u16)> {
         let (length, crc) = (low32(word), high32(word));
         let fixed = bytes.get(..HEAD_BYTES)?;
         let half = |at: usize| {
@@ -161,10 +169,8 @@ impl Head {
         {
             return None;
         }
-        if seed.head_check(offset, length, bytes.get(..head_len)?) != check {
-            return None;
-        }
-        Some(Self { offset, length, crc, link, flags, time, mark, gap, head_len, front_len })
+        let head = Self { offset, length, crc, link, flags, time, mark, gap, head_len, front_len };
+        Some((head, check))
     }
 
     /// Bytes of the gap that an unverified head states.
@@ -184,10 +190,30 @@ impl Head {
     pub fn verified(seed: Seed, region: &dyn Region, offset: u64, word: u64) -> Option<Self> {
         let left = usize::try_from(region.len().checked_sub(offset)?).ok()?;
         let head = region.bytes(offset, left.min(HEAD_BYTES_MAX))?;
-        let head = Self::decode(seed, offset, word, head)?;
-        let front = region.bytes(offset, head.front_len)?;
-        region.bytes(offset, head.length as usize)?;
-        (seed.frame_crc(offset, head.length, &front[8..]) == head.crc).then_some(head)
+        Self::decode(seed, offset, word, head)?.fits(seed, region)
+    }
+
+    /// As `verified`, where nothing but a frame can begin.
+    ///
+    /// The frame's checksum covers its head: the check of the head alone, which keeps a search from
+    /// reading as much as chance bytes ask for, is spared.
+    #[inline]
+    pub(crate) fn verified_at_record(
+        seed: Seed,
+        region: &dyn Region,
+        offset: u64,
+        word: u64,
+    ) -> Option<Self> {
+        let left = usize::try_from(region.len().checked_sub(offset)?).ok()?;
+        let head = region.bytes(offset, left.min(HEAD_BYTES_MAX))?;
+        Self::parse(offset, word, head)?.0.fits(seed, region)
+    }
+
+    #[inline]
+    fn fits(self, seed: Seed, region: &dyn Region) -> Option<Self> {
+        let front = region.bytes(self.offset, self.front_len)?;
+        region.bytes(self.offset, self.length as usize)?;
+        (seed.frame_crc(self.offset, self.length, &front[8..]) == self.crc).then_some(self)
     }
 }
 

@@ -2,18 +2,15 @@
 
 use std::ops::Range;
 
-use crate::distance::Metric;
 use crate::job::Crew;
-use crate::kmeans::frame::unit_scale;
-use crate::quantize::{
-    Anchor, BLOCK_ROWS, Rotation, Space, bit_block_bytes, code_kernels, encode_bits,
-};
+use crate::quantize::{Anchor, BLOCK_ROWS, Rotation, bit_block_bytes, code_kernels, encode_bits};
 use crate::{IndexError, VectorSource};
 use synadb_types::RowId;
 
 use super::bytes::Bytes;
 use super::heritage::Heritage;
 use super::lists::Lists;
+use super::origin::Origin;
 
 /// Cells coded by one call of a worker.
 const PIECE_CELLS: usize = 8;
@@ -29,7 +26,7 @@ impl BitCells {
     /// Codes the listed rows: `padded / 8 + 12` bytes an entry. O(d log d) each, but for the
     /// blocks that are taken over from the old index.
     pub(super) fn new(
-        metric: Metric,
+        origin: &Origin,
         rotation: Rotation,
         anchors: &[f32],
         lists: &Lists,
@@ -38,7 +35,7 @@ impl BitCells {
         crew: &Crew<'_>,
     ) -> Result<Self, IndexError> {
         let kernels = code_kernels()?;
-        let (padded, space) = (rotation.padded(), Space::of(metric));
+        let (padded, space) = (rotation.padded(), origin.space());
         let block_bytes = bit_block_bytes(padded);
         let mut blocks = vec![0; lists.rows.len() / BLOCK_ROWS * block_bytes];
         let mut pieces = Vec::new();
@@ -51,6 +48,7 @@ impl BitCells {
             rest = others;
         }
         crew.each(pieces, |(cells, blocks)| {
+            let mut vector = vec![0.0; rotation.dimensions()];
             let mut rotated = vec![0.0; padded];
             let mut blocks = blocks.chunks_exact_mut(block_bytes);
             for cell in cells {
@@ -64,12 +62,10 @@ impl BitCells {
                 for rows in lists.rows[entries].chunks(BLOCK_ROWS).skip(kept) {
                     let block = blocks.next().expect("there is a block for every 32 entries");
                     for (slot, &row) in rows.iter().enumerate() {
-                        let Some(vector) = source.vector(RowId(row)) else { continue };
-                        let scale = match metric {
-                            Metric::Cosine => unit_scale(vector, RowId(row), source) as f32,
-                            Metric::Euclidean | Metric::DotProduct => 1.0,
-                        };
-                        rotation.rotate(kernels, vector, scale, &mut rotated);
+                        if !origin.place(RowId(row), source, &mut vector) {
+                            continue;
+                        }
+                        rotation.rotate(kernels, &vector, 1.0, &mut rotated);
                         encode_bits(space, &anchor, &rotated, slot, block);
                     }
                 }

@@ -6,6 +6,7 @@ use super::assign::{Cells, assign};
 use super::balance::rebalance;
 use super::bits::{BitCells, rotate_all};
 use super::heritage::Heritage;
+use super::origin::Origin;
 use super::{
     Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store, block_of,
 };
@@ -13,7 +14,7 @@ use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
 use crate::job::Crew;
 use crate::kmeans::Centroids;
-use crate::quantize::{Anchor, Rotation};
+use crate::quantize::Rotation;
 use crate::{IndexError, Job, KMeans, VectorSource};
 
 /// Shares of the work, as measured: training, then assignment, then the rest.
@@ -120,7 +121,8 @@ impl IvfIndex {
         let fewer = self.config.cells_for(rows.len()).saturating_mul(SHRUNK) <= self.cells();
         let grown = self.row_set().len().saturating_mul(GROWN) <= rows.len();
         if self.cells() == 0 || fewer || grown {
-            return Self::build(self.metric, &self.config, rows, source, job);
+            let anew = Self::build(self.metric, &self.config, rows, source, job)?;
+            return Ok(anew.with_search(self.search));
         }
         let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
         Plan { metric, config, centroids, old: Some(self) }.assemble(rows, source, job)
@@ -201,44 +203,43 @@ impl Plan<'_> {
         let block = block_of(self.config.codes);
         let lists = Lists::new(&sorted, &cells, self.centroids.count(), block);
         let heritage = self.old.map(|index| Heritage { index, origins: &origins });
-        let (directory, store) = self.fill(&lists, wanted, heritage, source, &crew)?;
+        let origin = Origin::of(self.metric, &self.centroids.frame);
+        let (directory, store) = self.fill(&origin, &lists, wanted, heritage, source, &crew)?;
         meter.tell(1.0);
         let flat = FlatIndex::new(wanted.clone());
+        let search = self.old.map_or(self.config.search, |old| old.search);
         let (metric, config, centroids) = (self.metric, self.config.clone(), self.centroids);
-        Ok(IvfIndex { metric, config, flat, centroids, directory, lists, store })
+        Ok(IvfIndex { metric, config, search, flat, centroids, origin, directory, lists, store })
     }
 
     fn fill(
         &self,
+        origin: &Origin,
         lists: &Lists,
         rows: &RowSet,
         heritage: Option<Heritage<'_>>,
         source: &dyn VectorSource,
         crew: &Crew<'_>,
     ) -> Result<(Directory, Store), IndexError> {
-        let (kernels, metric, dimensions) = (kernels()?, self.metric, self.centroids.dimensions);
-        let mut directory = Directory::new(self.centroids.leave(), dimensions, Vec::new(), kernels);
-        directory.radii = directory.measure(metric, lists, heritage, source, kernels, crew)?;
+        let (kernels, dimensions) = (kernels()?, self.centroids.dimensions);
+        let points = origin.points(&self.centroids);
+        let mut directory = Directory::new(points, dimensions, Vec::new(), kernels);
+        directory.radii = directory.measure(origin, lists, heritage, source, kernels, crew)?;
         if self.config.codes == IvfCodes::Full {
             return Ok((directory, Store::Plain(PlainCells::new(lists, source, crew)?)));
         }
         let rotation = Rotation::new(dimensions, self.config.seed);
         let points = rotate_all(&rotation, &directory.points)?;
-        let cells = BitCells::new(metric, rotation, &points, lists, heritage, source, crew)?;
+        let cells = BitCells::new(origin, rotation, &points, lists, heritage, source, crew)?;
         let fine = if self.config.codes == IvfCodes::Refined && lists.cells() > 0 {
-            let anchor = anchor_of(&self.centroids, &cells.rotation)?;
+            let anchor = origin.anchor(&self.centroids, &cells.rotation)?;
             let old = heritage.and_then(|heritage| heritage.fine());
-            FineRows::new(metric, &cells.rotation, anchor, rows, old, source, crew)?
+            FineRows::new(origin, &cells.rotation, anchor, rows, old, source, crew)?
         } else {
             None
         };
         let padded = cells.rotation.padded();
         let directory = Directory::new(points, padded, directory.radii, kernels);
-        Ok((directory.with_codes(metric), Store::Bits(cells, fine)))
+        Ok((directory.with_codes(origin.metric()), Store::Bits(cells, fine)))
     }
-}
-
-/// What the codes of rows are relative to: the mean of the sample, which no later row moves.
-pub(super) fn anchor_of(centroids: &Centroids, rotation: &Rotation) -> Result<Anchor, IndexError> {
-    Ok(Anchor::new(rotate_all(rotation, centroids.frame.mean())?))
 }

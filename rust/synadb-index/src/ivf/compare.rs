@@ -58,7 +58,8 @@ impl Probe<'_> {
             self.source.prefetch(RowId(row));
         }
         for (at, &(lower, row)) in found.iter().enumerate() {
-            if nearest.len() == k && nearest.last().is_some_and(|&last| f64::from(lower) > last) {
+            let is_beyond = |&last: &f64| f64::from(lower) > self.index.origin.limit(last);
+            if nearest.len() == k && nearest.last().is_some_and(is_beyond) {
                 return false;
             }
             if let Some(&(_, next)) = found.get(at + AHEAD) {
@@ -81,7 +82,7 @@ impl Probe<'_> {
             self.source.inverse_norms(RowId(row), &mut norm);
         }
         self.query.keys(vector, vector.len(), &norm, &mut key);
-        let reliable = self.query.is_reliable(key[0]);
+        let reliable = self.query.is_reliable(key[0]) && !self.index.origin.needs_exact_keys();
         let key = if reliable { f64::from(key[0]) } else { self.query.exact_key(vector) };
         self.out.offer(RowId(row), key);
         Some(key)

@@ -6,11 +6,11 @@ use crate::kmeans::assign::Near;
 use crate::quantize::{
     Anchor, BLOCK_ROWS, CodeQuery, Estimates, Space, bit_block_bytes, encode_bits,
 };
-use crate::{IndexError, Query, VectorSource};
+use crate::{IndexError, VectorSource};
 
 use super::heritage::Heritage;
 use super::lists::Lists;
-use crate::kmeans::frame::unit_scale;
+use super::origin::Origin;
 use synadb_types::RowId;
 
 /// Relative error that the bound of a cell allows for rounding in `f32`.
@@ -142,38 +142,33 @@ impl Directory {
         &self.points[cell * self.dimensions..][..self.dimensions]
     }
 
-    /// The radius of every cell, with these points as vectors of the source's dimensions.
+    /// The radius of every cell, with these points, moved, as vectors of the source's dimensions.
     pub(super) fn measure(
         &self,
-        metric: Metric,
+        origin: &Origin,
         lists: &Lists,
         heritage: Option<Heritage<'_>>,
         source: &dyn VectorSource,
         kernels: &Kernels,
         crew: &Crew<'_>,
     ) -> Result<Vec<f32>, IndexError> {
-        let squared = |row: u32, cell, unit: &mut [f32]| {
-            let Some(vector) = source.vector(RowId(row)) else { return 0.0 };
-            if metric != Metric::Cosine {
-                return (kernels.squared_euclidean)(vector, self.point(cell));
+        let squared = |row: u32, cell, vector: &mut [f32]| {
+            if !origin.place(RowId(row), source, vector) {
+                return 0.0;
             }
-            let scale = unit_scale(vector, RowId(row), source) as f32;
-            for (unit, value) in unit.iter_mut().zip(vector) {
-                *unit = value * scale;
-            }
-            (kernels.squared_euclidean)(unit, self.point(cell))
+            (kernels.squared_euclidean)(vector, self.point(cell))
         };
         let mut radii = vec![0.0; lists.cells()];
         let pieces = radii.chunks_mut(PIECE_CELLS).enumerate().collect();
         crew.each(pieces, |(piece, radii): (usize, &mut [f32])| {
-            let mut unit = vec![0.0; self.dimensions];
+            let mut vector = vec![0.0; self.dimensions];
             for (at, radius) in radii.iter_mut().enumerate() {
                 let cell = piece * PIECE_CELLS + at;
                 let (kept, known) =
                     heritage.map_or((0, 0.0), |heritage| heritage.radius(lists, cell));
                 let rows = lists.rows[lists.entries(cell)].iter().skip(kept);
                 // A distance that is not a number makes the cell reach everywhere.
-                let most = rows.map(|&row| squared(row, cell, &mut unit)).fold(0.0, farther);
+                let most = rows.map(|&row| squared(row, cell, &mut vector)).fold(0.0, farther);
                 *radius = known.max(most.sqrt() * (1.0 + BOUND_SLACK));
             }
             Ok(())
@@ -232,12 +227,4 @@ impl Directory {
 /// The larger of two squared distances; infinite when the second is not a number.
 fn farther(most: f32, squared: f32) -> f32 {
     if squared.is_nan() { f32::INFINITY } else { most.max(squared) }
-}
-
-/// The query as the centroids are compared with it, and its squared norm.
-pub(super) fn direction(query: &Query) -> &[f32] {
-    match query.metric() {
-        Metric::Euclidean => query.values(),
-        Metric::Cosine | Metric::DotProduct => query.unit(),
-    }
 }

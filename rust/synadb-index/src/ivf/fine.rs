@@ -3,12 +3,12 @@
 use synadb_types::{RowId, RowSet};
 
 use super::bytes::Bytes;
-use crate::distance::{Metric, prefetch_bytes};
+use super::origin::Origin;
+use crate::distance::prefetch_bytes;
 use crate::job::Crew;
-use crate::kmeans::frame::unit_scale;
 use crate::quantize::{
-    Anchor, CodeQuery, FACTORS_BYTES, Factors, Rotation, Space, Terms, code_kernels,
-    encode_nibbles, nibbles_bytes,
+    Anchor, CodeQuery, FACTORS_BYTES, Factors, Rotation, Terms, code_kernels, encode_nibbles,
+    nibbles_bytes,
 };
 use crate::{IndexError, VectorSource};
 
@@ -40,7 +40,7 @@ impl FineRows {
     /// Codes rows, those apart that `old` holds; none when they lie too far apart.
     /// O(d log d) a row.
     pub(super) fn new(
-        metric: Metric,
+        origin: &Origin,
         rotation: &Rotation,
         anchor: Anchor,
         rows: &RowSet,
@@ -49,11 +49,12 @@ impl FineRows {
         crew: &Crew<'_>,
     ) -> Result<Option<Self>, IndexError> {
         let Some((first, count)) = Self::span(rows) else { return Ok(None) };
-        let (kernels, space, padded) = (code_kernels()?, Space::of(metric), rotation.padded());
+        let (kernels, space, padded) = (code_kernels()?, origin.space(), rotation.padded());
         let len = nibbles_bytes(padded) + FACTORS_BYTES;
         let mut records = vec![0; count * len];
         let pieces = records.chunks_mut(PIECE_ROWS * len).enumerate().collect();
         crew.each(pieces, |(piece, records): (usize, &mut [u8])| {
+            let mut vector = vec![0.0; rotation.dimensions()];
             let mut rotated = vec![0.0; padded];
             let from = first + (piece * PIECE_ROWS) as u32;
             for (row, record) in (from..).map(RowId).zip(records.chunks_exact_mut(len)) {
@@ -65,12 +66,10 @@ impl FineRows {
                     record.copy_from_slice(known);
                     continue;
                 }
-                let Some(vector) = source.vector(row) else { continue };
-                let scale = match metric {
-                    Metric::Cosine => unit_scale(vector, row, source) as f32,
-                    Metric::Euclidean | Metric::DotProduct => 1.0,
-                };
-                rotation.rotate(kernels, vector, scale, &mut rotated);
+                if !origin.place(row, source, &mut vector) {
+                    continue;
+                }
+                rotation.rotate(kernels, &vector, 1.0, &mut rotated);
                 let (code, rest) = record.split_at_mut(nibbles_bytes(padded));
                 let factors = encode_nibbles(space, &anchor, &rotated, code);
                 rest.copy_from_slice(&factors.to_bytes());

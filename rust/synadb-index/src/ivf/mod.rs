@@ -11,6 +11,7 @@ mod directory;
 mod fine;
 mod heritage;
 mod lists;
+mod origin;
 mod plain;
 mod search;
 mod sections;
@@ -30,6 +31,7 @@ use bits::BitCells;
 use directory::Directory;
 use fine::FineRows;
 use lists::Lists;
+use origin::Origin;
 use plain::PlainCells;
 pub(crate) use search::IvfScratch;
 
@@ -54,7 +56,7 @@ pub struct IvfConfig {
     pub codes: IvfCodes,
     /// Seed of everything random.
     pub seed: u64,
-    /// What a search does when it is not told otherwise.
+    /// What a search of a new index does when it is not told otherwise.
     pub search: IvfSearch,
 }
 
@@ -127,10 +129,13 @@ impl Default for IvfSearch {
 pub struct IvfIndex {
     metric: Metric,
     config: IvfConfig,
+    /// What a search does when it is not told otherwise.
+    search: IvfSearch,
     /// Holds the rows, and scans those that a selective filter leaves.
     flat: FlatIndex,
     centroids: Centroids,
-    /// Centroids as searches see them: rotated where there are codes.
+    origin: Origin,
+    /// Centroids as searches see them: moved to the origin, rotated where there are codes.
     directory: Directory,
     lists: Lists,
     store: Store,
@@ -169,16 +174,18 @@ impl IvfIndex {
         self.metric
     }
 
-    /// What a search does when it is not told otherwise.
+    /// What a search does when it is not told otherwise: that of the configuration, unless it was
+    /// replaced.
     #[must_use]
     pub fn default_search(&self) -> IvfSearch {
-        self.config.search
+        self.search
     }
 
-    /// The same index with another default.
+    /// The same index with another default, which is saved with it and handed on to what extends
+    /// it; its configuration stays.
     #[must_use]
     pub fn with_search(mut self, search: IvfSearch) -> Self {
-        self.config.search = search;
+        self.search = search;
         self
     }
 

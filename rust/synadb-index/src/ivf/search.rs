@@ -4,7 +4,6 @@ use synadb_types::{RowId, RowSet};
 
 use super::bits::BitCells;
 use super::candidates::{Candidates, candidates_for};
-use super::directory::direction;
 use super::plain::PlainCells;
 use super::{FineRows, IvfIndex, IvfSearch, Store};
 use crate::distance::prefetch_bytes;
@@ -32,6 +31,8 @@ const BLOCKS_AHEAD: usize = 3;
 /// Memory of a search.
 #[derive(Debug, Default)]
 pub(crate) struct IvfScratch {
+    /// The query where it is moved to the origin.
+    moved: Vec<f32>,
     near: Vec<Near>,
     keys: Vec<f32>,
     seen: Seen,
@@ -96,7 +97,24 @@ impl IvfIndex {
         if out.k() == 0 {
             return Ok(());
         }
-        let vector = direction(query);
+        let mut moved = std::mem::take(&mut scratch.ivf.moved);
+        let vector = self.origin.query(query, &mut moved);
+        let outcome = self.search_at(vector, search, query, filter, source, scratch, out);
+        scratch.ivf.moved = moved;
+        outcome
+    }
+
+    /// Searches with the query where it is compared with the centroids.
+    fn search_at(
+        &self,
+        vector: &[f32],
+        search: IvfSearch,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
         let squared_norm = (query.kernels().dot)(vector, vector);
         let allowed = match filter {
             Filter::All => None,
@@ -109,7 +127,8 @@ impl IvfIndex {
             return self.flat.search(query, filter, source, scratch, out);
         }
         let mut memory = std::mem::take(&mut scratch.ivf);
-        let mut probe = Probe { index: self, search, query, squared_norm, allowed, source, out };
+        let mut probe =
+            Probe { index: self, search, query, vector, squared_norm, allowed, source, out };
         let outcome = match &self.store {
             Store::Plain(cells) => {
                 probe.plain(cells, &mut memory);
@@ -174,9 +193,11 @@ fn nearest_first(near: &mut [Near], count: usize) {
 
 /// One query on its way through the cells.
 pub(super) struct Probe<'a> {
-    index: &'a IvfIndex,
+    pub(super) index: &'a IvfIndex,
     search: IvfSearch,
     pub(super) query: &'a Query,
+    /// The query where it is compared with the centroids.
+    vector: &'a [f32],
     squared_norm: f32,
     allowed: Option<&'a RowSet>,
     pub(super) source: &'a dyn VectorSource,
@@ -187,16 +208,17 @@ impl Probe<'_> {
     /// Ranks the cells by `vector` and brings those to be probed to the front.
     fn rank(&self, vector: &[f32], near: &mut Vec<Near>, keys: &mut Vec<f32>) -> usize {
         let index = self.index;
-        index.directory.rank(index.metric, vector, self.query.kernels(), near, keys);
+        index.directory.rank(index.origin.metric(), vector, self.query.kernels(), near, keys);
         let nprobe = self.search.nprobe.clamp(1, near.len());
         nearest_first(near, nprobe);
         nprobe
     }
 
-    /// True when no row of the cell has a key below `worst`.
+    /// True when no row of the cell has a key, as those of the cells are, below `worst`.
     fn is_beyond(&self, near: &Near, worst: f64) -> bool {
+        let metric = self.index.origin.metric();
         // A bound that is not a number says nothing.
-        self.index.directory.lower_bound(self.index.metric, near, self.squared_norm) > worst
+        self.index.directory.lower_bound(metric, near, self.squared_norm) > worst
     }
 
     /// True when the row may be returned and was not met before.
@@ -208,12 +230,12 @@ impl Probe<'_> {
 
     fn plain(&mut self, cells: &PlainCells, memory: &mut IvfScratch) {
         let IvfScratch { near, keys, seen, .. } = memory;
-        let nprobe = self.rank(direction(self.query), near, keys);
+        let nprobe = self.rank(self.vector, near, keys);
         keys.resize(KEYS_AT_ONCE.max(keys.len()), 0.0);
         seen.begin(self.index.row_set().extent());
         let (probed, others) = near.split_at_mut(nprobe);
         for near in probed {
-            if !self.is_beyond(near, self.out.worst()) {
+            if !self.is_beyond(near, self.index.origin.limit(self.out.worst())) {
                 self.plain_cell(cells, near.cell as usize, keys, seen);
             }
         }
@@ -265,13 +287,17 @@ impl Probe<'_> {
         cells: &BitCells,
         code_query: &'b mut Option<CodeQuery>,
     ) -> Result<&'b CodeQuery, IndexError> {
-        match code_query {
-            Some(prepared) => {
-                prepared.reset(self.query, &cells.rotation, EPSILON)?;
-                Ok(prepared)
-            }
-            None => Ok(code_query.insert(CodeQuery::new(self.query, &cells.rotation, EPSILON)?)),
+        let rotation = &cells.rotation;
+        let prepared = match code_query {
+            Some(prepared) => prepared,
+            None => code_query.insert(CodeQuery::new(self.query, rotation, EPSILON)?),
+        };
+        if self.index.origin.is_moved() {
+            prepared.reset_moved(self.query, self.vector, rotation, EPSILON)?;
+        } else {
+            prepared.reset(self.query, rotation, EPSILON)?;
         }
+        Ok(prepared)
     }
 
     fn bits(
@@ -280,12 +306,21 @@ impl Probe<'_> {
         fine: Option<&FineRows>,
         memory: &mut IvfScratch,
     ) -> Result<(), IndexError> {
-        let IvfScratch { near, keys, seen, candidates, code_query, estimates, ordered, nearest } =
-            memory;
+        let IvfScratch {
+            near,
+            keys,
+            seen,
+            candidates,
+            code_query,
+            estimates,
+            ordered,
+            nearest,
+            ..
+        } = memory;
         let prepared = self.prepare(cells, code_query)?;
         let nprobe = self.search.nprobe.clamp(1, self.index.cells());
         let (directory, kernels) = (&self.index.directory, self.query.kernels());
-        let metric = self.index.metric;
+        let metric = self.index.origin.metric();
         let exact = directory.rank_coded(metric, prepared, kernels, nprobe, near, estimates);
         match exact {
             Some(exact) => nearest_first(&mut near[..exact], nprobe),
@@ -355,7 +390,7 @@ impl Probe<'_> {
         let entries = lists.entries(near.cell as usize);
         let (size, codes) = (cells.block_bytes(), cells.blocks_of(entries.clone()));
         let next = ahead.get(1).map(|next| cells.blocks_of(lists.entries(next.cell as usize)));
-        let (dot, norm) = self.index.directory.product(self.index.metric, near);
+        let (dot, norm) = self.index.directory.product(self.index.origin.metric(), near);
         let terms = prepared.terms_of(dot, norm);
         let estimate = prepared.kernels().estimate_bits;
         let blocks = codes.chunks_exact(size).enumerate();
@@ -398,6 +433,6 @@ impl Part for IvfIndex {
         scratch: &mut Scratch,
         out: &mut TopK,
     ) -> Result<(), IndexError> {
-        self.search_with(self.config.search, query, filter, source, scratch, out)
+        self.search_with(self.search, query, filter, source, scratch, out)
     }
 }

@@ -1,11 +1,13 @@
 //! Saving an inverted file as byte sections, and opening it again.
 //!
-//! All numbers are little-endian, in version 1:
+//! All numbers are little-endian, in version 2 (in version 1 codes were not relative to
+//! the mean):
 //!
-//! - `ivf.header`: 14 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
+//! - `ivf.header`: 16 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
 //!   cells; entries; then the configuration: cells (all ones where it names none), rounds of
 //!   k-means, sampled rows a cell, second cells (0 or 1), codes (0 full, 1 bits, 2 refined), seed,
-//!   `nprobe`, candidates; then the bits of an `f64`, the scale of the frame.
+//!   `nprobe`, candidates; then `nprobe` and candidates of a search that is not told otherwise, and
+//!   the bits of an `f64`, the scale of the frame.
 //! - `ivf.mean`: the mean of the training sample, an `f32` for each dimension.
 //! - `ivf.points`: the centroids in the frame, `(vector - mean) * scale`, an `f32` for each
 //!   dimension of each cell.
@@ -14,9 +16,12 @@
 //! - `ivf.rows`: a `u32` for each entry, its row, cell behind cell. Where there are codes each
 //!   cell is filled up with `u32::MAX` to a multiple of 32.
 //! - `ivf.codes`: a block of one-bit codes for every 32 entries, relative to the rotated centroid
-//!   (see [`crate::quantize`]); empty without codes.
+//!   (see [`crate::quantize`]); empty without codes. The vectors of the euclidean metric, and at
+//!   the cosine the unit vectors where the mean is longer than 0.9, are moved by the mean first,
+//!   and codes tell their squared distances.
 //! - `ivf.fine`: for each row number from the smallest to the largest four bits a dimension and
-//!   three `f32`, relative to the rotated mean; zeros where a row is not in the index. Empty where
+//!   three `f32`, relative to the rotated mean, or to the origin of moved
+//!   vectors; zeros where a row is not in the index. Empty where
 //!   most are not, and where the codes are not refined.
 //!
 //! Centroids are rotated, and their norms and codes made, when a saved index is opened.
@@ -27,9 +32,9 @@ use std::sync::Arc;
 use synadb_types::{RowId, RowSet};
 
 use super::bits::{BitCells, rotate_all};
-use super::build::anchor_of;
 use super::bytes::Bytes;
 use super::lists::NO_ROW;
+use super::origin::Origin;
 use super::{
     Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
     block_of,
@@ -42,7 +47,7 @@ use crate::quantize::{BLOCK_ROWS, Rotation, bit_block_bytes};
 use crate::{IndexError, Job, Section, SharedBytes, VectorSource};
 
 /// Version of the sections.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const HEADER: &str = "ivf.header";
 const MEAN: &str = "ivf.mean";
 const POINTS: &str = "ivf.points";
@@ -54,7 +59,7 @@ const FINE: &str = "ivf.fine";
 /// Numbers of the header stand for these.
 const CODES_KNOWN: [IvfCodes; 3] = [IvfCodes::Full, IvfCodes::Bits, IvfCodes::Refined];
 /// Numbers of the header.
-const FIELDS: usize = 14;
+const FIELDS: usize = 16;
 /// What stands for a number of cells that the configuration leaves open.
 const OPEN: u64 = u64::MAX;
 
@@ -79,6 +84,8 @@ impl IvfIndex {
             config.seed,
             config.search.nprobe as u64,
             config.search.candidates as u64,
+            self.search.nprobe as u64,
+            self.search.candidates as u64,
             frame.factor().to_bits(),
         ];
         let section = |name, bytes| (name, Cow::Owned(bytes));
@@ -133,7 +140,8 @@ impl IvfIndex {
         let rows = checked_rows(&lists, source.rows_end())?;
         let frame = Frame::new(header.metric, mean, header.factor);
         let centroids = Centroids { frame, points, dimensions };
-        let points = centroids.leave();
+        let origin = Origin::of(header.metric, &centroids.frame);
+        let points = origin.points(&centroids);
         let (directory, store) = match header.config.codes {
             IvfCodes::Full => {
                 let directory = Directory::new(points, dimensions, radii, kernels);
@@ -149,18 +157,19 @@ impl IvfIndex {
                 let points = rotate_all(&rotation, &points)?;
                 let directory = Directory::new(points, padded, radii, kernels);
                 let fine = if header.config.codes == IvfCodes::Refined {
-                    let anchor = anchor_of(&centroids, &rotation)?;
+                    let anchor = origin.anchor(&centroids, &rotation)?;
                     FineRows::open(&rotation, anchor, &rows, find(FINE)?)
                         .map_err(|()| damaged(FINE, "has another length"))?
                 } else {
                     None
                 };
                 let cells = BitCells { rotation, blocks };
-                (directory.with_codes(header.metric), Store::Bits(cells, fine))
+                (directory.with_codes(origin.metric()), Store::Bits(cells, fine))
             }
         };
-        let (metric, config, flat) = (header.metric, header.config, FlatIndex::new(rows));
-        Ok(Self { metric, config, flat, centroids, directory, lists, store })
+        let (metric, search, flat) = (header.metric, header.search, FlatIndex::new(rows));
+        let config = header.config;
+        Ok(Self { metric, config, search, flat, centroids, origin, directory, lists, store })
     }
 }
 
@@ -171,6 +180,7 @@ struct Header {
     cells: usize,
     entries: usize,
     config: IvfConfig,
+    search: IvfSearch,
     factor: f64,
 }
 
@@ -188,7 +198,7 @@ impl Header {
         }
         let [_, metric, dimensions, cells, entries, wanted, iterations, sample, second, codes, ..] =
             fields;
-        let [.., seed, nprobe, candidates, factor] = fields;
+        let [.., seed, nprobe, candidates, own_nprobe, own_candidates, factor] = fields;
         let factor = f64::from_bits(factor);
         let codes = usize::try_from(codes).ok().and_then(|at| CODES_KNOWN.get(at).copied());
         let codes = codes.ok_or(damaged(HEADER, "names codes that there are not"))?;
@@ -197,6 +207,7 @@ impl Header {
         }
         // What else is in it only ever bounds loops over sections whose lengths are compared.
         let number = |field: u64| u32::try_from(field).map(|field| field as usize);
+        let size = |field: u64| usize::try_from(field);
         let out_of_range = |_| damaged(HEADER, "holds a number out of range");
         let config = IvfConfig {
             cells: (wanted != OPEN).then(|| number(wanted)).transpose().map_err(out_of_range)?,
@@ -206,8 +217,8 @@ impl Header {
             codes,
             seed,
             search: IvfSearch {
-                nprobe: usize::try_from(nprobe).map_err(out_of_range)?,
-                candidates: usize::try_from(candidates).map_err(out_of_range)?,
+                nprobe: size(nprobe).map_err(out_of_range)?,
+                candidates: size(candidates).map_err(out_of_range)?,
             },
         };
         Ok(Self {
@@ -219,6 +230,10 @@ impl Header {
             cells: number(cells).map_err(out_of_range)?,
             entries: number(entries).map_err(out_of_range)?,
             config,
+            search: IvfSearch {
+                nprobe: size(own_nprobe).map_err(out_of_range)?,
+                candidates: size(own_candidates).map_err(out_of_range)?,
+            },
             factor,
         })
     }

@@ -45,10 +45,10 @@ fn rows(count: usize, dimensions: usize) -> Rows {
 
 /// What the index holds is what it would hold without the one that it extends.
 fn check(index: &IvfIndex, source: &Rows, radii_grew: bool) -> Result<(), IndexError> {
-    let (job, metric) = (Job::default(), index.metric);
-    let points = index.centroids.leave();
+    let (job, origin) = (Job::default(), &index.origin);
+    let points = origin.points(&index.centroids);
     let plain = Directory::new(points.clone(), source.dimensions, Vec::new(), kernels()?);
-    let radii = plain.measure(metric, &index.lists, None, source, kernels()?, &job.crew())?;
+    let radii = plain.measure(origin, &index.lists, None, source, kernels()?, &job.crew())?;
     if radii_grew {
         assert!(index.directory.radii.iter().zip(&radii).all(|(known, needed)| known >= needed));
     } else {
@@ -58,11 +58,11 @@ fn check(index: &IvfIndex, source: &Rows, radii_grew: bool) -> Result<(), IndexE
     let points = rotate_all(&cells.rotation, &points)?;
     let rotation = cells.rotation.clone();
     let (lists, crew) = (&index.lists, job.crew());
-    let fresh = BitCells::new(metric, rotation, &points, lists, None, source, &crew)?;
+    let fresh = BitCells::new(origin, rotation, &points, lists, None, source, &crew)?;
     assert!(*cells == fresh, "the codes are those of the rows");
-    let anchor = build::anchor_of(&index.centroids, &fresh.rotation)?;
+    let anchor = origin.anchor(&index.centroids, &fresh.rotation)?;
     let rows = index.row_set();
-    let fresh = FineRows::new(metric, &fresh.rotation, anchor, rows, None, source, &crew)?;
+    let fresh = FineRows::new(origin, &fresh.rotation, anchor, rows, None, source, &crew)?;
     assert!(*fine == fresh && fresh.is_some(), "so are the finer ones");
     Ok(())
 }

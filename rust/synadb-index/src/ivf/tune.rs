@@ -12,6 +12,8 @@ const PIECE_QUERIES: usize = 32;
 /// What a candidate costs, in entries that are scanned: its finer code or its vector is read from
 /// anywhere.
 const CANDIDATE_COST: usize = 12;
+/// Twice the candidates that find less than this more are not worth their comparison.
+const GAIN_MIN: f64 = 0.005;
 /// Share of the work that the exact searches are taken for.
 const TRUTH_SHARE: f32 = 0.5;
 
@@ -60,10 +62,53 @@ impl IvfIndex {
         job: &Job<'_>,
     ) -> Result<Tuned, IndexError> {
         let mut meter = job.meter();
-        let (index, crew) = (self, job.crew());
-        let mut sample = Sample { index, k, queries, truth: Vec::new(), filter, source, crew };
-        sample.truth = sample.exact()?;
+        let sample = Sample::new(self, k, (queries, filter, source), job.crew())?;
         meter.tell(TRUTH_SHARE);
+        let found = self.cheapest(target_recall, &sample)?;
+        meter.tell(1.0);
+        Ok(found)
+    }
+
+    /// The default search where its recall over the sample is at least `target_recall`. Where it is
+    /// not, the cheapest one that is enough, as [`IvfIndex::tune`] finds it; with `keeps_cells`
+    /// the default with twice the candidates as often as that is not enough and gains recall.
+    ///
+    /// Vectors without structure need many more candidates than others: their codes hardly tell
+    /// near rows from the rest. Costs the exact search of every query once, and where the default
+    /// is enough no more than that.
+    ///
+    /// # Errors
+    ///
+    /// As [`IvfIndex::tune`].
+    pub fn raise(
+        &self,
+        target_recall: f64,
+        k: usize,
+        keeps_cells: bool,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Tuned, IndexError> {
+        let sample = Sample::new(self, k, (queries, filter, source), job.crew())?;
+        let mut best = sample.measure(self.search)?;
+        if best.recall < target_recall && !keeps_cells {
+            return self.cheapest(target_recall, &sample);
+        }
+        let most = if self.config.codes == IvfCodes::Full { 0 } else { self.row_set().len() };
+        while best.recall < target_recall && best.search.candidates < most {
+            let candidates = best.search.candidates.max(1).saturating_mul(2);
+            let found = sample.measure(IvfSearch { candidates, ..best.search })?;
+            if found.recall < best.recall + GAIN_MIN {
+                break;
+            }
+            best = found;
+        }
+        Ok(best)
+    }
+
+    fn cheapest(&self, target_recall: f64, sample: &Sample<'_>) -> Result<Tuned, IndexError> {
+        let k = sample.k;
         let mut best: Option<Tuned> = None;
         let mut fallback = None;
         for candidates in self.ladder(k) {
@@ -84,9 +129,8 @@ impl IvfIndex {
                 best = Some(found);
             }
         }
-        meter.tell(1.0);
         let found = best.or(fallback);
-        found.map_or_else(|| sample.measure(self.config.search), Ok)
+        found.map_or_else(|| sample.measure(self.search), Ok)
     }
 
     /// Numbers of candidates that are tried.
@@ -108,7 +152,18 @@ impl IvfIndex {
     }
 }
 
-impl Sample<'_> {
+impl<'a> Sample<'a> {
+    fn new(
+        index: &'a IvfIndex,
+        k: usize,
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        crew: Crew<'a>,
+    ) -> Result<Self, IndexError> {
+        let mut sample = Self { index, k, queries, truth: Vec::new(), filter, source, crew };
+        sample.truth = sample.exact()?;
+        Ok(sample)
+    }
+
     /// The smallest `nprobe` that is enough, below one that is.
     fn fewest_cells(&self, target_recall: f64, enough: Tuned) -> Result<Tuned, IndexError> {
         let (mut best, mut low, mut probe) = (enough, 0, 1);

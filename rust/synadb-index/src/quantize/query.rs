@@ -110,7 +110,26 @@ impl CodeQuery {
         rotation: &Rotation,
         epsilon: f32,
     ) -> Result<(), IndexError> {
-        self.rotate(query, rotation, epsilon)?;
+        self.rotate(query, None, rotation, epsilon)?;
+        self.fill();
+        Ok(())
+    }
+
+    /// As [`CodeQuery::reset`], for rows that were moved and are compared by their squared
+    /// distances there, in [`Space::Distance`]; `moved` is the query in their place.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when the rotation has other dimensions; what was prepared is
+    /// then as before.
+    pub fn reset_moved(
+        &mut self,
+        query: &Query,
+        moved: &[f32],
+        rotation: &Rotation,
+        epsilon: f32,
+    ) -> Result<(), IndexError> {
+        self.rotate(query, Some(moved), rotation, epsilon)?;
         self.fill();
         Ok(())
     }
@@ -135,7 +154,7 @@ impl CodeQuery {
     ) -> Result<Terms, IndexError> {
         assert!(anchor.is_common(), "a query is relative to a common anchor only");
         assert_eq!(anchor.vector().len(), rotation.padded(), "the anchor is a rotated vector");
-        self.rotate(query, rotation, epsilon)?;
+        self.rotate(query, None, rotation, epsilon)?;
         let mut terms = self.terms_at(anchor);
         let part = if self.space == Space::Distance { 1.0 } else { terms.gain };
         for (value, &anchor) in self.rotated.iter_mut().zip(anchor.vector()) {
@@ -151,21 +170,24 @@ impl CodeQuery {
     fn rotate(
         &mut self,
         query: &Query,
+        moved: Option<&[f32]>,
         rotation: &Rotation,
         epsilon: f32,
     ) -> Result<(), IndexError> {
-        let (dimensions, source) = (query.dimensions(), rotation.dimensions());
+        let dimensions = moved.map_or(query.dimensions(), <[f32]>::len);
+        let source = rotation.dimensions();
         if dimensions != source {
             return Err(IndexError::Dimensions { query: dimensions, source });
         }
         let padded = rotation.padded();
-        self.space = Space::of(query.metric());
-        self.base = if query.metric() == Metric::Cosine { 1.0 } else { 0.0 };
+        self.space = if moved.is_some() { Space::Distance } else { Space::of(query.metric()) };
+        let is_cosine = self.space == Space::Product && query.metric() == Metric::Cosine;
+        self.base = if is_cosine { 1.0 } else { 0.0 };
         self.epsilon = epsilon;
         self.level = query.kernels().level;
         self.rotated.resize(padded, 0.0);
-        let values = if self.space == Space::Distance { query.values() } else { query.unit() };
-        rotation.rotate(self.kernels, values, 1.0, &mut self.rotated);
+        let own = if self.space == Space::Distance { query.values() } else { query.unit() };
+        rotation.rotate(self.kernels, moved.unwrap_or(own), 1.0, &mut self.rotated);
         self.squared_norm = dot(&self.rotated, &self.rotated);
         self.is_reliable = self.rotated.iter().all(|&value| value == 0.0)
             || SQUARED_RANGE.contains(&self.squared_norm);

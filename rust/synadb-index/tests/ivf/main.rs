@@ -4,6 +4,7 @@
 mod common;
 
 mod building;
+mod far;
 mod odd;
 mod recall;
 mod sections;

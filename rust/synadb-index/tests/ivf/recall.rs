@@ -235,3 +235,34 @@ fn one_row_or_none_is_found_when_the_others_are_dead_or_not_allowed() -> Result<
     }
     Ok(())
 }
+
+#[test]
+fn the_default_is_raised_where_rows_have_no_structure() -> Result<(), IndexError> {
+    let mut random = Random(71);
+    let vectors = random.vectors(5000, 48);
+    let (source, all) = (Memory::new(&vectors, 48), Filter::All);
+    let samples = random.vectors(40, 48);
+    let queries: Result<Vec<Query>, IndexError> =
+        samples.iter().map(|vector| Query::new(Metric::Cosine, vector)).collect();
+    let (queries, job) = (queries?, Job::with_threads(2));
+    let index = build(Metric::Cosine, &config(IvfCodes::Refined, 80), &source)?;
+    let standard = index.default_search();
+    let first = recall(&index, standard, &samples, &vectors, &all, &source)?;
+    assert!(first < 0.85, "{first}");
+    let kept = index.raise(0.95, 10, true, &queries, &all, &source, &job)?;
+    assert!(kept.search.nprobe == standard.nprobe && kept.recall > first + 0.05, "{kept:?}");
+    let raised = index.raise(0.95, 10, false, &queries, &all, &source, &job)?;
+    assert!(raised.recall >= 0.95, "{raised:?}");
+    let enough = index.raise(first, 10, false, &queries, &all, &source, &job)?;
+    assert_eq!(enough.search, standard, "what is enough is not raised");
+    // The default goes with the index and its successors; what was asked for stays.
+    let index = index.with_search(raised.search);
+    let grown = index.extend(&RowSet::range(RowId(0), 4990), &source, &job)?;
+    let opened = IvfIndex::import(&super::sections::shared(&grown.export()), &source, &job)?;
+    assert_eq!((opened.default_search(), opened.config().search), (raised.search, standard));
+    let cancel = AtomicBool::new(true);
+    let job = Job { cancel: Some(&cancel), ..Job::default() };
+    let stopped = index.raise(0.95, 10, true, &queries, &all, &source, &job);
+    assert_eq!(stopped.err(), Some(IndexError::Cancelled));
+    Ok(())
+}

@@ -6,7 +6,7 @@ use synadb_index::{Part, Section, SharedBytes};
 
 use super::*;
 
-fn shared<'a>(saved: &[Section<'a>]) -> Vec<(&'a str, SharedBytes)> {
+pub fn shared<'a>(saved: &[Section<'a>]) -> Vec<(&'a str, SharedBytes)> {
     let share = |(name, bytes): &Section<'a>| (*name, Arc::new(bytes.to_vec()) as SharedBytes);
     saved.iter().map(share).collect()
 }
@@ -28,6 +28,21 @@ fn an_opened_index_is_the_saved_one() -> Result<(), IndexError> {
                 assert_eq!(search(&opened, how, query, &Filter::All, &source, 10)?, expected);
             }
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_sections_of_another_version_are_refused() -> Result<(), IndexError> {
+    let vectors = clustered(16, 200, 12, 5);
+    let source = Memory::new(&vectors, 12);
+    let index = build(Metric::Euclidean, &config(IvfCodes::Refined, 8), &source)?;
+    for version in [0, 1, 3_u64] {
+        let mut saved = index.export();
+        saved[0].1.to_mut()[..8].copy_from_slice(&version.to_le_bytes());
+        let refused = IvfIndex::import(&shared(&saved), &source, &Job::default()).err();
+        let problem = "is of another version";
+        assert_eq!(refused, Some(IndexError::Section { name: "ivf.header", problem }));
     }
     Ok(())
 }

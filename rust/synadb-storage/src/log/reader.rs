@@ -175,7 +175,7 @@ impl Log {
         } else {
             let frame = position.checked_sub(raw.frame_head_len())?;
             let word = self.region.load(frame)?;
-            let head = Head::verified(self.seed, self.region(), frame, word)?;
+            let head = Head::verified_at_record(self.seed, self.region(), frame, word)?;
             if head.head_len as u64 != raw.frame_head_len()
                 || head.head_len + raw.len != head.front_len
             {

@@ -8,14 +8,14 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 
 use synadb_types::RowSet;
 
 use super::FlatIndex;
 use crate::quantize::{BLOCK_ROWS, CodeKernels, bit_block_bytes, code_kernels};
-use crate::{IndexError, Metric, SharedBytes, VectorSource};
+use crate::{IndexError, Job, Metric, SharedBytes, VectorSource};
 use coder::{Coder, Step};
 
 pub(crate) use search::PackedScratch;
@@ -155,22 +155,11 @@ impl PackedFlat {
         let open = open.as_deref();
         let steps = coder::steps(open, &new);
         let parts: Vec<&[Step]> = steps.chunks(CHUNK_BLOCKS).collect();
-        let share = parts.len().div_ceil(threads.max(1));
-        let coder = &*self.coder;
-        let code = |parts: &[&[Step]]| -> Vec<Arc<Chunk>> {
-            let chunk = |steps: &&[Step]| Arc::new(coder.chunk(steps, open, source, kernels));
-            parts.iter().map(chunk).collect()
+        let (coder, job) = (&*self.coder, Job::with_threads(threads));
+        let chunk = |_: &mut (), part: Range<usize>| {
+            Arc::new(coder.chunk(parts[part.start], open, source, kernels))
         };
-        thread::scope(|scope| {
-            let mut shares = parts.chunks(share);
-            let own = shares.next().unwrap_or_default();
-            let others: Vec<_> = shares.map(|share| scope.spawn(move || code(share))).collect();
-            chunks.extend(code(own));
-            for other in others {
-                let coded = other.join();
-                chunks.extend(coded.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            }
-        });
+        chunks.extend(job.crew().map(parts.len(), 1, |_| (), || (), chunk)?);
         let mut all = self.flat.rows.clone();
         all.union_with(rows);
         Ok(Self::assemble(Arc::clone(&self.coder), all, chunks))

@@ -66,7 +66,7 @@ impl HnswIndex {
         job: &Job<'_>,
     ) -> Result<Self, IndexError> {
         let kernels = CodeKernels::new(kernels()?);
-        let mut workers = Workers::new(*job);
+        let mut workers = Workers::new(job);
         let mut all = rows.clone();
         parts.iter().for_each(|part| all.union_with(&part.rows));
         let live = |row: &RowId| source.is_live(*row) && source.vector(*row).is_some();

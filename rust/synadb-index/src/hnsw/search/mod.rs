@@ -12,7 +12,7 @@ use crate::distance::prefetch_bytes;
 use crate::hnsw::HnswIndex;
 use crate::hnsw::codes::{Code, CodeKernels, Codes};
 use crate::hnsw::graph::GraphView;
-use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
 use pool::{Pool, Seen};
 
@@ -204,25 +204,9 @@ impl HnswIndex {
         ef: usize,
         threads: usize,
     ) -> Result<(), IndexError> {
-        assert_eq!(queries.len(), outs.len(), "every query has its own results");
-        let share = queries.len().div_ceil(threads.max(1)).max(1);
-        let run = |queries: &[Query], outs: &mut [TopK]| {
-            let mut scratch = Scratch::new();
-            queries.iter().zip(outs).try_for_each(|(query, out)| {
-                self.search_with_ef(query, filter, source, &mut scratch, out, ef)
-            })
-        };
-        if share == queries.len() {
-            return run(queries, outs);
-        }
-        std::thread::scope(|scope| {
-            let shares = queries.chunks(share).zip(outs.chunks_mut(share));
-            let threads: Vec<_> =
-                shares.map(|(queries, outs)| scope.spawn(move || run(queries, outs))).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            threads.into_iter().try_for_each(join)
+        let job = Job::with_threads(threads);
+        job.crew().each_query(queries, outs, |query, scratch, out| {
+            self.search_with_ef(query, filter, source, scratch, out, ef)
         })
     }
 }

@@ -28,6 +28,12 @@ const STEPS: u64 = 1000;
 const CHOSEN_RECALL: f64 = 0.994;
 const TUNED_K: usize = 10;
 const TUNED_ON: usize = 200;
+/// The same of one that was asked for, without its search: on as many rows as cost so many products
+/// of components, and so many at least. It is what tells rows without structure from others, of
+/// which the standard finds far more.
+const RAISED_RECALL: f64 = 0.965;
+const RAISED_ON: usize = 16;
+const RAISED_WORK: usize = 1 << 31;
 
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,35 +226,47 @@ impl Build<'_> {
             IndexBackend::GravityWell(config) => {
                 let index = IvfIndex::build(metric, config, rows, &source, job)?;
                 let is_chosen = *backend == IndexBackend::Auto;
-                let search = if is_chosen { tuned(&index, rows, &source, job)? } else { None };
-                let built = index.config().search;
-                Some(Built::GravityWell(index.with_search(search.unwrap_or(built))))
+                let search = search_of(&index, is_chosen, rows, &source, job)?;
+                Some(Built::GravityWell(index.with_search(search)))
             }
         })
     }
 }
 
-/// The search that finds the wanted share of the neighbours of some rows; none where there are
-/// too few to tell.
-fn tuned(
+/// What a search does that is not told otherwise: of an inverted file that nobody asked for what
+/// finds enough; of another what was asked for, where anything was, and else the standard, raised
+/// where the rows have so little structure that it finds too few.
+fn search_of(
     index: &IvfIndex,
+    is_chosen: bool,
     rows: &RowSet,
     source: &MappedVectors<'_>,
     job: &Job<'_>,
-) -> std::result::Result<Option<IvfSearch>, IndexError> {
-    let step = (rows.len() / TUNED_ON).max(1);
-    let mut queries = Vec::with_capacity(TUNED_ON);
+) -> std::result::Result<IvfSearch, IndexError> {
+    let (asked, standard) = (index.config().search, IvfSearch::default());
+    if !is_chosen && asked.candidates != standard.candidates {
+        return Ok(asked);
+    }
+    let row = rows.len().saturating_mul(source.dimensions()).max(1);
+    let most = if is_chosen { TUNED_ON } else { (RAISED_WORK / row).clamp(RAISED_ON, TUNED_ON) };
+    let step = (rows.len() / most).max(1);
+    let mut queries = Vec::with_capacity(most);
     for row in rows.iter().step_by(step) {
         if let Some(vector) = source.vector(row) {
             queries.push(Query::new(index.metric(), vector)?);
         }
     }
     if queries.is_empty() {
-        return Ok(None);
+        return Ok(asked);
     }
-    let quiet = Job { progress: None, ..*job };
-    let found = index.tune(CHOSEN_RECALL, TUNED_K, &queries, &Filter::All, source, &quiet)?;
-    Ok(Some(found.search))
+    let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let found = if is_chosen {
+        index.tune(CHOSEN_RECALL, TUNED_K, &queries, &all, source, &quiet)?
+    } else {
+        let keeps_cells = asked.nprobe != standard.nprobe;
+        index.raise(RAISED_RECALL, TUNED_K, keeps_cells, &queries, &all, source, &quiet)?
+    };
+    Ok(found.search)
 }
 
 /// The live rows, and those that are not there yet and may come.

@@ -20,6 +20,9 @@ pub struct SearchOptions {
     pub ef_search: Option<usize>,
     /// Cells of an inverted file that are searched.
     pub nprobe: Option<usize>,
+    /// Rows of an inverted file that their codes find nearest and that are then compared in full,
+    /// three times as many as are wanted at least.
+    pub candidates: Option<usize>,
     /// Buckets of a cascade that are looked into.
     pub num_probes: Option<usize>,
     /// Keys that may be found; all where there is none.
@@ -84,8 +87,11 @@ impl Built {
 
 /// What a search of an inverted file looks at.
 fn probes(index: &IvfIndex, options: &SearchOptions) -> IvfSearch {
-    let built = index.config().search;
-    IvfSearch { nprobe: options.nprobe.unwrap_or(built.nprobe), ..built }
+    let built = index.default_search();
+    IvfSearch {
+        nprobe: options.nprobe.unwrap_or(built.nprobe),
+        candidates: options.candidates.unwrap_or(built.candidates),
+    }
 }
 
 /// What a search of a cascade looks at.

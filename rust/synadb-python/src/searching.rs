@@ -1,0 +1,107 @@
+//! Searching a vector store: what is asked, and how it is answered.
+
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use synadb::vector::{Hit, SearchOptions, VectorStore};
+
+use crate::arrays::{self, Asked};
+use crate::convert::{Count, answered};
+use crate::errors::invalid_argument;
+use crate::filtering::Filtering;
+use crate::indexing::positive;
+use crate::numpy::{matrix, vector};
+use crate::results::SearchResult;
+
+/// Options of a search that were given.
+pub struct Given {
+    pub exact: bool,
+    pub ef_search: Option<Count>,
+    pub nprobe: Option<Count>,
+    pub candidates: Option<Count>,
+    pub num_probes: Option<Count>,
+    pub filter: Option<Filtering>,
+}
+
+impl Given {
+    /// How the search is to be done.
+    ///
+    /// # Errors
+    /// As `positive`.
+    fn options(self) -> PyResult<SearchOptions> {
+        Ok(SearchOptions {
+            exact: self.exact,
+            ef_search: positive("ef_search", self.ef_search)?,
+            nprobe: positive("nprobe", self.nprobe)?,
+            candidates: positive("candidates", self.candidates)?,
+            num_probes: positive("num_probes", self.num_probes)?,
+            filter: self.filter.map(|filter| filter.0),
+        })
+    }
+}
+
+/// The `k` stored vectors nearest to `query`, nearest first.
+///
+/// # Errors
+/// What an argument is refused for; what the engine says.
+pub fn one(
+    py: Python<'_>,
+    store: &VectorStore,
+    query: &Bound<'_, PyAny>,
+    k: i64,
+    given: Given,
+) -> PyResult<Vec<SearchResult>> {
+    let k = nearest_count(k)?;
+    let options = given.options()?;
+    let array = vector(query, usize::from(store.dimensions()), "Query")?;
+    let query = array.as_slice()?;
+    let found = answered(py.detach(|| store.search_with(query, k, &options)))?;
+    Ok(found.into_iter().map(SearchResult::from).collect())
+}
+
+/// The answers to every row of `queries` on so many threads: lists of results, or arrays.
+///
+/// # Errors
+/// As `one`; what the handler of a signal raises.
+pub fn batch<'py>(
+    py: Python<'py>,
+    store: &VectorStore,
+    queries: &Bound<'py, PyAny>,
+    k: i64,
+    given: Given,
+    (threads, as_arrays): (Option<Count>, bool),
+) -> PyResult<Bound<'py, PyAny>> {
+    let k = nearest_count(k)?;
+    let options = given.options()?;
+    let threads = positive("threads", threads)?;
+    let (array, _) = matrix(queries, usize::from(store.dimensions()), "Queries")?;
+    let asked = Asked { queries: array.as_slice()?, k, options, threads };
+    if as_arrays {
+        return arrays::search_arrays(py, store, &asked)?.into_bound_py_any(py);
+    }
+    let answers = PyList::empty(py);
+    arrays::search(py, store, &asked, |found| {
+        for hits in answered(py.detach(|| with_vectors(store, found)))? {
+            answers.append(PyList::new(py, hits)?)?;
+        }
+        Ok(())
+    })?;
+    Ok(answers.into_any())
+}
+
+/// Hits with the vectors that they found.
+fn with_vectors(
+    store: &VectorStore,
+    found: Vec<Vec<Hit>>,
+) -> synadb::Result<Vec<Vec<SearchResult>>> {
+    let result = |hit| Ok(SearchResult::found(store.vector_of(&hit)?, hit));
+    found.into_iter().map(|hits| hits.into_iter().map(result).collect()).collect()
+}
+
+/// How many hits are wanted.
+///
+/// # Errors
+/// `InvalidArgumentError` for a negative number.
+pub fn nearest_count(k: i64) -> PyResult<usize> {
+    usize::try_from(k).map_err(|_| invalid_argument("k", format!("it must be 0 or more, got {k}")))
+}
