@@ -22,7 +22,7 @@ impl HybridVectorStore {
     /// wherever it is. Found at once.
     ///
     /// # Errors
-    /// As [`VectorStore::insert`].
+    /// As [`VectorStore::insert`](crate::VectorStore::insert).
     pub fn ingest(&self, key: &str, vector: &[f32]) -> Result<()> {
         self.hot.check_dimensions("Vector", vector.len())?;
         self.ingest_rows(&[key], vector).map(|_| ())
@@ -31,7 +31,7 @@ impl HybridVectorStore {
     /// Stores many vectors, and returns how many keys are new.
     ///
     /// # Errors
-    /// As [`VectorStore::insert_batch`].
+    /// As [`VectorStore::insert_batch`](crate::VectorStore::insert_batch).
     pub fn ingest_batch(&self, keys: &[&str], vectors: &[&[f32]]) -> Result<usize> {
         for vector in vectors {
             self.hot.check_dimensions("Vectors", vector.len())?;
@@ -46,7 +46,7 @@ impl HybridVectorStore {
     /// Stores many vectors, row-major; several commits for more than some thousand.
     ///
     /// # Errors
-    /// As [`VectorStore::insert_rows`].
+    /// As [`VectorStore::insert_rows`](crate::VectorStore::insert_rows).
     pub fn ingest_rows(&self, keys: &[&str], rows: &[f32]) -> Result<usize> {
         self.hot.handle.writable()?;
         self.hot.check_keys(keys, rows)?;
@@ -77,7 +77,7 @@ impl HybridVectorStore {
     /// Deletes a key, wherever it is; false, and nothing written, where it is absent.
     ///
     /// # Errors
-    /// As [`VectorStore::remove`].
+    /// As [`VectorStore::remove`](crate::VectorStore::remove).
     pub fn delete(&self, key: &str) -> Result<bool> {
         self.hot.handle.writable()?;
         keys::check(key)?;
@@ -98,8 +98,8 @@ impl HybridVectorStore {
     /// anew, by a thread apart where it pays.
     ///
     /// # Errors
-    /// As [`VectorStore::insert`]; `Corruption` by key for a vector that cannot be read: those
-    /// before it have moved.
+    /// As [`VectorStore::insert`](crate::VectorStore::insert); `Corruption` by key for a vector that
+    /// cannot be read: those before it have moved.
     pub fn promote_to_cold(&self) -> Result<usize> {
         self.hot.handle.writable()?;
         let keys = self.hot.keys_matching(&Pattern::All)?;
