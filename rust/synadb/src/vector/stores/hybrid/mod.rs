@@ -53,13 +53,14 @@ pub struct HybridSearchResult {
 ///
 /// A key has one vector, in one of the two: an ingest removes what the cold table has in the same
 /// commit, and a promotion moves each vector in one commit. So a process that dies, at whatever
-/// moment, leaves every vector once. Searches look at both as of one moment. The file is `cold`, and
-/// opens as any store: [`CascadeIndex`](crate::CascadeIndex) and [`VectorStore`] show its cold
+/// moment, leaves every vector once. Searches look at both as of one moment. The file is `cold`,
+/// and opens as any store: [`CascadeIndex`](crate::CascadeIndex) and [`VectorStore`] show its cold
 /// vectors. No file is made at `hot`; one that is there is refused, unless it is the same.
 ///
 /// The indexes are built by threads apart where it pays, as for any [`VectorStore`], and
-/// [`HybridVectorStore::build_cold`] builds the cascade at once. Writes survive the process's death,
-/// and the machine's after [`HybridVectorStore::flush_hot`] or [`HybridVectorStore::save_cold`].
+/// [`HybridVectorStore::build_cold`] builds the cascade at once. Writes survive the process's
+/// death, and the machine's after [`HybridVectorStore::flush_hot`] or
+/// [`HybridVectorStore::save_cold`].
 ///
 /// ```
 /// # fn main() -> synadb::Result<()> {
@@ -431,7 +432,7 @@ fn check(config: &HybridConfig) -> Result<()> {
     Err(Error::InvalidArgument { argument: "config", reason })
 }
 
-/// A file at `hot` would be left out: vectors move within one file, so that none is lost on the way.
+/// A file at `hot` would be left out: vectors move within one file, so that none is lost.
 fn check_paths(hot: &Path, cold: &Path) -> Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let Some(found) = real(hot) else { return Ok(()) };
