@@ -98,8 +98,8 @@ impl HybridVectorStore {
     /// anew, by a thread apart where it pays.
     ///
     /// # Errors
-    /// As [`VectorStore::insert`](crate::VectorStore::insert); `Corruption` by key for a vector that
-    /// cannot be read: those before it have moved.
+    /// As [`VectorStore::insert`](crate::VectorStore::insert); `Corruption` by key for a vector
+    /// that cannot be read: those before it have moved.
     pub fn promote_to_cold(&self) -> Result<usize> {
         self.hot.handle.writable()?;
         let keys = self.hot.keys_matching(&Pattern::All)?;
