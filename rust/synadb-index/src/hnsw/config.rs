@@ -1,7 +1,7 @@
 //! Parameters of the graph.
 
 /// Largest degree of a node: links of one block of packed codes.
-pub(super) const DEGREE_MAX: usize = 128;
+pub(crate) const DEGREE_MAX: usize = 128;
 /// The degree is a multiple of this: neighbours whose codes are estimated at once.
 pub(super) const DEGREE_ALIGN: usize = 32;
 
