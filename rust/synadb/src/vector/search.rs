@@ -78,7 +78,7 @@ impl VectorStore {
             let vector = super::store::floats(row);
             SearchResult { key: hit.key, score: hit.score, vector }
         };
-        let found = self.search_each(query, k, options, &result)?.pop();
+        let found = self.search_each(self.snapshot()?, query, k, options, &result)?.pop();
         Ok(found.unwrap_or_default())
     }
 
@@ -92,18 +92,29 @@ impl VectorStore {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<Vec<Hit>>> {
-        self.search_each(queries, k, options, &|hit, _| hit)
+        self.search_hits_in(self.snapshot()?, queries, k, options)
+    }
+
+    /// As [`VectorStore::search_hits`], of the rows that a snapshot of this table shows.
+    pub(super) fn search_hits_in(
+        &self,
+        snapshot: Option<Arc<Snapshot>>,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hit>>> {
+        self.search_each(snapshot, queries, k, options, &|hit, _| hit)
     }
 
     /// What `make` gives for each hit and the bytes of its row, verified.
     fn search_each<T>(
         &self,
+        snapshot: Option<Arc<Snapshot>>,
         queries: &[f32],
         k: usize,
         options: &SearchOptions,
         make: &dyn Fn(Hit, &[u8]) -> T,
     ) -> Result<Vec<Vec<T>>> {
-        let snapshot = self.snapshot()?;
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
             self.check_dimensions("Query", queries.len())?;
