@@ -337,8 +337,9 @@ class VectorStore(_native.VectorStore):
         """What the index is and holds, or `None` where there is none.
 
         A dict: `kind`, as `build_index` takes it; `rows`, live vectors in it; `dead`, vectors in
-        it that were deleted or replaced since; `tail`, live vectors that came after it and are
-        scanned; `bytes` that it takes beside the vectors. Raises `DatabaseClosedError`.
+        it that were deleted or replaced since; `tail`, live vectors that came after it; `coded`,
+        those of them that were coded since, the others are scanned in full; `bytes` that it takes
+        beside the vectors. Raises `DatabaseClosedError`.
         """
         return super().index_stats()
 
