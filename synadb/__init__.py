@@ -10,6 +10,7 @@ Importing this package does not import numpy; the first call that needs an array
 """
 
 from synadb._native import Batch, KeyFilter, SearchResult, Transaction
+from synadb.cascade import CascadeIndex, CascadeSearchResult
 from synadb.config import DbConfig
 from synadb.database import SynaDB
 from synadb.errors import (
@@ -44,6 +45,7 @@ from synadb.errors import (
     ValueTooLargeError,
 )
 from synadb.gravity_well import GravityWellIndex, GwiSearchResult
+from synadb.hybrid import HybridSearchResult, HybridVectorStore
 from synadb.mmap_store import MmapSearchResult, MmapVectorStore
 from synadb.vectors import VectorStore
 
@@ -53,6 +55,8 @@ __all__ = [
     "Batch",
     "BatchTooLargeError",
     "CancelledError",
+    "CascadeIndex",
+    "CascadeSearchResult",
     "ConfigMismatchError",
     "ConflictError",
     "CorruptionError",
@@ -66,6 +70,8 @@ __all__ = [
     "EmptyKeyError",
     "GravityWellIndex",
     "GwiSearchResult",
+    "HybridSearchResult",
+    "HybridVectorStore",
     "InvalidArgumentError",
     "InvalidPathError",
     "InvalidVectorError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from synadb._arguments import whole_number
 from synadb._native import SearchResult
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from synadb._index_parameters import IndexParameters
     from synadb._native import KeyFilter
     from synadb.database import SynaDB
 
@@ -61,6 +62,9 @@ class GravityWellIndex(UnsyncedStore):
     '7'
     """
 
+    _own_kind: ClassVar[str] = "gravity_well"
+
+    _cells: int | None
     _branching_factor: int
     _num_levels: int
     _is_initialized: bool
@@ -100,9 +104,9 @@ class GravityWellIndex(UnsyncedStore):
             lock_timeout=lock_timeout,
             maintenance=maintenance,
         )
-        gwi._backend = "gravity_well"
+        gwi._backend = cls._own_kind
         gwi._cells = None if cells is None else min(cells, _CELLS_MAX)
-        gwi._want_cells(gwi._cells)
+        gwi._want("gravity_well", cells=gwi._cells)
         gwi._branching_factor = factor
         gwi._num_levels = levels
         gwi._is_initialized = False
@@ -111,6 +115,9 @@ class GravityWellIndex(UnsyncedStore):
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         (path, dimensions, metric), keywords = super().__getnewargs_ex__()
         return (path, dimensions), {**keywords, "metric": metric}
+
+    def _own_parameters(self) -> IndexParameters:
+        return {"cells": self._cells}
 
     def initialize(self, sample_vectors: ArrayLike) -> None:
         """Checks a sample of the vectors, float32 of shape `(n, dimensions)`, `n` at least 1.
@@ -133,6 +140,7 @@ class GravityWellIndex(UnsyncedStore):
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
@@ -148,6 +156,7 @@ class GravityWellIndex(UnsyncedStore):
             ef_search=ef_search,
             nprobe=nprobe,
             candidates=candidates,
+            num_probes=num_probes,
             filter=filter,
         )
 
@@ -161,6 +170,7 @@ class GravityWellIndex(UnsyncedStore):
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -175,6 +185,7 @@ class GravityWellIndex(UnsyncedStore):
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -188,6 +199,7 @@ class GravityWellIndex(UnsyncedStore):
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -201,6 +213,7 @@ class GravityWellIndex(UnsyncedStore):
                 ef_search=ef_search,
                 nprobe=nprobe,
                 candidates=candidates,
+                num_probes=num_probes,
                 filter=filter,
                 threads=threads,
                 as_arrays=True,
@@ -212,6 +225,7 @@ class GravityWellIndex(UnsyncedStore):
             ef_search=ef_search,
             nprobe=nprobe,
             candidates=candidates,
+            num_probes=num_probes,
             filter=filter,
             threads=threads,
         )

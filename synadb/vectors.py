@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
 
 from synadb import _native
+from synadb._arguments import check_faiss, checked_backend
 from synadb._native import KeyFilter, SearchResult
 from synadb._progress import Report, reporting
-from synadb.errors import InvalidArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+    from synadb._index_parameters import IndexParameters
     from synadb.database import SynaDB
     from synadb.faiss import FaissIndex
     from synadb.reports import Stats
 
 __all__ = ["KeyFilter", "SearchResult", "VectorStore"]
-
-_INVALID_ARGUMENT = -14
-_UNSUPPORTED = -16
 
 
 class VectorStore(_native.VectorStore):
@@ -33,7 +31,9 @@ class VectorStore(_native.VectorStore):
     its own, where `index_threshold` vectors or more (10,000) are in none and searches have scanned
     thirty times as many as the store holds: codes below 200,000 vectors, which find what the exact
     scan finds, an inverted file tuned to a recall of .99 above. Vectors that come later are
-    scanned, and taken in when that pays. `backend="flat"` keeps every search exact,
+    scanned; once a few thousand were, and some searches have met them, another thread codes them,
+    and the index takes them in when that pays. Each process codes for itself, anew after opening.
+    `backend="flat"` keeps every search exact,
     `backend="hnsw"` has a graph built; `build_index` builds at once and has any kind, which stays.
 
     `path` is a file (`str`, `bytes`, `os.PathLike`; opened or created) or an open `SynaDB`, in
@@ -52,7 +52,8 @@ class VectorStore(_native.VectorStore):
 
     `ef_search` of a search is the length of a graph's queue, `nprobe` how many cells of an inverted
     file are looked at, and `candidates` how many of the vectors that their codes find nearest there
-    are compared in full: three times `k` at least. The more, the more of the nearest are found.
+    are compared in full: three times `k` at least; `num_probes` is how many buckets of a cascade
+    are looked into. The more, the more of the nearest are found.
 
     `filter` of a search, a `KeyFilter` or an iterable of keys, says which keys it may return. Every
     kind of index heeds it while it searches: `k` hits are found where `k` keys pass.
@@ -82,8 +83,10 @@ class VectorStore(_native.VectorStore):
     BACKEND_HNSW: ClassVar[str] = "hnsw"
     BACKEND_FAISS: ClassVar[str] = "faiss"
 
+    _own_kind: ClassVar[str] = "hnsw"
+    """What `build_index` builds where nobody says otherwise."""
+
     _backend: str
-    _cells: int | None = None
     _faiss_index_type: str
     _faiss_nprobe: int
 
@@ -104,8 +107,8 @@ class VectorStore(_native.VectorStore):
         maintenance: str = "thread",
         index_threshold: int | None = None,
     ) -> Self:
-        asked = _checked_backend(backend, use_gpu)
-        _check_faiss(faiss_index_type, faiss_nprobe)
+        asked = checked_backend(backend, use_gpu)
+        check_faiss(faiss_index_type, faiss_nprobe)
         store = super().__new__(
             cls,
             path,
@@ -130,36 +133,31 @@ class VectorStore(_native.VectorStore):
         *,
         threads: int | None = None,
         progress: bool | Report | None = None,
-        m: int | None = None,
-        m_max: int | None = None,
-        ef_construction: int | None = None,
-        ef_search: int | None = None,
-        cells: int | None = None,
-        nprobe: int | None = None,
-        seed: int | None = None,
+        **parameters: Unpack[IndexParameters],
     ) -> None:
         """Builds an index of what is stored; searches go through it from then on.
 
-        `kind` is `"hnsw"` (a graph), `"gravity_well"` (an inverted file), `"flat"` (a scan of
-        compact codes, next to exact) or `"none"`, which drops the index; without it that of
-        `backend`, where `"auto"` is `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and
-        `ef_search`, an inverted file `cells` and `nprobe`, all of them `seed`. `ef_search` and
-        `nprobe` are what a search does that is not told otherwise; one that the index has not is
-        ignored by a search. An inverted file without `nprobe` looks at 48 cells, and compares 100
-        candidates; both are raised where a sample shows that of vectors without structure these
-        find less than .96 of the ten nearest.
+        `kind` is `"hnsw"` (a graph), `"gravity_well"` (an inverted file), `"cascade"` (a graph that
+        is entered through buckets of hyperplanes), `"flat"` (a scan of compact codes, next to
+        exact) or `"none"`, which drops the index; without it that of `backend`, where `"auto"` is
+        `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and `ef_search`, an inverted file
+        `cells` and `nprobe`, a cascade `num_probes`, `ef_search` and what `CascadeIndex` lists, all
+        of them `seed`. `ef_search`, `nprobe` and `num_probes` are what a search does that is not
+        told otherwise; one that the index has not is ignored by a search. An inverted file without
+        `nprobe` looks at 48 cells, and compares 100 candidates; both are raised where a sample
+        shows that of vectors without structure these find less than .96 of the ten nearest.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
-        that come later are scanned beside the index, until it is built anew with the same
-        parameters, as the class says. Where the handle may write, and there is space for it, it is
-        saved in the file's checkpoint: reopening costs no rebuild. Compaction drops it, and a
-        backup has none: it is built anew then. Other processes use it once they open the file, or
-        when they would build one themselves.
+        that come later are scanned beside the index, in full or by their codes, until it takes
+        them in with the same parameters, as the class says. Where the handle may write, and there
+        is space for it, it is saved in the file's checkpoint: reopening costs no rebuild.
+        Compaction drops it, and a backup has none: it is built anew then. Other processes use it
+        once they open the file, or when they would build one themselves.
 
         Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a
-        graph, 0.03 ms for an inverted file, 0.003 ms for codes. `progress=True` shows a bar; a
-        function is called with the steps that are done and all that there are, and cancels by
-        returning `False`. Raises `CancelledError` then and leaves the index as it was; so does
+        graph or a cascade, 0.03 ms for an inverted file, 0.003 ms for codes. `progress=True` shows
+        a bar; a function is called with the steps that are done and all that there are, and cancels
+        by returning `False`. Raises `CancelledError` then and leaves the index as it was; so does
         Ctrl-C, unless it comes when the index is in place: then a note of the exception says so.
         Raises `InvalidArgumentError` for an unknown kind and for a parameter out of range or of
         another kind; `DatabaseClosedError`.
@@ -175,22 +173,15 @@ class VectorStore(_native.VectorStore):
         ('7', 2000)
         """
         if kind is None:
-            kind = self._backend if self._backend in ("flat", "gravity_well") else "hnsw"
-        if kind == "gravity_well" and cells is None:
-            cells = self._cells
+            kind = self._backend if self._backend in ("flat", "hnsw") else self._own_kind
+        if isinstance(kind, str) and kind.lower() == self._own_kind:
+            parameters = {**self._own_parameters(), **parameters}
         with reporting(progress, "build index") as report:
-            super().build_index(
-                kind,
-                threads=threads,
-                progress=report,
-                m=m,
-                m_max=m_max,
-                ef_construction=ef_construction,
-                ef_search=ef_search,
-                cells=cells,
-                nprobe=nprobe,
-                seed=seed,
-            )
+            super().build_index(kind, threads=threads, progress=report, **parameters)
+
+    def _own_parameters(self) -> IndexParameters:
+        """What an index of the class's own kind is built with where nothing else is given."""
+        return {}
 
     @overload
     def search_batch(
@@ -202,6 +193,7 @@ class VectorStore(_native.VectorStore):
         ef_search: int | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -216,6 +208,7 @@ class VectorStore(_native.VectorStore):
         ef_search: int | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -229,6 +222,7 @@ class VectorStore(_native.VectorStore):
         ef_search: int | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
+        num_probes: int | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -258,6 +252,7 @@ class VectorStore(_native.VectorStore):
             ef_search=ef_search,
             nprobe=nprobe,
             candidates=candidates,
+            num_probes=num_probes,
             filter=filter,
             threads=threads,
             as_arrays=as_arrays,
@@ -423,35 +418,3 @@ class VectorStore(_native.VectorStore):
         """Reads every byte of the file against its checksums; see `SynaDB.verify`."""
         with reporting(progress, "verify") as report:
             return super().verify(report)
-
-
-def _check_faiss(index_type: object, nprobe: object) -> None:
-    if not isinstance(index_type, str):
-        raise TypeError(f"faiss_index_type must be a str, got {type(index_type).__name__!r}")
-    if isinstance(nprobe, bool) or not isinstance(nprobe, SupportsIndex):
-        raise TypeError(f"faiss_nprobe must be an int, got {type(nprobe).__name__!r}")
-    if nprobe.__index__() < 1:
-        raise InvalidArgumentError(
-            _INVALID_ARGUMENT, f"faiss_nprobe: it must be 1 or more, got {nprobe}"
-        )
-
-
-def _checked_backend(backend: str, use_gpu: bool) -> str:
-    for name, value, wanted in (("backend", backend, str), ("use_gpu", use_gpu, bool)):
-        if not isinstance(value, wanted):
-            got = type(value).__name__
-            raise TypeError(f"{name} must be a {wanted.__name__}, got {got!r}")
-    asked = backend.lower()
-    if asked not in ("auto", "flat", "hnsw", "faiss"):
-        raise InvalidArgumentError(
-            _INVALID_ARGUMENT,
-            f"Invalid backend '{backend}'. Must be one of: auto, flat, hnsw, faiss",
-        )
-    if asked == "faiss":
-        raise UnsupportedError(
-            _UNSUPPORTED,
-            "backend 'faiss' is a call of its own: store.to_faiss(factory); use 'auto'",
-        )
-    if use_gpu:
-        raise UnsupportedError(_UNSUPPORTED, "use_gpu comes with the GPU backends; leave it out")
-    return asked

@@ -53,6 +53,22 @@ NAMED: dict[str, tuple[Callable[[SynaDB, VectorStore], object], str]] = {
         lambda db, _: SynaDB(db.path, 1),  # type: ignore[arg-type]
         "sync_on_write must be a bool, got 'int'",
     ),
+    "text for a number of a build": (
+        lambda _, store: store.build_index("hnsw", m="9"),  # type: ignore[arg-type]
+        "argument 'm': 'str' object cannot be interpreted as an integer",
+    ),
+    "bool for a number of a build": (
+        lambda _, store: store.build_index("cascade", num_probes=True),
+        "argument 'num_probes': expected an integer, got 'bool'",
+    ),
+    "number for a preset": (
+        lambda _, store: store.build_index("cascade", preset=3),  # type: ignore[arg-type]
+        "argument 'preset': 'int' object is not an instance of 'str'",
+    ),
+    "unknown parameter of a build": (
+        lambda _, store: store.build_index("cascade", links=3),  # type: ignore[call-arg]
+        "build_index() got an unexpected keyword argument 'links'",
+    ),
     "number for creating": (
         lambda db, _: SynaDB(db.path, create=0),  # type: ignore[arg-type]
         "create must be a bool, got 'int'",

@@ -14,7 +14,7 @@ import synadb
 from synadb import KeyFilter, VectorStore
 
 DATA = Path(__file__).parent.parent / "data" / "demo"
-KINDS = ["none", "flat", "hnsw", "gravity_well"]
+KINDS = ["none", "flat", "hnsw", "gravity_well", "cascade"]
 
 
 @pytest.fixture(scope="module")

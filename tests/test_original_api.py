@@ -9,8 +9,10 @@ import pytest
 
 import synadb
 from synadb import (
+    CascadeIndex,
     DbConfig,
     GravityWellIndex,
+    HybridVectorStore,
     MmapVectorStore,
     SearchResult,
     SynaDB,
@@ -92,6 +94,36 @@ CALLS: dict[tuple[Any, str], dict[str, Any]] = {
     (GravityWellIndex, "save"): {},
     (GravityWellIndex, "flush"): {},
     (GravityWellIndex, "close"): {},
+    # Without them those of the preset, or of the file's cascade; 16 and 80 where there is neither.
+    (CascadeIndex, "__new__"): {
+        "path": NEEDED,
+        "dimensions": None,
+        "metric": None,
+        "num_probes": None,
+        "ef_search": None,
+    },
+    (CascadeIndex, "insert"): {"key": NEEDED, "vector": NEEDED},
+    (CascadeIndex, "insert_batch"): {"keys": NEEDED, "vectors": NEEDED},
+    (CascadeIndex, "search"): {"query": NEEDED, "k": 10, "num_probes": None, "ef_search": None},
+    (CascadeIndex, "get"): {"key": NEEDED},
+    (CascadeIndex, "save"): {},
+    (CascadeIndex, "flush"): {},
+    (CascadeIndex, "close"): {},
+    (HybridVectorStore, "__new__"): {
+        "hot_path": NEEDED,
+        "cold_path": NEEDED,
+        "dimensions": None,
+    },
+    (HybridVectorStore, "initialize_hot"): {"sample_vectors": NEEDED},
+    (HybridVectorStore, "ingest"): {"key": NEEDED, "vector": NEEDED},
+    (HybridVectorStore, "ingest_batch"): {"keys": NEEDED, "vectors": NEEDED},
+    (HybridVectorStore, "search"): {"query": NEEDED, "k": 10},
+    (HybridVectorStore, "search_hot"): {"query": NEEDED, "k": 10},
+    (HybridVectorStore, "search_cold"): {"query": NEEDED, "k": 10},
+    **{
+        (HybridVectorStore, name): {}
+        for name in ("promote_to_cold", "hot_count", "cold_count", "flush_hot", "save_cold")
+    },
 }
 
 PROPERTIES = [
@@ -132,7 +164,9 @@ def test_store_has_the_originals_properties(store: VectorStore, name: str) -> No
     assert not callable(getattr(store, name))
 
 
-@pytest.mark.parametrize("kind", [SynaDB, VectorStore, MmapVectorStore, GravityWellIndex])
+@pytest.mark.parametrize(
+    "kind", [SynaDB, VectorStore, MmapVectorStore, GravityWellIndex, CascadeIndex]
+)
 def test_class_is_a_context_manager_that_returns_itself(kind: Any, path: Any) -> None:
     opened = kind(path) if kind is SynaDB else kind(path, 8)
     with opened as entered:

@@ -1,4 +1,4 @@
-"""The Python blocks on mmap store and gravity well of the original README, with fewer vectors."""
+"""The Python blocks on the stores of the original README, with fewer vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from index_waits import search_until_indexed
 
-from synadb import VectorStore
+from synadb import CascadeIndex, VectorStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +65,35 @@ gwi.insert_batch(keys, vectors)
 results = gwi.search(query_embedding, k=10, nprobe=50)
 """
 
+CASCADE_BLOCK = """
+from synadb import CascadeIndex
+import numpy as np
+
+# Create with preset configuration
+
+index = CascadeIndex("vectors.cascade", dimensions=768, preset="large")
+
+# Or custom configuration
+
+index = CascadeIndex("vectors.cascade", dimensions=768,
+                     num_hyperplanes=16, bucket_capacity=128, nprobe=8)
+
+# Insert vectors - no initialization required
+
+keys = [f"doc_{i}" for i in range(50000)]
+vectors = np.random.randn(50000, 768).astype(np.float32)
+index.insert_batch(keys, vectors)
+
+# Search
+
+results = index.search(query_embedding, k=10)
+
+# Save and close
+
+index.save()
+index.close()
+"""
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,3 +122,16 @@ def test_gravity_block_has_its_index_built_by_searches() -> None:
     assert gwi.index_stats()["kind"] == "gravity_well"
     assert gwi.search(names["vectors"][7], k=1)[0].key == "doc_7"
     gwi.close()
+
+
+def test_cascade_block_has_the_custom_cascade_built_by_searches() -> None:
+    names: dict[str, Any] = {"query_embedding": query()}
+    exec(CASCADE_BLOCK.replace("50000", "10000"), names)
+    assert len(names["results"]) == 10
+    with CascadeIndex("vectors.cascade", num_hyperplanes=16, bucket_capacity=128) as index:
+        assert (len(index), index.dimensions, index.has_index) == (10_000, 768, False)
+        search_until_indexed(index, np.stack([query() for _ in range(32)]), 10_000)
+        assert index.index_stats()["kind"] == "cascade"
+        assert index.search(names["vectors"][7], k=1)[0].key == "doc_7"
+    with CascadeIndex("vectors.cascade") as index:
+        assert (index.config.num_hyperplanes, index.config.bucket_capacity) == (16, 128)

@@ -1,4 +1,4 @@
-"""What `MmapVectorStore` and `GravityWellIndex` share with `VectorStore`, and what is their own."""
+"""What the stores of the original share with `VectorStore`, and what is their own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ import pytest
 from index_waits import search_until_indexed
 
 import synadb
-from synadb import GravityWellIndex, MmapVectorStore, SynaDB, VectorStore
+from synadb import CascadeIndex, GravityWellIndex, MmapVectorStore, SynaDB, VectorStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DATA = Path(__file__).parents[1] / "data" / "demo" / "vectors.npz"
-STORES = (MmapVectorStore, GravityWellIndex)
+STORES = (MmapVectorStore, GravityWellIndex, CascadeIndex)
+GIVEN: dict[Any, dict[str, Any]] = {
+    MmapVectorStore: {"initial_capacity": 7},
+    GravityWellIndex: {"num_attractors": 32},
+    CascadeIndex: {"preset": "small", "nprobe": 5},
+}
 METRICS = ("cosine", "euclidean", "dot_product")
 
 
@@ -138,13 +143,12 @@ def test_deletes_and_updates_through_an_index(
 
 @pytest.mark.parametrize("kind", STORES)
 def test_handle_pickles_with_its_metric_and_options(path: Path, kind: Any) -> None:
-    given = {"num_attractors": 32} if kind is GravityWellIndex else {"initial_capacity": 7}
-    with kind(path, 8, metric="dot_product", maintenance="inline", **given) as store:
+    with kind(path, 8, metric="dot_product", maintenance="inline", **GIVEN[kind]) as store:
         store.insert("k", np.ones(8))
         with pickle.loads(pickle.dumps(store)) as other:
             assert type(other) is kind
             assert (other.metric, other.keys()) == ("dot_product", ["k"])
-            assert other._cells == store._cells
+            assert other._own_parameters() == store._own_parameters()
             settings = [handle.__getnewargs_ex__()[1] for handle in (store, other)]
             assert settings[0] == settings[1]
             assert settings[0]["sync_on_write"] is False

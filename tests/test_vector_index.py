@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DATA = Path(__file__).parents[1] / "data" / "demo" / "vectors.npz"
-KINDS = ("flat", "gravity_well", "hnsw")
+KINDS = ("flat", "gravity_well", "hnsw", "cascade")
 METRICS = ("cosine", "euclidean", "dot_product")
-THOROUGH = {"flat": {}, "gravity_well": {"nprobe": 64}, "hnsw": {"ef_search": 200}}
+THOROUGH = {
+    "flat": {},
+    "gravity_well": {"nprobe": 64},
+    "hnsw": {"ef_search": 200},
+    "cascade": {"num_probes": 40, "ef_search": 200},
+}
 """Parameters with which a search finds next to everything of a few thousand vectors."""
 
 
@@ -178,7 +183,7 @@ def test_compaction_drops_the_index_and_it_can_be_built_again(
 def test_cancelled_build_leaves_the_index_as_it_was(path: Path, rows: NDArray[np.float32]) -> None:
     with filled(path, rows) as store:
         store.build_index("flat")
-        for kind, last in (("hnsw", 300), ("gravity_well", 300), ("flat", 999)):
+        for kind, last in (("hnsw", 300), ("cascade", 300), ("gravity_well", 300), ("flat", 999)):
             told: list[tuple[int, int]] = []
 
             def stops(
@@ -333,6 +338,15 @@ def test_odd_stores(tmp_path: Path, kind: str) -> None:
         ({"kind": "flat", "ef_search": 3}, "ef_search"),
         ({"kind": "hnsw", "m": 0}, "m"),
         ({"kind": "gravity_well", "cells": -1}, "cells"),
+        ({"kind": "hnsw", "preset": "small"}, "preset"),
+        ({"kind": "cascade", "preset": "tiny"}, "preset"),
+        ({"kind": "cascade", "nprobe": 3}, "nprobe"),
+        ({"kind": "cascade", "num_hyperplanes": 25}, "num_hyperplanes"),
+        ({"kind": "cascade", "num_tables": 0}, "num_tables"),
+        ({"kind": "cascade", "bucket_capacity": 0}, "bucket_capacity"),
+        ({"kind": "cascade", "max_bucket_depth": -1}, "max_bucket_depth"),
+        ({"kind": "cascade", "graph_neighbors": 129}, "graph_neighbors"),
+        ({"kind": "cascade", "num_probes": 0}, "num_probes"),
         ({"kind": "hnsw", "threads": 0}, "threads"),
     ],
 )
@@ -341,6 +355,23 @@ def test_bad_parameters_are_named(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{named}: "):
         store.build_index(**arguments)
+    assert not store.has_index
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cells": "9"}, "argument 'cells': 'str' object"),
+        ({"num_probes": True}, "argument 'num_probes': .*bool"),
+        ({"preset": 3}, "argument 'preset': .*int"),
+        ({"links": 3}, "build_index\\(\\) got an unexpected keyword argument 'links'"),
+    ],
+)
+def test_parameters_of_another_type_and_unknown_ones_are_named(
+    store: VectorStore, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        store.build_index("cascade", **arguments)
     assert not store.has_index
 
 
@@ -442,7 +473,7 @@ def test_of_vectors_without_structure_the_default_finds_enough(path: Path) -> No
 
 
 def test_bad_search_parameters_are_named(store: VectorStore) -> None:
-    for name in ("ef_search", "nprobe", "candidates"):
+    for name in ("ef_search", "nprobe", "candidates", "num_probes"):
         with pytest.raises(InvalidArgumentError, match=f"{name}: it must be 1 or more, got 0"):
             store.search([0.0] * 8, **{name: 0})
         with pytest.raises(TypeError):

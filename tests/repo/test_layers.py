@@ -109,7 +109,7 @@ def test_the_index_crate_opens_no_file() -> None:
 
 
 STANDARD = sys.stdlib_module_names | {"synadb", "__future__"}
-NUMPY_AT_IMPORT = {"synadb/demo.py"}
+NUMPY_AT_IMPORT = {"synadb/demo.py", "synadb/testing.py"}
 
 
 def top_level_imports(path: Path) -> set[str]:

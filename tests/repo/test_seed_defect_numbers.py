@@ -18,7 +18,7 @@ COVERED = {
     46,
     48,
     49,
-    *range(51, 71),
+    *range(51, 82),
 }
 """5 in its exclusive half, 16 without `keep_history`, 17 without packed runs."""
 

@@ -20,6 +20,7 @@ mod random;
 mod scratch;
 mod section;
 mod source;
+pub mod testing;
 mod topk;
 
 pub use cascade::{CascadeConfig, CascadeIndex, CascadeSearch, CascadeStats};

@@ -1,6 +1,6 @@
 //! A query prepared for a metric, and the norms that go with the stored vectors.
 
-use crate::distance::{Kernels, Metric, SimdLevel, exact_dot, exact_squared_euclidean, kernels};
+use crate::distance::{Kernels, Metric, SimdLevel, exact_dot, kernels};
 use crate::{IndexError, VectorSource};
 
 /// A key nearer to zero than this may have lost its digits to underflow.
@@ -64,7 +64,7 @@ impl Query {
         }
         self.values.clear();
         self.values.extend_from_slice(values);
-        self.squared_norm = exact_dot(values, values);
+        self.squared_norm = (self.kernels.exact_dot)(values, values);
         let norm = self.squared_norm.sqrt();
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         self.unit.clear();
@@ -174,19 +174,20 @@ impl Query {
     /// Key of a row in double precision.
     #[must_use]
     pub fn exact_key(&self, row: &[f32]) -> f64 {
+        let dot = self.kernels.exact_dot;
         match self.metric {
             Metric::Cosine => {
                 // The root of the product, since it is exact when both squares are equal.
-                let norms = (self.squared_norm * exact_dot(row, row)).sqrt();
+                let norms = (self.squared_norm * dot(row, row)).sqrt();
                 if norms > 0.0 {
-                    (1.0 - exact_dot(&self.values, row) / norms).clamp(0.0, 2.0)
+                    (1.0 - dot(&self.values, row) / norms).clamp(0.0, 2.0)
                 } else {
                     1.0
                 }
             }
-            Metric::Euclidean => exact_squared_euclidean(&self.values, row),
+            Metric::Euclidean => (self.kernels.exact_squared_euclidean)(&self.values, row),
             Metric::DotProduct if self.squared_norm > 0.0 => {
-                -exact_dot(&self.values, row) / self.squared_norm.sqrt()
+                -dot(&self.values, row) / self.squared_norm.sqrt()
             }
             Metric::DotProduct => 0.0,
         }

@@ -1,23 +1,38 @@
 //! The index of a vector store: what is built, and what it is.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use synadb::vector::{HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, VectorStore};
+use synadb::vector::{
+    CascadeParameters, HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, VectorStore,
+};
 
 use crate::convert::{Count, Unsigned};
 use crate::errors::invalid_argument;
 use crate::jobs;
 
+/// Parameters that are numbers, with the least and the most that each may be.
+const NUMBERS: [(&str, usize, usize); 12] = [
+    ("m", 1, usize::MAX),
+    ("m_max", 1, usize::MAX),
+    ("ef_construction", 1, usize::MAX),
+    ("ef_search", 1, usize::MAX),
+    ("cells", 1, usize::MAX),
+    ("nprobe", 1, usize::MAX),
+    ("num_hyperplanes", 0, CascadeParameters::BITS_MAX),
+    ("num_tables", 1, CascadeParameters::TABLES_MAX),
+    ("bucket_capacity", 1, u32::MAX as usize),
+    ("max_bucket_depth", 0, CascadeParameters::DEPTH_MAX),
+    ("graph_neighbors", 1, CascadeParameters::NEIGHBORS_MAX),
+    ("num_probes", 1, u32::MAX as usize),
+];
+
 /// Parameters of a build that were given.
 #[derive(Default)]
 pub struct Parameters {
-    pub m: Option<Count>,
-    pub m_max: Option<Count>,
-    pub ef_construction: Option<Count>,
-    pub ef_search: Option<Count>,
-    pub cells: Option<Count>,
-    pub nprobe: Option<Count>,
-    pub seed: Option<Unsigned>,
+    numbers: Vec<(&'static str, usize)>,
+    preset: Option<String>,
+    seed: Option<u64>,
 }
 
 /// A number of at least one.
@@ -49,64 +64,164 @@ pub fn wanted(backend: &str) -> PyResult<IndexBackend> {
 }
 
 impl Parameters {
+    /// Those of a call by their names; what is `None` was not given.
+    ///
+    /// # Errors
+    /// `TypeError` for an unknown name or another type, `InvalidArgumentError` beyond the limits.
+    pub fn of(call: &str, given: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut parameters = Self::default();
+        let Some(given) = given else { return Ok(parameters) };
+        for (name, value) in given {
+            let name: String = name.extract()?;
+            let known = NUMBERS.iter().find(|(known, ..)| *known == name);
+            if known.is_none() && name != "seed" && name != "preset" {
+                let problem = format!("{call}() got an unexpected keyword argument '{name}'");
+                return Err(PyTypeError::new_err(problem));
+            }
+            if value.is_none() {
+                continue;
+            }
+            let put = parameters.put(known, &name, &value);
+            put.map_err(|error| named(given.py(), &name, error))?;
+        }
+        Ok(parameters)
+    }
+
+    fn put(
+        &mut self,
+        known: Option<&(&'static str, usize, usize)>,
+        name: &str,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match known {
+            Some(&(name, least, most)) => {
+                let number = within((name, least, most), value.extract::<Count>()?.0)?;
+                self.numbers.push((name, number));
+            }
+            None if name == "seed" => self.seed = Some(value.extract::<Unsigned>()?.0),
+            None => self.preset = Some(value.extract()?),
+        }
+        Ok(())
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.numbers.iter().find(|(given, _)| *given == name).map(|(_, number)| *number)
+    }
+
     /// The index of that name with these parameters.
     ///
     /// # Errors
-    /// `InvalidArgumentError` for an unknown kind, a number out of range, and a parameter that the
-    /// kind has not.
+    /// `InvalidArgumentError` for an unknown kind or preset, and a parameter that the kind has not.
     pub fn backend(self, kind: &str) -> PyResult<IndexBackend> {
-        let graph = ["m", "m_max", "ef_construction", "ef_search"];
-        let cells = ["cells", "nprobe"];
         let kind = &*kind.to_ascii_lowercase();
         let known: &[&str] = match kind {
-            "hnsw" => &graph,
-            "gravity_well" => &cells,
+            "hnsw" => &["m", "m_max", "ef_construction", "ef_search"],
+            "gravity_well" => &["cells", "nprobe"],
+            "cascade" => &CASCADE,
             "flat" | "none" => &[],
             _ => {
-                let reason = format!(
-                    "'{kind}' is unknown; it must be one of: hnsw, gravity_well, flat, none"
-                );
+                let kinds = "hnsw, gravity_well, cascade, flat, none";
+                let reason = format!("'{kind}' is unknown; it must be one of: {kinds}");
                 return Err(invalid_argument("kind", reason));
             }
         };
-        let seed = self.seed.map(|seed| seed.0);
-        let given = [
-            ("m", positive("m", self.m)?),
-            ("m_max", positive("m_max", self.m_max)?),
-            ("ef_construction", positive("ef_construction", self.ef_construction)?),
-            ("ef_search", positive("ef_search", self.ef_search)?),
-            ("cells", positive("cells", self.cells)?),
-            ("nprobe", positive("nprobe", self.nprobe)?),
-        ];
-        let strange = given.iter().find(|(name, value)| value.is_some() && !known.contains(name));
-        if let Some((name, _)) = strange {
+        let preset = self.preset.as_ref().map(|_| "preset");
+        let mut names = self.numbers.iter().map(|(name, _)| *name).chain(preset);
+        if let Some(name) = names.find(|name| !known.contains(name)) {
             return Err(invalid_argument(name, format!("an index of kind '{kind}' has none")));
         }
-        let [m, m_max, ef_construction, ef_search, cells, nprobe] = given.map(|(_, value)| value);
         Ok(match kind {
-            "hnsw" => {
-                let mut config = m.map_or_else(HnswConfig::default, HnswConfig::with_m);
-                config.m_max = m_max.unwrap_or(config.m_max);
-                config.ef_construction = ef_construction.unwrap_or(config.ef_construction);
-                config.ef_search = ef_search.unwrap_or(config.ef_search);
-                config.seed = seed.unwrap_or(config.seed);
-                IndexBackend::Hnsw(config)
-            }
+            "hnsw" => IndexBackend::Hnsw(self.graph()),
             "gravity_well" => {
                 let standard = IvfConfig::default();
-                let nprobe = nprobe.unwrap_or(standard.search.nprobe);
+                let nprobe = self.number("nprobe").unwrap_or(standard.search.nprobe);
                 let search = IvfSearch { nprobe, ..standard.search };
-                let seed = seed.unwrap_or(standard.seed);
+                let (cells, seed) = (self.number("cells"), self.seed.unwrap_or(standard.seed));
                 IndexBackend::GravityWell(IvfConfig { cells, seed, search, ..standard })
             }
+            "cascade" => IndexBackend::Cascade(self.cascade()?),
             "flat" => {
                 let standard = PackedConfig::default();
-                let seed = seed.unwrap_or(standard.seed);
+                let seed = self.seed.unwrap_or(standard.seed);
                 IndexBackend::Flat(PackedConfig { seed, ..standard })
             }
             _ => IndexBackend::None,
         })
     }
+
+    fn graph(&self) -> HnswConfig {
+        let mut config = self.number("m").map_or_else(HnswConfig::default, HnswConfig::with_m);
+        config.m_max = self.number("m_max").unwrap_or(config.m_max);
+        config.ef_construction = self.number("ef_construction").unwrap_or(config.ef_construction);
+        config.ef_search = self.number("ef_search").unwrap_or(config.ef_search);
+        config.seed = self.seed.unwrap_or(config.seed);
+        config
+    }
+
+    /// A preset, or the default, with what was given beside it.
+    fn cascade(&self) -> PyResult<CascadeParameters> {
+        let mut config = match &self.preset {
+            None => CascadeParameters::default(),
+            Some(name) => {
+                let preset = CascadeParameters::preset(&name.to_ascii_lowercase());
+                preset.ok_or_else(|| unknown_preset(name))?
+            }
+        };
+        let fields = [
+            ("num_hyperplanes", &mut config.num_bits),
+            ("num_tables", &mut config.num_tables),
+            ("bucket_capacity", &mut config.split_threshold),
+            ("max_bucket_depth", &mut config.max_bucket_depth),
+            ("graph_neighbors", &mut config.m_max),
+            ("num_probes", &mut config.num_probes),
+            ("ef_search", &mut config.ef_search),
+        ];
+        for (name, field) in fields {
+            *field = self.number(name).unwrap_or(*field);
+        }
+        config.seed = self.seed.unwrap_or(config.seed);
+        Ok(config)
+    }
+}
+
+pub fn unknown_preset(name: &str) -> PyErr {
+    let presets = "small, large, high_recall, fast_search";
+    let reason = format!("'{name}' is unknown; it must be one of: {presets}");
+    invalid_argument("preset", reason)
+}
+
+/// Parameters of a cascade beside its seed.
+const CASCADE: [&str; 8] = [
+    "preset",
+    "num_hyperplanes",
+    "num_tables",
+    "bucket_capacity",
+    "max_bucket_depth",
+    "graph_neighbors",
+    "num_probes",
+    "ef_search",
+];
+
+fn within((name, least, most): (&'static str, usize, usize), given: i64) -> PyResult<usize> {
+    match usize::try_from(given) {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => {
+            let limits = if most == usize::MAX {
+                format!("{least} or more")
+            } else {
+                format!("{least} to {most}")
+            };
+            Err(invalid_argument(name, format!("it must be {limits}, got {given}")))
+        }
+    }
+}
+
+/// The same error, by the name of the argument where it is about a type.
+fn named(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyTypeError>(py) {
+        return PyTypeError::new_err(format!("argument '{name}': {}", error.value(py)));
+    }
+    error
 }
 
 /// Builds an index and saves it with the file.
@@ -140,5 +255,35 @@ pub fn report<'py>(
     dict.set_item("tail", stats.tail)?;
     dict.set_item("coded", stats.coded)?;
     dict.set_item("bytes", stats.bytes)?;
+    Ok(dict)
+}
+
+/// What a cascade is built with that is told so much; without anything, what it is by default.
+#[pyfunction]
+#[pyo3(signature = (**parameters))]
+pub fn cascade_parameters<'py>(
+    py: Python<'py>,
+    parameters: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    match Parameters::of("cascade_parameters", parameters)?.backend("cascade")? {
+        IndexBackend::Cascade(built) => cascade(py, &built),
+        _ => Ok(PyDict::new(py)),
+    }
+}
+
+/// What a cascade was built with, by the names of the parameters, as a dict.
+///
+/// # Errors
+/// Python could not allocate it.
+pub fn cascade<'py>(py: Python<'py>, built: &CascadeParameters) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("num_hyperplanes", built.num_bits)?;
+    dict.set_item("num_tables", built.num_tables)?;
+    dict.set_item("bucket_capacity", built.split_threshold)?;
+    dict.set_item("max_bucket_depth", built.max_bucket_depth)?;
+    dict.set_item("graph_neighbors", built.m_max)?;
+    dict.set_item("num_probes", built.num_probes)?;
+    dict.set_item("ef_search", built.ef_search)?;
+    dict.set_item("seed", built.seed)?;
     Ok(dict)
 }

@@ -11,6 +11,7 @@ mod convert;
 mod database;
 mod errors;
 mod filtering;
+mod hybrid;
 mod indexing;
 mod interrupt;
 mod jobs;
@@ -31,6 +32,10 @@ mod _native {
     use crate::database::Database;
     #[pymodule_export]
     use crate::filtering::KeyFilter;
+    #[pymodule_export]
+    use crate::hybrid::HybridVectorStore;
+    #[pymodule_export]
+    use crate::indexing::cascade_parameters;
     #[pymodule_export]
     use crate::jobs::repair;
     #[pymodule_export]

@@ -19,6 +19,7 @@ pub struct Given {
     pub ef_search: Option<Count>,
     pub nprobe: Option<Count>,
     pub candidates: Option<Count>,
+    pub num_probes: Option<Count>,
     pub filter: Option<Filtering>,
 }
 
@@ -33,6 +34,7 @@ impl Given {
             ef_search: positive("ef_search", self.ef_search)?,
             nprobe: positive("nprobe", self.nprobe)?,
             candidates: positive("candidates", self.candidates)?,
+            num_probes: positive("num_probes", self.num_probes)?,
             filter: self.filter.map(|filter| filter.0),
         })
     }
@@ -96,6 +98,10 @@ fn with_vectors(
     found.into_iter().map(|hits| hits.into_iter().map(result).collect()).collect()
 }
 
-fn nearest_count(k: i64) -> PyResult<usize> {
+/// How many hits are wanted.
+///
+/// # Errors
+/// `InvalidArgumentError` for a negative number.
+pub fn nearest_count(k: i64) -> PyResult<usize> {
     usize::try_from(k).map_err(|_| invalid_argument("k", format!("it must be 0 or more, got {k}")))
 }

@@ -9,7 +9,7 @@ use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
 use crate::arrays::{self, Block, Since};
-use crate::convert::{self, Count, Key, Name, Seconds, Unsigned, absolute_path, answered, count};
+use crate::convert::{self, Count, Key, Name, Seconds, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::filtering::Filtering;
@@ -186,9 +186,10 @@ impl VectorStore {
     }
 
     /// The `k` stored vectors nearest to `query`, nearest first: exactly without an index, and
-    /// with `exact`; else nearly, `ef_search`, `nprobe` and `candidates` saying how nearly. Only keys of `filter`,
-    /// a `KeyFilter` or keys, are found.
+    /// with `exact`; else nearly, `ef_search`, `nprobe`, `candidates` and `num_probes` saying how
+    /// nearly. Only keys of `filter`, a `KeyFilter` or keys, are found.
     #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        num_probes=None,
         filter=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search(
@@ -200,16 +201,18 @@ impl VectorStore {
         ef_search: Option<Count>,
         nprobe: Option<Count>,
         candidates: Option<Count>,
+        num_probes: Option<Count>,
         filter: Option<Filtering>,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
-        let given = Given { exact, ef_search, nprobe, candidates, filter };
+        let given = Given { exact, ef_search, nprobe, candidates, num_probes, filter };
         searching::one(py, &self.store, query, k, given)
     }
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
     /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
     #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        num_probes=None,
         filter=None, threads=None, as_arrays=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
@@ -221,12 +224,13 @@ impl VectorStore {
         ef_search: Option<Count>,
         nprobe: Option<Count>,
         candidates: Option<Count>,
+        num_probes: Option<Count>,
         filter: Option<Filtering>,
         threads: Option<Count>,
         as_arrays: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
-        let given = Given { exact, ef_search, nprobe, candidates, filter };
+        let given = Given { exact, ef_search, nprobe, candidates, num_probes, filter };
         searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
     }
 
@@ -268,34 +272,31 @@ impl VectorStore {
     }
 
     /// Builds an index of that kind over what is stored, beside searches and writers.
-    #[pyo3(signature = (kind="hnsw", *, threads=None, progress=None, m=None, m_max=None,
-        ef_construction=None, ef_search=None, cells=None, nprobe=None, seed=None))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+    #[pyo3(signature = (kind="hnsw", *, threads=None, progress=None, **parameters))]
     fn build_index(
         &self,
         py: Python<'_>,
         kind: &str,
         threads: Option<Count>,
         progress: Option<&Bound<'_, PyAny>>,
-        m: Option<Count>,
-        m_max: Option<Count>,
-        ef_construction: Option<Count>,
-        ef_search: Option<Count>,
-        cells: Option<Count>,
-        nprobe: Option<Count>,
-        seed: Option<Unsigned>,
+        parameters: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         self.open_check()?;
-        let given = Parameters { m, m_max, ef_construction, ef_search, cells, nprobe, seed };
-        indexing::build(py, &self.store, given.backend(kind)?, threads, progress)
+        let backend = Parameters::of("build_index", parameters)?.backend(kind)?;
+        indexing::build(py, &self.store, backend, threads, progress)
     }
 
-    /// Has inverted files built, of so many cells, where an index is built without being asked for.
-    #[pyo3(signature = (cells=None))]
-    fn _want_cells(&self, cells: Option<Count>) -> PyResult<()> {
-        let given = Parameters { cells, ..Parameters::default() };
-        self.store.want(given.backend("gravity_well")?);
+    /// Has such an index built where one is built without being asked for.
+    #[pyo3(signature = (kind, **parameters))]
+    fn _want(&self, kind: &str, parameters: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        self.store.want(Parameters::of("_want", parameters)?.backend(kind)?);
         Ok(())
+    }
+
+    /// What a cascade was built with, `None` for any other index.
+    fn _cascade<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let built = answered(py.detach(|| self.store.cascade_parameters()))?;
+        built.map(|built| indexing::cascade(py, &built)).transpose()
     }
 
     /// Checks rows as `initialize` of a gravity well takes them, and returns how many they are.

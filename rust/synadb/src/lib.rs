@@ -21,6 +21,8 @@ mod tables;
 pub mod value;
 pub mod vector;
 
+pub use arch::{HybridConfig, HybridSearchResult, HybridVectorStore, ResultSource};
+pub use cascade::{CascadeConfig, CascadeIndex};
 pub use config::{
     Access, AutoCompact, DbConfig, Durability, Interrupt, Keep, Maintenance, OpenOptions, Settings,
 };
@@ -55,6 +57,19 @@ pub mod mmap_vector {
     pub use crate::vector::mmap::{
         MappedVector, MmapSearchResult, MmapVectorConfig, MmapVectorStore,
     };
+}
+
+/// `HybridVectorStore`: new vectors in a hot table, those that stay in a cold one.
+pub mod arch {
+    pub use crate::vector::hybrid::{
+        HybridConfig, HybridSearchResult, HybridVectorStore, ResultSource,
+    };
+    pub use crate::{CascadeConfig, GwiConfig};
+}
+
+/// `CascadeIndex`: vectors with a cascade, in a file or in memory.
+pub mod cascade {
+    pub use crate::vector::cascade::{CascadeConfig, CascadeIndex, CascadeStats, SearchResult};
 }
 
 /// `GravityWellIndex`: a vector table that has its inverted file by itself.

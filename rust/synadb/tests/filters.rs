@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use synadb::distance::DistanceMetric;
 use synadb::vector::{
-    HnswConfig, IndexBackend, IvfConfig, KeyFilter, PackedConfig, SearchOptions, VectorConfig,
-    VectorStore,
+    CascadeParameters, HnswConfig, IndexBackend, IvfConfig, KeyFilter, PackedConfig, SearchOptions,
+    VectorConfig, VectorStore,
 };
 use synadb::{Durability, OpenOptions, SynaDB};
 
@@ -109,12 +109,13 @@ fn check(store: &VectorStore, model: &Model, filters: &[Arc<KeyFilter>], least: 
     }
 }
 
-fn backends() -> [(IndexBackend, usize); 4] {
+fn backends() -> [(IndexBackend, usize); 5] {
     [
         (IndexBackend::None, 100),
         (IndexBackend::Flat(PackedConfig::default()), 100),
         (IndexBackend::Hnsw(HnswConfig::default()), 97),
         (IndexBackend::GravityWell(IvfConfig::default()), 99),
+        (IndexBackend::Cascade(CascadeParameters::default()), 97),
     ]
 }
 

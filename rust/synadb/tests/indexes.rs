@@ -2,7 +2,8 @@
 
 use synadb::distance::DistanceMetric;
 use synadb::vector::{
-    HnswConfig, IndexBackend, IvfConfig, PackedConfig, SearchOptions, VectorConfig, VectorStore,
+    CascadeParameters, HnswConfig, IndexBackend, IvfConfig, PackedConfig, SearchOptions,
+    VectorConfig, VectorStore,
 };
 use synadb::{Access, Durability, Error, OpenOptions};
 
@@ -16,11 +17,12 @@ fn fast() -> OpenOptions {
     OpenOptions::new().durability(Durability::Process)
 }
 
-fn backends() -> [IndexBackend; 3] {
+fn backends() -> [IndexBackend; 4] {
     [
         IndexBackend::Flat(PackedConfig::default()),
         IndexBackend::Hnsw(HnswConfig::default()),
         IndexBackend::GravityWell(IvfConfig::default()),
+        IndexBackend::Cascade(CascadeParameters::small()),
     ]
 }
 

@@ -1,11 +1,5 @@
 //! Parameters of the cascade and the presets of them.
 
-/// Hyperplanes of a signature at most.
-const BITS_MAX: usize = 24;
-/// Tables at most.
-const TABLES_MAX: usize = 64;
-/// Further splits of a bucket at most.
-const DEPTH_MAX: usize = 16;
 /// A bucket with so many times fewer rows than would split it is not divided by further bits of
 /// the signature, so that long signatures do not scatter small stores (LSH Forest: Bawa et al.
 /// 2005).
@@ -58,6 +52,15 @@ impl Default for CascadeConfig {
 }
 
 impl CascadeConfig {
+    /// Hyperplanes of a signature at most.
+    pub const BITS_MAX: usize = 24;
+    /// Tables at most.
+    pub const TABLES_MAX: usize = 64;
+    /// Further splits of a bucket at most.
+    pub const DEPTH_MAX: usize = 16;
+    /// Links of a row at most.
+    pub const NEIGHBORS_MAX: usize = crate::hnsw::DEGREE_MAX;
+
     /// For less than 100,000 vectors: recall@10 of .95 and more.
     #[must_use]
     pub fn small() -> Self {
@@ -143,9 +146,9 @@ impl CascadeConfig {
     pub(super) fn shape(&self) -> Shape {
         let split_above = self.split_threshold.max(1);
         Shape {
-            bits: self.num_bits.min(BITS_MAX),
-            tables: self.num_tables.clamp(1, TABLES_MAX),
-            depth: self.max_bucket_depth.min(DEPTH_MAX),
+            bits: self.num_bits.min(Self::BITS_MAX),
+            tables: self.num_tables.clamp(1, Self::TABLES_MAX),
+            depth: self.max_bucket_depth.min(Self::DEPTH_MAX),
             split_above,
             few: (split_above / FEW).max(1),
         }

@@ -7,6 +7,7 @@ use std::arch::x86_64::{
     _mm256_loadu_ps, _mm256_setzero_ps, _mm256_sub_ps,
 };
 
+use super::scalar::{exact_difference, exact_product};
 use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
 
 /// Floats in a register.
@@ -26,7 +27,20 @@ pub(super) static KERNELS: Kernels = Kernels {
     squared_euclidean: pair::<true>,
     dot_rows: rows::<false>,
     squared_euclidean_rows: rows::<true>,
+    exact_dot: exact::<false>,
+    exact_squared_euclidean: exact::<true>,
 };
+
+fn exact<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
+    assert_pair(a, b);
+    // SAFETY: as in `pair`, AVX2 was found before `KERNELS` was handed out.
+    unsafe { exact_inner::<SQUARED>(a, b) }
+}
+
+#[target_feature(enable = "avx2")]
+fn exact_inner<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
+    if SQUARED { exact_difference(a, b) } else { exact_product(a, b) }
+}
 
 fn pair<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f32 {
     assert_pair(a, b);

@@ -7,6 +7,7 @@ use std::arch::x86_64::{
 };
 
 use super::avx2::prefetch_line;
+use super::scalar::{exact_difference, exact_product};
 use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
 
 /// Floats in a register.
@@ -24,7 +25,20 @@ pub(super) static KERNELS: Kernels = Kernels {
     squared_euclidean: pair::<true>,
     dot_rows: rows::<false>,
     squared_euclidean_rows: rows::<true>,
+    exact_dot: exact::<false>,
+    exact_squared_euclidean: exact::<true>,
 };
+
+fn exact<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
+    assert_pair(a, b);
+    // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
+    unsafe { exact_inner::<SQUARED>(a, b) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn exact_inner<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
+    if SQUARED { exact_difference(a, b) } else { exact_product(a, b) }
+}
 
 fn pair<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f32 {
     assert_pair(a, b);

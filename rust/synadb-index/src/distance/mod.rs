@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::IndexError;
 
-pub(crate) use scalar::{exact_dot, exact_squared_euclidean};
+pub(crate) use scalar::exact_dot;
 
 /// Floats in a cache line.
 #[cfg(target_arch = "x86_64")]
@@ -112,6 +112,9 @@ pub type PairKernel = fn(&[f32], &[f32]) -> f32;
 /// beyond the rows counted is taken for what will be read next: it may be prefetched.
 pub type RowsKernel = fn(&[f32], &[f32], usize, usize, &mut [f32]);
 
+/// Kernel over two vectors of one length in double precision.
+pub type ExactKernel = fn(&[f32], &[f32]) -> f64;
+
 /// The kernels of one level. Each panics when the lengths of its arguments do not fit.
 #[derive(Debug)]
 pub struct Kernels {
@@ -125,6 +128,11 @@ pub struct Kernels {
     pub dot_rows: RowsKernel,
     /// Squared lengths of the differences from many rows.
     pub squared_euclidean_rows: RowsKernel,
+    /// Inner product in double precision, in which the products of two `f32` are exact. All levels
+    /// give the same bits.
+    pub exact_dot: ExactKernel,
+    /// Squared length of the difference in double precision; as above.
+    pub exact_squared_euclidean: ExactKernel,
 }
 
 impl Kernels {

@@ -7,8 +7,15 @@ const LANES: usize = 16;
 /// Independent sums in double precision.
 const EXACT_LANES: usize = 8;
 
-pub(super) static KERNELS: Kernels =
-    Kernels { level: SimdLevel::Scalar, dot, squared_euclidean, dot_rows, squared_euclidean_rows };
+pub(super) static KERNELS: Kernels = Kernels {
+    level: SimdLevel::Scalar,
+    dot,
+    squared_euclidean,
+    dot_rows,
+    squared_euclidean_rows,
+    exact_dot,
+    exact_squared_euclidean,
+};
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     assert_pair(a, b);
@@ -57,12 +64,24 @@ fn sum_over(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 /// Inner product in double precision; the products of two `f32` are exact there.
 pub(crate) fn exact_dot(a: &[f32], b: &[f32]) -> f64 {
     assert_pair(a, b);
-    exact_sum_over(a, b, |x, y| x * y)
+    exact_product(a, b)
 }
 
 /// Squared length of the difference in double precision.
 pub(crate) fn exact_squared_euclidean(a: &[f32], b: &[f32]) -> f64 {
     assert_pair(a, b);
+    exact_difference(a, b)
+}
+
+/// For the levels above, which compile it for their registers: the sums are the same.
+#[inline(always)]
+pub(super) fn exact_product(a: &[f32], b: &[f32]) -> f64 {
+    exact_sum_over(a, b, |x, y| x * y)
+}
+
+/// As `exact_product`, of the squared differences.
+#[inline(always)]
+pub(super) fn exact_difference(a: &[f32], b: &[f32]) -> f64 {
     exact_sum_over(a, b, |x, y| (x - y) * (x - y))
 }
 

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::scalar::exact_squared_euclidean;
 use super::*;
 
 /// Unit roundoff of `f32`.
@@ -49,6 +50,10 @@ fn check_pair(table: &Kernels, a: &[f32], b: &[f32]) {
     let (expected, bound) = squared_and_bound(a, b);
     let found = f64::from((table.squared_euclidean)(a, b));
     assert!((found - expected).abs() <= bound, "{:?} squared {}", table.level, a.len());
+    let same = |found: f64, expected: f64| found.to_bits() == expected.to_bits();
+    assert!(same((table.exact_dot)(a, b), exact_dot(a, b)), "{:?} exact", table.level);
+    let found = (table.exact_squared_euclidean)(a, b);
+    assert!(same(found, exact_squared_euclidean(a, b)), "{:?} exact squared", table.level);
 }
 
 fn check_rows(table: &Kernels, query: &[f32], rows: &[f32], stride: usize, count: usize) {

@@ -1,7 +1,7 @@
 //! Parameters of the graph.
 
 /// Largest degree of a node: links of one block of packed codes.
-pub(super) const DEGREE_MAX: usize = 128;
+pub(crate) const DEGREE_MAX: usize = 128;
 /// The degree is a multiple of this: neighbours whose codes are estimated at once.
 pub(super) const DEGREE_ALIGN: usize = 32;
 
@@ -20,7 +20,7 @@ pub struct HnswConfig {
     /// Effort of the build: half of it is the number of nearest rows that a node's links are
     /// chosen from (between the degree and 512). HNSW searches with a queue of this length.
     pub ef_construction: usize,
-    /// Default length of the queue of a search: recall and time grow with it. At least twice `k`
+    /// Default length of the queue of a search: recall and time grow with it. At least `k`
     /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall.
     pub ef_search: usize,
     /// Seed of the sampled leaders and entry points.

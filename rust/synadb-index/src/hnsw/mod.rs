@@ -26,6 +26,7 @@ use graph::Graph;
 use members::Members;
 use space::Space;
 
+pub(crate) use config::DEGREE_MAX;
 pub use config::HnswConfig;
 pub use search::SearchCounts;
 pub use tune::TunedEf;

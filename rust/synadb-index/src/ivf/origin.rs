@@ -10,18 +10,19 @@ use crate::{IndexError, Query, VectorSource};
 
 use super::bits::rotate_all;
 
-/// Rows point one way when the mean of their unit vectors is longer than this: four fifths of
-/// their squared length are then what they share, and cost the rounding of a query more than the
-/// exact sums along the anchors of unmoved vectors save. Below it costs recall to move them.
-const ONE_WAY: f64 = 0.9;
+/// Vectors are moved where their mean has more than this part of their mean squared length: what
+/// they share then costs the rounding of a query more than the exact sums along the anchors of
+/// unmoved vectors save. Below it costs recall to move them, most of all where they are of many
+/// lengths and the short ones lie about the origin.
+const SHARED: f64 = 0.81;
 /// Fast keys of unit vectors have few digits left where what they do not share is below this
 /// part of the squared length.
 const NEARLY_ALIKE: f64 = 1e-4;
 /// What the rounding of unit vectors and of their products may take from a key of the cosine.
 const UNIT_SLACK: f64 = 8e-6;
 
-/// Where vectors are moved: to the mean of the training sample, so that what they have in common
-/// costs no digits. Distances do not change by it; under the cosine unit vectors are moved, and
+/// Where vectors are moved that lie far from the origin: to the mean of the training sample, so
+/// that what they have in common costs no digits. Distances do not change by it; under the cosine unit vectors are moved, and
 /// their keys are half the squared distances. An inner product does change, and codes of it are
 /// relative to the centroids alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,13 +38,11 @@ impl Origin {
     /// The origin that belongs to a frame, the same for the same mean.
     pub(super) fn of(metric: Metric, frame: &Frame) -> Self {
         let mean = frame.mean();
-        let (shared, is_cosine) = (exact_dot(mean, mean), metric == Metric::Cosine);
-        let is_moved = match metric {
-            Metric::Cosine => shared > ONE_WAY * ONE_WAY,
-            Metric::Euclidean => true,
-            Metric::DotProduct => false,
-        };
-        let is_nearly_alike = is_cosine && shared > 1.0 - NEARLY_ALIKE;
+        let squared = exact_dot(mean, mean);
+        // The frame's factor makes the mean squared distance from the mean one.
+        let shared = squared / (squared + frame.factor().recip().powi(2));
+        let is_moved = metric != Metric::DotProduct && shared > SHARED;
+        let is_nearly_alike = metric == Metric::Cosine && shared > 1.0 - NEARLY_ALIKE;
         Self { metric, shift: is_moved.then(|| mean.to_vec()), is_nearly_alike }
     }
 

@@ -16,9 +16,10 @@
 //! - `ivf.rows`: a `u32` for each entry, its row, cell behind cell. Where there are codes each
 //!   cell is filled up with `u32::MAX` to a multiple of 32.
 //! - `ivf.codes`: a block of one-bit codes for every 32 entries, relative to the rotated centroid
-//!   (see [`crate::quantize`]); empty without codes. The vectors of the euclidean metric, and at
-//!   the cosine the unit vectors where the mean is longer than 0.9, are moved by the mean first,
-//!   and codes tell their squared distances.
+//!   (see [`crate::quantize`]); empty without codes. Where the squared length of the mean is
+//!   more than 0.81 of itself and the variance (the scale's inverse square), the vectors of the
+//!   euclidean metric and the unit vectors of the cosine are moved by the mean first, and codes
+//!   tell their squared distances.
 //! - `ivf.fine`: for each row number from the smallest to the largest four bits a dimension and
 //!   three `f32`, relative to the rotated mean, or to the origin of moved
 //!   vectors; zeros where a row is not in the index. Empty where

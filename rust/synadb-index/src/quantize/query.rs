@@ -5,10 +5,6 @@ use super::factors::{dot, squared_distance};
 use super::{Anchor, CodeKernels, Factors, Rotation, Space, Terms};
 use crate::{IndexError, Metric, Query, SimdLevel};
 
-/// Largest number of a table: four of them fit in a byte, so kernels add bytes first.
-const TABLE_MAX: f32 = 63.0;
-/// Largest coordinate of the query in eight bits.
-const BYTE_MAX: f32 = 127.0;
 /// Root mean square of the coordinates of grid points, taken high.
 const BYTES_SIZE: f32 = 64.0;
 const NIBBLES_SIZE: f32 = 8.0;
@@ -115,6 +111,23 @@ impl CodeQuery {
         Ok(())
     }
 
+    /// As [`CodeQuery::reset`], for rows in one bit alone: there are no [`CodeQuery::bytes`].
+    ///
+    /// # Errors
+    ///
+    /// As [`CodeQuery::reset`].
+    pub fn reset_bits(
+        &mut self,
+        query: &Query,
+        rotation: &Rotation,
+        epsilon: f32,
+    ) -> Result<(), IndexError> {
+        self.rotate(query, None, rotation, epsilon)?;
+        self.fill_table();
+        self.bytes.clear();
+        Ok(())
+    }
+
     /// As [`CodeQuery::reset`], for rows that were moved and are compared by their squared
     /// distances there, in [`Space::Distance`]; `moved` is the query in their place.
     ///
@@ -196,11 +209,20 @@ impl CodeQuery {
     }
 
     fn fill(&mut self) {
-        let padded = self.rotated.len();
-        self.table.resize(padded / GROUP * GROUP_BYTES, 0);
         self.fill_table();
-        self.bytes.resize(padded, 0);
-        self.fill_bytes();
+        self.bytes.resize(self.rotated.len(), 0);
+        self.bytes_scale = (self.kernels.fill_bytes)(&self.rotated, &mut self.bytes);
+        let dimensions = self.rotated.len() as f32;
+        self.bytes_slack = self.epsilon * self.bytes_scale * (dimensions / 12.0).sqrt();
+    }
+
+    fn fill_table(&mut self) {
+        let groups = self.rotated.len() / GROUP;
+        self.table.resize(groups * GROUP_BYTES, 0);
+        let filled = (self.kernels.fill_table)(&self.rotated, &mut self.table);
+        self.scale = 2.0 * filled.step;
+        self.offset = 2.0 * filled.least - filled.all;
+        self.slack = self.epsilon * self.scale * (groups as f32 / 12.0).sqrt();
     }
 
     /// The kernels that it was made for.
@@ -312,45 +334,5 @@ impl CodeQuery {
         let key = terms.add + terms.gain * factors.add + factors.slope * sum;
         let lower = key + factors.slope * slack - factors.error * terms.error;
         Estimate { key, lower }
-    }
-
-    /// Tables of the sums of all subsets of four coordinates, less the smallest of them.
-    fn fill_table(&mut self) {
-        let (groups, _) = self.rotated.as_chunks::<GROUP>();
-        let spread = |group: &[f32; GROUP]| group.iter().map(|value| value.abs()).sum::<f32>();
-        let step = groups.iter().map(spread).fold(0.0, f32::max) / TABLE_MAX;
-        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
-        let (tables, _) = self.table.as_chunks_mut::<GROUP_BYTES>();
-        let (mut all, mut least) = (0.0, 0.0);
-        for (group, table) in groups.iter().zip(tables) {
-            let lowest: f32 = group.iter().map(|value| value.min(0.0)).sum();
-            let mut sums = [-lowest; GROUP_BYTES];
-            for (bit, &value) in group.iter().enumerate() {
-                for subset in 0..1 << bit {
-                    sums[subset | 1 << bit] = sums[subset] + value;
-                }
-                all += value;
-            }
-            least += lowest;
-            for (number, sum) in table.iter_mut().zip(sums) {
-                *number = (sum * inverse + 0.5).clamp(0.0, TABLE_MAX) as u8;
-            }
-        }
-        self.scale = 2.0 * step;
-        self.offset = 2.0 * least - all;
-        self.slack = self.epsilon * self.scale * (groups.len() as f32 / 12.0).sqrt();
-    }
-
-    fn fill_bytes(&mut self) {
-        let largest = self.rotated.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-        let step = largest / BYTE_MAX;
-        let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
-        for (byte, &value) in self.bytes.iter_mut().zip(&self.rotated) {
-            let scaled = (value * inverse).clamp(-BYTE_MAX, BYTE_MAX);
-            *byte = (scaled + 0.5_f32.copysign(scaled)) as i8;
-        }
-        self.bytes_scale = step;
-        let dimensions = self.rotated.len() as f32;
-        self.bytes_slack = self.epsilon * step * (dimensions / 12.0).sqrt();
     }
 }

@@ -53,10 +53,10 @@ fn buckets_lead_a_walk_to_more_than_the_entry_points_do() -> Result<(), IndexErr
         })
         .collect();
     let source = Memory::new(&vectors, 64);
-    let config = CascadeConfig { ef_search: 20, split_threshold: 60, ..CascadeConfig::default() };
+    let config = CascadeConfig { ef_search: 14, split_threshold: 60, ..CascadeConfig::default() };
     let index = build(Metric::Euclidean, &config, &source)?;
     let at = |probes| {
-        let how = CascadeSearch { num_probes: probes, ef_search: 20 };
+        let how = CascadeSearch { num_probes: probes, ef_search: 14 };
         let index = index.clone().with_search(how);
         recall(&index, &vectors[..60], &vectors, &Filter::All, &source)
     };

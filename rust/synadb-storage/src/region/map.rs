@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 
 /// A mapping of a file, or of anonymous memory, that may reach beyond the file's end.
-pub(super) struct Map {
+pub(crate) struct Map {
     raw: MmapRaw,
 }
 
@@ -29,7 +29,7 @@ impl Map {
     }
 
     /// Zeroed anonymous memory.
-    pub(super) fn anonymous(len: u64) -> std::io::Result<Self> {
+    pub(crate) fn anonymous(len: u64) -> std::io::Result<Self> {
         let map = MmapOptions::new().len(len as usize).no_reserve_swap().map_anon()?;
         Ok(Self { raw: map.into() })
     }
@@ -38,8 +38,22 @@ impl Map {
         self.raw.len() as u64
     }
 
+    /// Asks for huge pages; a system without them goes on with small ones.
+    pub(crate) fn on_huge_pages(&self) {
+        #[cfg(target_os = "linux")]
+        if self.raw.advise(memmap2::Advice::HugePage).is_err() {
+            // Slower, and else the same.
+        }
+    }
+
+    /// Offset of the first byte whose address is a multiple of `bytes`.
+    pub(crate) fn start_of_page(&self, bytes: usize) -> u64 {
+        let address = self.raw.as_ptr().addr();
+        (address.next_multiple_of(bytes) - address) as u64
+    }
+
     /// The caller guarantees that the range is inside the file and published: it never changes.
-    pub(super) fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+    pub(crate) fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let end = offset.checked_add(len as u64)?;
         if end > self.len() {
             return None;
@@ -51,7 +65,7 @@ impl Map {
         Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(offset as usize), len) })
     }
 
-    pub(super) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(end) = offset.checked_add(bytes.len() as u64) else { return false };
         if end > self.len() {
             return false;

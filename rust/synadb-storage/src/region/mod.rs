@@ -7,6 +7,7 @@ mod memory;
 mod simulated;
 
 pub use disk::DiskRegion;
+pub(crate) use map::Map;
 pub use memory::MemoryRegion;
 #[cfg(feature = "simulation")]
 pub(crate) use simulated::SimulatedFile;

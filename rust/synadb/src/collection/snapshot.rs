@@ -33,6 +33,11 @@ impl Snapshot {
         Self { generation, reader, visible, rows_end, row_bytes }
     }
 
+    /// The same rows as of an earlier moment.
+    pub fn until(self, visible: u64) -> Self {
+        Self { visible: self.visible.min(visible), ..self }
+    }
+
     /// Commits before this position are seen.
     pub fn visible(&self) -> u64 {
         self.visible

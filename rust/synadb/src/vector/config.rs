@@ -1,6 +1,6 @@
 //! How a vector store is configured, and what of it the catalogue keeps.
 
-use synadb_index::{HnswConfig, IvfConfig, PackedConfig};
+use synadb_index::{CascadeConfig, HnswConfig, IvfConfig, PackedConfig};
 
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub enum IndexBackend {
     Hnsw(HnswConfig),
     /// An inverted file.
     GravityWell(IvfConfig),
+    /// A graph that is entered through buckets of hyperplanes.
+    Cascade(CascadeConfig),
     /// A scan of compact codes: next to exact.
     Flat(PackedConfig),
     /// Exact search only.

@@ -21,7 +21,9 @@ pub use index::{IndexStats, SearchOptions};
 pub use reader::{Changes, MappedRows, Mark, Reader};
 pub use search::{Hit, SearchResult};
 pub use store::VectorStore;
-pub(crate) use stores::{graph, gravity, mmap};
-pub use synadb_index::{HnswConfig, IvfCodes, IvfConfig, IvfSearch, PackedConfig};
+pub(crate) use stores::{cascade, graph, gravity, hybrid, mmap};
+pub use synadb_index::{
+    CascadeConfig as CascadeParameters, HnswConfig, IvfCodes, IvfConfig, IvfSearch, PackedConfig,
+};
 
 pub(crate) use config::StoredConfig;

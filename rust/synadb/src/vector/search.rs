@@ -74,13 +74,12 @@ impl VectorStore {
         options: &SearchOptions,
     ) -> Result<Vec<SearchResult>> {
         self.check_dimensions("Query", query.len())?;
-        let hits = self.search_hits(query, k, options)?.pop().unwrap_or_default();
-        hits.into_iter()
-            .map(|hit| {
-                let vector = self.vector_of(&hit)?;
-                Ok(SearchResult { key: hit.key, score: hit.score, vector })
-            })
-            .collect()
+        let result = |hit: Hit, row: &[u8]| {
+            let vector = super::store::floats(row);
+            SearchResult { key: hit.key, score: hit.score, vector }
+        };
+        let found = self.search_each(self.snapshot()?, query, k, options, &result)?.pop();
+        Ok(found.unwrap_or_default())
     }
 
     /// The `k` nearest of each of several queries, row-major.
@@ -93,7 +92,29 @@ impl VectorStore {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<Vec<Hit>>> {
-        let snapshot = self.snapshot()?;
+        self.search_hits_in(self.snapshot()?, queries, k, options)
+    }
+
+    /// As [`VectorStore::search_hits`], of the rows that a snapshot of this table shows.
+    pub(super) fn search_hits_in(
+        &self,
+        snapshot: Option<Arc<Snapshot>>,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hit>>> {
+        self.search_each(snapshot, queries, k, options, &|hit, _| hit)
+    }
+
+    /// What `make` gives for each hit and the bytes of its row, verified.
+    fn search_each<T>(
+        &self,
+        snapshot: Option<Arc<Snapshot>>,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+        make: &dyn Fn(Hit, &[u8]) -> T,
+    ) -> Result<Vec<Vec<T>>> {
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
             self.check_dimensions("Query", queries.len())?;
@@ -104,7 +125,7 @@ impl VectorStore {
             prepared.push(query.map_err(index_failure)?);
         }
         let Some(snapshot) = snapshot.filter(|_| k > 0) else {
-            return Ok(vec![Vec::new(); prepared.len()]);
+            return Ok(prepared.iter().map(|_| Vec::new()).collect());
         };
         let index = if options.exact { None } else { self.config.index_of(&snapshot) };
         let allowed = match &options.filter {
@@ -115,7 +136,9 @@ impl VectorStore {
         let way = (index.as_ref().and_then(Loaded::index), options, filters);
         let mut found = Vec::with_capacity(prepared.len());
         for queries in prepared.chunks(QUERIES_AT_ONCE) {
-            self.find(&snapshot, way, (queries, k), &mut found)?;
+            for hits in self.find(&snapshot, way, (queries, k))? {
+                found.push(self.named(&snapshot, &hits, make)?);
+            }
         }
         if !options.exact {
             let most = allowed.as_ref().map_or(usize::MAX, |allowed| allowed.len());
@@ -139,8 +162,7 @@ impl VectorStore {
         snapshot: &Arc<Snapshot>,
         (index, options, filters): Way<'_>,
         (queries, k): (&[Query], usize),
-        found: &mut Vec<Vec<Hit>>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Vec<synadb_index::Hit>>> {
         let dimensions = usize::from(self.dimensions());
         let source = MappedVectors { snapshot, dimensions };
         let k = k.min(snapshot.rows_end() as usize);
@@ -155,25 +177,32 @@ impl VectorStore {
                 None => search_batch(rows, queries, &filters.all, &source, scratch, &mut tops),
             })
             .map_err(index_failure)?;
-        for (query, top) in queries.iter().zip(&mut tops) {
+        let answer = |(query, top): (&Query, &mut TopK)| {
             let mut hits = Vec::new();
             top.finish(query, &source, &mut hits);
-            found.push(self.named(snapshot, &hits)?);
-        }
-        Ok(())
+            hits
+        };
+        Ok(queries.iter().zip(&mut tops).map(answer).collect())
     }
 
-    fn named(&self, snapshot: &Arc<Snapshot>, hits: &[synadb_index::Hit]) -> Result<Vec<Hit>> {
+    fn named<T>(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        hits: &[synadb_index::Hit],
+        make: &dyn Fn(Hit, &[u8]) -> T,
+    ) -> Result<Vec<T>> {
         let name = |hit: &synadb_index::Hit| {
             let record = snapshot.record(hit.row).map_err(|error| self.failure(error))?;
             // The bytes that were scored are the ones that were stored, or this is an error.
-            record.row_bytes().map_err(|error| self.failure(error).for_key(record.key))?;
-            Ok(Hit {
+            let row = record.row_bytes();
+            let row = row.map_err(|error| self.failure(error).for_key(record.key))?;
+            let hit = Hit {
                 key: String::from_utf8_lossy(record.key).into_owned(),
                 score: hit.score,
                 row: hit.row,
                 snapshot: Arc::clone(snapshot),
-            })
+            };
+            Ok(make(hit, row))
         };
         hits.iter().map(name).collect()
     }

@@ -9,7 +9,7 @@ use synadb_storage::StorageError;
 use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
-use crate::db::{Engine, Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
+use crate::db::{Engine, Generation, Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::glob::Pattern;
@@ -55,6 +55,15 @@ impl StoredConfig {
     /// The rows of a table that are visible now; `None` while it has none.
     pub(super) fn snapshot(self, engine: &Engine, name: &str) -> Result<Option<Arc<Snapshot>>> {
         let generation = Guard::into_inner(engine.current()?);
+        Ok(self.rows_in(&generation, name)?.map(Arc::new))
+    }
+
+    /// The rows of a table in a generation that are visible now.
+    pub(super) fn rows_in(
+        self,
+        generation: &Arc<Generation>,
+        name: &str,
+    ) -> Result<Option<Snapshot>> {
         let Some(table) = generation.table(name) else { return Ok(None) };
         if table.info.config != self.encode() {
             let stored = Self::decode(&table.info.config).unwrap_or(self);
@@ -62,7 +71,7 @@ impl StoredConfig {
         }
         let reader = table.shared_reader::<RowsReader>();
         let row_bytes = self.row_bytes();
-        Ok(reader.map(|reader| Arc::new(Snapshot::new(Arc::clone(&generation), reader, row_bytes))))
+        Ok(reader.map(|reader| Snapshot::new(Arc::clone(generation), reader, row_bytes)))
     }
 }
 

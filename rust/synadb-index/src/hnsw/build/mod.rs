@@ -23,8 +23,9 @@ use leaves::entry;
 const GRAIN: usize = 1024;
 /// Sampled entry points.
 const ENTRIES: usize = 128;
-/// Leaders that a node joins at the first and at the second level.
-const FAN: [usize; 2] = [4, 3];
+/// Leaders that a node joins at the first and at the second level. With 4 and 3 the build takes a
+/// seventh less, and a search of as many steps finds .904 of the ten nearest in place of .923.
+const FAN: [usize; 2] = [6, 4];
 /// The same where most neighbours are known from the parts that are merged.
 const FAN_OF_MERGE: [usize; 2] = [2, 2];
 /// Shares of the build that are done after each stage, as measured.

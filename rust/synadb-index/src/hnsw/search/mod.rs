@@ -14,7 +14,7 @@ use crate::hnsw::codes::{Code, CodeKernels, Codes};
 use crate::hnsw::graph::GraphView;
 use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
-use pool::{Pool, Seen};
+use pool::{Fresh, Pool, Seen};
 
 /// A walk begins from one entry point, the nearest ones, for so many nodes of its queue: where the
 /// neighbours of a query are scattered, no one leads to all of them.
@@ -43,6 +43,8 @@ pub(crate) struct HnswScratch {
     code: Option<Codes>,
     /// The query of the packed codes.
     packed: Option<packed::PackedQuery>,
+    /// Neighbours of one node by their estimates.
+    found: Fresh,
     distances: Vec<f32>,
     nodes: Vec<u32>,
     /// Nodes near the query that the caller knows.
@@ -160,7 +162,7 @@ impl HnswIndex {
         }
         let accept = Accept { index: self, filter, source };
         let nodes = self.graph.nodes;
-        let ef = ef.max(out.k().saturating_mul(2)).min(nodes);
+        let ef = ef.max(out.k()).min(nodes);
         // A walk has to visit so many nodes that enough of them are allowed ones.
         let wide = (ef as u128 * self.rows.len() as u128 / allowed as u128).min(nodes as u128);
         let wide = wide as usize;
@@ -175,7 +177,7 @@ impl HnswIndex {
             job.walk(code.code(0), wide, k.min(allowed), scratch)
         };
         let keep = if walked {
-            (ef / RANKED_EF).max(k.saturating_add(k / 4 + 8))
+            (ef / RANKED_EF).max(k.saturating_add(k / 4 + 2))
         } else {
             job.scan(code.code(0), scratch);
             // After so many codes these rows cost little, and far ones have the coarser codes.

@@ -29,7 +29,7 @@ impl PackedQuery {
     ) -> Result<(), IndexError> {
         if let Some(query) = place {
             query.point.reset(point)?;
-            return query.codes.reset(&query.point, rotation, 0.0);
+            return query.codes.reset_bits(&query.point, rotation, 0.0);
         }
         let point = Query::with_kernels(Metric::Euclidean, point, kernels)?;
         let kernels = crate::quantize::CodeKernels::for_level(kernels.level);
@@ -54,7 +54,7 @@ pub(super) fn walk(
     kernels: CodeKernels,
     scratch: &mut HnswScratch,
 ) {
-    let HnswScratch { pool, seen, visited, counts, packed, .. } = scratch;
+    let HnswScratch { pool, seen, visited, counts, packed, found, .. } = scratch;
     let Some(PackedQuery { codes: query, .. }) = packed else { return };
     let estimate = query.kernels().estimate_bits;
     let mut estimates = Estimates::default();
@@ -69,9 +69,11 @@ pub(super) fn walk(
         let extra = view.terms(block).extra;
         let from = distance - extra * extra;
         let terms = Terms { add: from, gain: 1.0, error: 0.0 };
+        found.clear();
+        let limit = pool.limit();
         for group in 0..view.layout.degree / BLOCK_ROWS {
             let codes = view.group(block, group);
-            let mut near = estimate(codes, query, &terms, pool.limit(), &mut estimates);
+            let mut near = estimate(codes, query, &terms, limit, &mut estimates);
             counts.distances += BLOCK_ROWS as u64;
             while near != 0 {
                 let slot = near.trailing_zeros() as usize;
@@ -80,11 +82,12 @@ pub(super) fn walk(
                 // A neighbour too near for its own estimate is as far as the node.
                 let key = estimates.keys[slot];
                 let key = if key.is_nan() { distance } else { key };
-                if key < pool.limit() && !seen.contains(link) {
-                    pool.insert(key, link);
+                if key < limit && !seen.contains(link) {
+                    found.push(key, link);
                 }
             }
         }
+        pool.merge(found);
         if next.is_none() {
             next = pop_new(pool, seen);
         }

@@ -1,5 +1,7 @@
 //! The queue of a search and the set of nodes it has seen.
 
+/// From so many items on that move, it pays to move them in blocks.
+const BLOCKS_MIN: usize = 48;
 /// Bit of an item that says its node was visited.
 const VISITED: u64 = 1;
 
@@ -33,7 +35,7 @@ impl Pool {
     /// Adds a node; it may be there already with another distance.
     #[inline]
     pub(crate) fn insert(&mut self, distance: f32, node: u32) {
-        let item = u64::from(order_of(distance)) << 32 | u64::from(node) << 1;
+        let item = item_of(distance, node);
         let place = self.items.partition_point(|&other| other < item);
         if self.items.len() == self.capacity {
             if place == self.capacity {
@@ -45,6 +47,57 @@ impl Pool {
             self.items.insert(place, item);
         }
         self.cursor = self.cursor.min(place);
+    }
+
+    /// Adds the nodes of a step at once, in any order; as `insert` does one by one.
+    ///
+    /// Every node of the queue behind the nearest new one moves once, and not with each of them.
+    pub(crate) fn merge(&mut self, fresh: &mut Fresh) {
+        let fresh = fresh.sorted();
+        let Some(nearest) = fresh.first() else { return };
+        let old = self.items.len();
+        let first = self.items.partition_point(|item| item < nearest);
+        self.items.resize(self.capacity.min(old + fresh.len()), 0);
+        if old - first > BLOCKS_MIN {
+            self.merge_blocks(old, fresh);
+        } else {
+            self.merge_items(old, fresh);
+        }
+        self.cursor = self.cursor.min(first);
+    }
+
+    fn merge_items(&mut self, mut left: usize, fresh: &[u64]) {
+        let (capacity, items) = (self.capacity, &mut self.items[..]);
+        let mut right = fresh.len();
+        while right > 0 {
+            let last = left + right - 1;
+            let old = left.checked_sub(1).map_or(0, |index| items[index]);
+            let new = fresh[right - 1];
+            let item = old.max(new);
+            if old > new {
+                left -= 1
+            } else {
+                right -= 1
+            }
+            if last < capacity {
+                items[last] = item;
+            }
+        }
+    }
+
+    fn merge_blocks(&mut self, mut left: usize, fresh: &[u64]) {
+        for (right, &new) in fresh.iter().enumerate().rev() {
+            let place = self.items[..left].partition_point(|&item| item < new);
+            let to = place + right + 1;
+            let end = left.min(self.items.len().saturating_sub(right + 1));
+            if place < end {
+                self.items.copy_within(place..end, to);
+            }
+            if let Some(item) = self.items.get_mut(to - 1) {
+                *item = new;
+            }
+            left = place;
+        }
     }
 
     /// Takes the nearest node that was not visited, with its distance, and marks it.
@@ -66,6 +119,42 @@ impl Pool {
             self.cursor += 1;
         }
     }
+}
+
+/// Nodes that a step has found, for the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    items: Vec<u64>,
+}
+
+impl Fresh {
+    /// Notes a node.
+    #[inline]
+    pub(crate) fn push(&mut self, distance: f32, node: u32) {
+        self.items.push(item_of(distance, node));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+    }
+
+    /// They are few: insertion sort.
+    fn sorted(&mut self) -> &[u64] {
+        for index in 1..self.items.len() {
+            let item = self.items[index];
+            let mut place = index;
+            while place > 0 && self.items[place - 1] > item {
+                self.items[place] = self.items[place - 1];
+                place -= 1;
+            }
+            self.items[place] = item;
+        }
+        &self.items
+    }
+}
+
+fn item_of(distance: f32, node: u32) -> u64 {
+    u64::from(order_of(distance)) << 32 | u64::from(node) << 1
 }
 
 /// Bits in the order of the numbers, negative ones included.
@@ -142,6 +231,31 @@ mod tests {
         assert_eq!(pool.pop(), Some((0.0, 5)));
         assert_eq!(pool.pop(), Some((0.5, 2)));
         assert_eq!(pool.pop(), None);
+    }
+
+    #[test]
+    fn what_is_added_at_once_is_as_if_added_one_by_one() {
+        let mut random = crate::random::Random::new(3);
+        for capacity in [1, 2, 7, 40, 300] {
+            let (mut one, mut all) = (Pool::default(), Pool::default());
+            one.reset(capacity);
+            all.reset(capacity);
+            let mut fresh = Fresh::default();
+            for step in 0..600_u32 {
+                fresh.clear();
+                for number in 0..random.next() % 9 {
+                    // Equal distances too, and equal items.
+                    let distance = (random.next() % 50) as f32 - 20.0;
+                    let node = (step + number as u32) % 600;
+                    fresh.push(distance, node);
+                    one.insert(distance, node);
+                }
+                all.merge(&mut fresh);
+                assert_eq!(one.items, all.items, "capacity {capacity}, step {step}");
+                assert_eq!(one.limit(), all.limit());
+                assert_eq!(one.pop(), all.pop());
+            }
+        }
     }
 
     #[test]

@@ -14,7 +14,10 @@ use std::arch::x86_64::{
 };
 
 use super::super::bits::{BLOCK_ROWS, codes_bytes};
-use super::{BYTE_SUMS, CodeKernels, ROUNDS_MAX, assert_block, assert_dots, assert_hadamard};
+use super::scalar::{bytes_of, table_of};
+use super::{
+    BYTE_SUMS, CodeKernels, Filled, ROUNDS_MAX, assert_block, assert_dots, assert_hadamard,
+};
 use crate::SimdLevel;
 use crate::quantize::{CodeQuery, Estimates, Terms};
 
@@ -25,8 +28,33 @@ const LANES: usize = 8;
 /// Bytes of codes of a round.
 const ROUND: usize = BYTE_SUMS * BYTES;
 
-pub(super) static KERNELS: CodeKernels =
-    CodeKernels { level: SimdLevel::Avx2, hadamard, estimate_bits, dot_bytes, dot_nibbles };
+pub(super) static KERNELS: CodeKernels = CodeKernels {
+    level: SimdLevel::Avx2,
+    hadamard,
+    estimate_bits,
+    dot_bytes,
+    dot_nibbles,
+    fill_table,
+    fill_bytes,
+};
+
+pub(super) fn fill_table(values: &[f32], table: &mut [u8]) -> Filled {
+    #[target_feature(enable = "avx2")]
+    fn inner(values: &[f32], table: &mut [u8]) -> Filled {
+        table_of(values, table)
+    }
+    // SAFETY: as in `hadamard`, AVX2 was found.
+    unsafe { inner(values, table) }
+}
+
+pub(super) fn fill_bytes(values: &[f32], bytes: &mut [i8]) -> f32 {
+    #[target_feature(enable = "avx2")]
+    fn inner(values: &[f32], bytes: &mut [i8]) -> f32 {
+        bytes_of(values, bytes)
+    }
+    // SAFETY: as in `hadamard`, AVX2 was found.
+    unsafe { inner(values, bytes) }
+}
 
 pub(super) fn hadamard(values: &mut [f32]) {
     assert_hadamard(values);

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::bits::codes_bytes;
-use super::avx2::{finish, hadamard, sum_of};
+use super::avx2::{fill_bytes, fill_table, finish, hadamard, sum_of};
 use super::{BYTE_SUMS, CodeKernels, ROUNDS_MAX, assert_block, assert_dots};
 use crate::SimdLevel;
 use crate::quantize::{CodeQuery, Estimates, Terms};
@@ -20,8 +20,15 @@ const BYTES: usize = 64;
 /// Bytes of codes of a round.
 const ROUND: usize = BYTE_SUMS * BYTES;
 
-pub(super) static KERNELS: CodeKernels =
-    CodeKernels { level: SimdLevel::Avx512, hadamard, estimate_bits, dot_bytes, dot_nibbles };
+pub(super) static KERNELS: CodeKernels = CodeKernels {
+    level: SimdLevel::Avx512,
+    hadamard,
+    estimate_bits,
+    dot_bytes,
+    dot_nibbles,
+    fill_table,
+    fill_bytes,
+};
 
 fn estimate_bits(
     block: &[u8],

@@ -11,6 +11,15 @@ use super::bits::{GROUP, GROUP_BYTES, bit_block_bytes};
 use super::{CodeQuery, Estimates, Terms};
 use crate::{IndexError, SimdLevel, kernels};
 
+/// Largest number of a table: four of them fit in a byte, so kernels add bytes first.
+pub(super) const TABLE_MAX: f32 = 63.0;
+/// Largest coordinate of the query in eight bits.
+pub(super) const BYTE_MAX: f32 = 127.0;
+/// Numbers of this size have no digits behind the point, and their lowest bits are an integer's.
+const ROUNDING: f32 = 12_582_912.0;
+/// Independent sums and maxima: the compiler may put them into registers of any width.
+const LANES: usize = 16;
+
 /// Table numbers that fit in a byte together; a round of a kernel adds so many as bytes.
 #[cfg(target_arch = "x86_64")]
 const BYTE_SUMS: usize = 4;
@@ -41,6 +50,22 @@ pub struct CodeKernels {
     pub dot_bytes: DotsKernel<i8>,
     /// Inner products with the grid points of rows in four bits.
     pub dot_nibbles: DotsKernel<u8>,
+    /// Tables of the sums of all subsets of four coordinates, less the smallest of them, as
+    /// numbers up to [`TABLE_MAX`]: coordinates, tables. What a step is worth and the sum of the
+    /// smallest and of all.
+    pub(super) fill_table: fn(&[f32], &mut [u8]) -> Filled,
+    /// Coordinates in eight bits up to [`BYTE_MAX`], and what a step is worth.
+    pub(super) fill_bytes: fn(&[f32], &mut [i8]) -> f32,
+}
+
+/// What the numbers of a table stand for.
+pub(super) struct Filled {
+    /// What one is worth.
+    pub(super) step: f32,
+    /// Sum of the smallest sums of all groups.
+    pub(super) least: f32,
+    /// Sum of all coordinates.
+    pub(super) all: f32,
 }
 
 impl CodeKernels {

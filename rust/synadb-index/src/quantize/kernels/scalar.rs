@@ -1,12 +1,22 @@
 //! Kernels in plain Rust, the reference.
 
-use super::super::bits::{BLOCK_ROWS, GROUP_BYTES, factors};
-use super::{CodeKernels, assert_block, assert_dots, assert_hadamard};
+use super::super::bits::{BLOCK_ROWS, GROUP, GROUP_BYTES, factors};
+use super::{
+    BYTE_MAX, CodeKernels, Filled, LANES, ROUNDING, TABLE_MAX, assert_block, assert_dots,
+    assert_hadamard,
+};
 use crate::SimdLevel;
 use crate::quantize::{CodeQuery, Estimates, Terms};
 
-pub(super) static KERNELS: CodeKernels =
-    CodeKernels { level: SimdLevel::Scalar, hadamard, estimate_bits, dot_bytes, dot_nibbles };
+pub(super) static KERNELS: CodeKernels = CodeKernels {
+    level: SimdLevel::Scalar,
+    hadamard,
+    estimate_bits,
+    dot_bytes,
+    dot_nibbles,
+    fill_table: table_of,
+    fill_bytes: bytes_of,
+};
 
 fn hadamard(values: &mut [f32]) {
     assert_hadamard(values);
@@ -75,4 +85,66 @@ fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
         };
         *sum = low.iter().zip(high).zip(row).map(term).sum();
     }
+}
+
+/// The largest of lanes of numbers, none of which is negative.
+#[inline(always)]
+fn largest(values: &[f32], size: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(size(value));
+        }
+    }
+    let lanes = lanes.into_iter().chain(rest.iter().map(|&value| size(value)));
+    lanes.fold(0.0, f32::max)
+}
+
+/// See [`CodeKernels::fill_table`]; the levels above compile it for their registers.
+#[inline(always)]
+pub(super) fn table_of(values: &[f32], table: &mut [u8]) -> Filled {
+    let (groups, _) = values.as_chunks::<GROUP>();
+    let mut widest = [0.0_f32; GROUP];
+    for group in groups.as_chunks::<GROUP>().0 {
+        for (widest, group) in widest.iter_mut().zip(group) {
+            let [a, b, c, d] = group.map(f32::abs);
+            *widest = widest.max((a + b) + (c + d));
+        }
+    }
+    let step = widest.into_iter().fold(0.0, f32::max) / TABLE_MAX;
+    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+    let (mut all, mut least) = ([0.0_f32; GROUP], [0.0_f32; GROUP]);
+    for (group, table) in groups.iter().zip(table.as_chunks_mut::<GROUP_BYTES>().0) {
+        let low = group.map(|value| value.min(0.0));
+        for lane in 0..GROUP {
+            all[lane] += group[lane];
+            least[lane] += low[lane];
+        }
+        let mut sums = [-((low[0] + low[1]) + (low[2] + low[3])); GROUP_BYTES];
+        for (bit, &value) in group.iter().enumerate() {
+            for subset in 0..1 << bit {
+                sums[subset | 1 << bit] = sums[subset] + value;
+            }
+        }
+        for (number, sum) in table.iter_mut().zip(sums) {
+            // The lowest bits of a NaN, as sums beyond `f32` give one, are zero.
+            let rounded = (sum * inverse).clamp(0.0, TABLE_MAX) + ROUNDING;
+            *number = rounded.to_bits() as u8;
+        }
+    }
+    let sum = |lanes: [f32; GROUP]| (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+    Filled { step, least: sum(least), all: sum(all) }
+}
+
+/// See [`CodeKernels::fill_bytes`]; the levels above compile it for their registers.
+#[inline(always)]
+pub(super) fn bytes_of(values: &[f32], bytes: &mut [i8]) -> f32 {
+    let step = largest(values, f32::abs) / BYTE_MAX;
+    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+    for (byte, &value) in bytes.iter_mut().zip(values) {
+        let rounded = (value * inverse).clamp(-BYTE_MAX, BYTE_MAX) + ROUNDING;
+        *byte = (rounded.to_bits() as u8).cast_signed();
+    }
+    step
 }

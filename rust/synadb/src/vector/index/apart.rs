@@ -101,6 +101,7 @@ fn next_backend(index: Option<&StoreIndex>, wish: &IndexBackend) -> IndexBackend
         Some(_) if index.is_chosen => wish.clone(),
         Some(Built::Hnsw(graph)) => IndexBackend::Hnsw(*graph.config()),
         Some(Built::GravityWell(cells)) => IndexBackend::GravityWell(cells.config().clone()),
+        Some(Built::Cascade(cascade)) => IndexBackend::Cascade(*cascade.config()),
         Some(Built::Packed(_)) => match wish {
             IndexBackend::Flat(config) => IndexBackend::Flat(*config),
             _ => IndexBackend::Flat(PackedConfig::default()),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{
-    Filter, HnswIndex, IndexError, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat, Part, Query,
-    VectorSource,
+    CascadeIndex, Filter, HnswIndex, IndexError, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat,
+    Part, Query, VectorSource,
 };
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Extent, Loaded, StoreIndex, filter_of, index_in, saved, search};
+use super::{Built, Extent, Loaded, StoreIndex, filter_of, index_in, saved};
 use crate::collection::Snapshot;
 use crate::db::Engine;
 use crate::error::{Error, Result};
@@ -43,7 +43,7 @@ const RAISED_WORK: usize = 1 << 31;
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexStats {
-    /// `"flat"`, `"hnsw"` or `"gravity_well"`.
+    /// `"flat"`, `"hnsw"`, `"gravity_well"` or `"cascade"`.
     pub kind: &'static str,
     /// Live vectors in it.
     pub rows: usize,
@@ -219,11 +219,22 @@ impl Build<'_> {
             }
             IndexBackend::Hnsw(config) => {
                 let before = self.config.index_of(snapshot);
-                let graph = before.as_ref().and_then(Loaded::index);
-                let graph = graph.and_then(|(built, _)| search::graph_of(built));
-                let alike = graph.filter(|graph| graph.config() == config);
+                let alike = match before.as_ref().and_then(Loaded::index) {
+                    Some((Built::Hnsw(graph), _)) if graph.config() == config => Some(graph),
+                    _ => None,
+                };
                 let parts = alike.as_slice();
                 Some(Built::Hnsw(HnswIndex::merge(metric, parts, rows, &source, *config, job)?))
+            }
+            IndexBackend::Cascade(config) => {
+                let before = self.config.index_of(snapshot);
+                let alike = match before.as_ref().and_then(Loaded::index) {
+                    Some((Built::Cascade(before), _)) if before.config() == config => Some(before),
+                    _ => None,
+                };
+                let parts = alike.as_slice();
+                let index = CascadeIndex::merge(metric, config, parts, rows, &source, job)?;
+                Some(Built::Cascade(index))
             }
             IndexBackend::GravityWell(config) => {
                 let is_chosen = *backend == IndexBackend::Auto;

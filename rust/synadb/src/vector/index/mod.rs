@@ -10,7 +10,7 @@ mod tail;
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
-use synadb_index::{Filter, HnswIndex, IvfIndex, PackedFlat, Part};
+use synadb_index::{CascadeIndex, Filter, HnswIndex, IvfIndex, PackedFlat, Part};
 use synadb_storage::Result as StorageResult;
 use synadb_types::RowSet;
 
@@ -26,6 +26,7 @@ pub(super) enum Built {
     Packed(PackedFlat),
     Hnsw(HnswIndex),
     GravityWell(IvfIndex),
+    Cascade(CascadeIndex),
 }
 
 impl Built {
@@ -34,6 +35,7 @@ impl Built {
             Self::Packed(index) => index,
             Self::Hnsw(index) => index,
             Self::GravityWell(index) => index,
+            Self::Cascade(index) => index,
         }
     }
 
@@ -42,6 +44,7 @@ impl Built {
             Self::Packed(_) => "flat",
             Self::Hnsw(_) => "hnsw",
             Self::GravityWell(_) => "gravity_well",
+            Self::Cascade(_) => "cascade",
         }
     }
 }

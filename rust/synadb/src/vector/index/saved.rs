@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use synadb_index::{
-    Filter, HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes,
+    CascadeIndex, Filter, HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes,
 };
 use synadb_storage::Result as StorageResult;
+use synadb_storage::huge::HugeCopy;
 use synadb_types::limits::ROWS_MAX;
 use synadb_types::{RowId, RowSet};
 
@@ -20,7 +21,7 @@ const HEADER_BYTES: usize = 24;
 /// In the place of the kind of an index.
 const DROPPED: u32 = 3;
 /// What the kinds of sections from the second one on hold; docs/format.md has the same list.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 25] = [
     "unborn",
     "packed.header",
     "packed.anchor",
@@ -41,7 +42,15 @@ const NAMES: [&str; 20] = [
     "ivf.rows",
     "ivf.codes",
     "ivf.fine",
+    "cascade.header",
+    "cascade.trees",
+    "cascade.starts",
+    "cascade.entries",
+    "cascade.signatures",
 ];
+
+/// Sections that are read at random places.
+const WALKED: [&str; 3] = ["hnsw.graph", "ivf.fine", "packed.fine"];
 
 fn kind_of(name: &str) -> Option<u32> {
     let place = NAMES.iter().position(|known| *known == name)?;
@@ -54,6 +63,7 @@ pub(super) fn sections(built: &Built) -> Vec<Section<'_>> {
         Built::Packed(index) => index.export(),
         Built::Hnsw(index) => index.export(),
         Built::GravityWell(index) => index.export(),
+        Built::Cascade(index) => index.export(),
     }
 }
 
@@ -68,6 +78,7 @@ pub(super) fn export(
         Some(Built::Hnsw(_)) => 1,
         Some(Built::GravityWell(_)) => 2,
         None => DROPPED,
+        Some(Built::Cascade(_)) => 4,
     };
     for word in [VERSION, kind, index.of_part.end, u32::from(index.is_chosen)] {
         header.extend_from_slice(&word.to_le_bytes());
@@ -107,7 +118,9 @@ impl StoredConfig {
                 None => header = Some(section),
                 Some(place) => {
                     bytes += if place > 0 { section.bytes().len() } else { 0 };
-                    named.push((*NAMES.get(place as usize)?, Arc::new(section)));
+                    let name = *NAMES.get(place as usize)?;
+                    let copy = WALKED.contains(&name).then(|| HugeCopy::of(section.bytes()));
+                    named.push((name, copy.flatten().map_or(Arc::new(section), |c| Arc::new(c))));
                 }
             }
         }
@@ -156,6 +169,11 @@ impl StoredConfig {
             2 => {
                 let index = IvfIndex::import(named, &source, &Job::default())?;
                 (index.metric() == metric).then_some(Built::GravityWell(index))
+            }
+            4 => {
+                let index = CascadeIndex::import(named, end)?;
+                let fits = index.metric() == metric && index.dimensions() == dimensions;
+                fits.then_some(Built::Cascade(index))
             }
             _ => None,
         })

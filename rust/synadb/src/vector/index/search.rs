@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use synadb_index::{
-    Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK, search_batch,
+    CascadeIndex, CascadeSearch, Filter, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK,
+    search_batch,
 };
 
 use super::{Built, StoreIndex};
@@ -15,13 +16,15 @@ use crate::vector::source::MappedVectors;
 pub struct SearchOptions {
     /// Scan every vector, index or not.
     pub exact: bool,
-    /// Length of the queue of a graph's search.
+    /// Length of the queue of a search through a graph, a cascade's too.
     pub ef_search: Option<usize>,
     /// Cells of an inverted file that are searched.
     pub nprobe: Option<usize>,
     /// Rows of an inverted file that their codes find nearest and that are then compared in full,
     /// three times as many as are wanted at least.
     pub candidates: Option<usize>,
+    /// Buckets of a cascade that are looked into.
+    pub num_probes: Option<usize>,
     /// Keys that may be found; all where there is none.
     pub filter: Option<Arc<KeyFilter>>,
 }
@@ -76,6 +79,12 @@ impl Built {
                     index.search_with(search, query, filter, source, scratch, top)
                 })
             }
+            Self::Cascade(index) => {
+                let search = buckets(index, options);
+                pairs.try_for_each(|(query, top)| {
+                    index.search_with(search, query, filter, source, scratch, top)
+                })
+            }
         }
     }
 }
@@ -89,7 +98,11 @@ fn probes(index: &IvfIndex, options: &SearchOptions) -> IvfSearch {
     }
 }
 
-/// The graph of an index, to be merged into the next one.
-pub(super) fn graph_of(built: &Built) -> Option<&HnswIndex> {
-    if let Built::Hnsw(index) = built { Some(index) } else { None }
+/// What a search of a cascade looks at.
+fn buckets(index: &CascadeIndex, options: &SearchOptions) -> CascadeSearch {
+    let built = index.default_search();
+    CascadeSearch {
+        num_probes: options.num_probes.unwrap_or(built.num_probes),
+        ef_search: options.ef_search.unwrap_or(built.ef_search),
+    }
 }

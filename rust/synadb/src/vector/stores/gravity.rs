@@ -66,7 +66,18 @@ impl GwiConfig {
         (!is_standard).then(|| self.num_leaf_attractors())
     }
 
-    fn check(&self) -> Result<()> {
+    /// The table that this asks for.
+    pub(super) fn table(&self) -> VectorConfig {
+        let standard = IvfConfig::default();
+        let search = IvfSearch { nprobe: self.nprobe, ..standard.search };
+        let iterations = self.kmeans_iterations;
+        let built = IvfConfig { cells: self.cells(), iterations, search, ..standard };
+        let backend = IndexBackend::GravityWell(built);
+        let (dimensions, metric) = (self.dimensions, self.metric);
+        VectorConfig { dimensions, metric, backend, ..VectorConfig::default() }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
         let numbers = [
             ("branching_factor", usize::from(self.branching_factor)),
             ("num_levels", usize::from(self.num_levels)),
@@ -136,14 +147,7 @@ impl GravityWellIndex {
     }
 
     fn open_as(path: &Path, mut config: GwiConfig, create: bool) -> Result<Self> {
-        let (dimensions, metric) = (config.dimensions, config.metric);
-        let standard = IvfConfig::default();
-        let search = IvfSearch { nprobe: config.nprobe, ..standard.search };
-        let iterations = config.kmeans_iterations;
-        let built = IvfConfig { cells: config.cells(), iterations, search, ..standard };
-        let backend = IndexBackend::GravityWell(built);
-        let asked = VectorConfig { dimensions, metric, backend, ..VectorConfig::default() };
-        let store = open_unsynced(path, asked, create)?;
+        let store = open_unsynced(path, config.table(), create)?;
         (config.dimensions, config.metric) = (store.dimensions(), store.metric());
         Ok(Self { store, config })
     }
@@ -156,18 +160,7 @@ impl GravityWellIndex {
     /// `InvalidArgument` for an empty sample, `Dimension`, `InvalidVector`; as
     /// [`VectorStore::build_index_with`].
     pub fn initialize_attractors(&self, samples: &[&[f32]]) -> Result<()> {
-        if samples.is_empty() {
-            let reason = "it must have one vector or more, got 0".to_owned();
-            return Err(Error::InvalidArgument { argument: "samples", reason });
-        }
-        for (number, sample) in samples.iter().enumerate() {
-            self.store.check_dimensions("Sample", sample.len())?;
-            if let Some(at) = first_non_finite(sample) {
-                let what = format!("vector {number} of the sample");
-                let reason = format!("component {at} is {}", sample[at]);
-                return Err(Error::InvalidVector { what, reason });
-            }
-        }
+        self.store.check_sample(samples)?;
         if self.is_empty() { Ok(()) } else { self.build_index() }
     }
 
@@ -246,6 +239,23 @@ impl GravityWellIndex {
 }
 
 impl VectorStore {
+    /// Checks vectors like those that are to come.
+    pub(super) fn check_sample(&self, samples: &[&[f32]]) -> Result<()> {
+        if samples.is_empty() {
+            let reason = "it must have one vector or more, got 0".to_owned();
+            return Err(Error::InvalidArgument { argument: "samples", reason });
+        }
+        for (number, sample) in samples.iter().enumerate() {
+            self.check_dimensions("Sample", sample.len())?;
+            if let Some(at) = first_non_finite(sample) {
+                let what = format!("vector {number} of the sample");
+                let reason = format!("component {at} is {}", sample[at]);
+                return Err(Error::InvalidVector { what, reason });
+            }
+        }
+        Ok(())
+    }
+
     /// Entries of each cell, where the index is an inverted file.
     ///
     /// # Errors

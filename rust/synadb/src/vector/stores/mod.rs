@@ -86,8 +86,10 @@ macro_rules! table_methods {
     };
 }
 
+pub(crate) mod cascade;
 pub(crate) mod graph;
 pub(crate) mod gravity;
+pub(crate) mod hybrid;
 mod memory;
 pub(crate) mod mmap;
 

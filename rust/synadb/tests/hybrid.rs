@@ -1,0 +1,265 @@
+//! `HybridVectorStore`: each vector once, wherever it is, whatever happens.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use synadb::arch::{HybridConfig, HybridVectorStore, ResultSource};
+use synadb::distance::DistanceMetric;
+use synadb::{CascadeConfig, CascadeIndex, Error, GravityWellIndex, GwiConfig, Result};
+
+const WIDTH: usize = 8;
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn config() -> HybridConfig {
+    let (dimensions, metric) = (WIDTH as u16, DistanceMetric::Euclidean);
+    HybridConfig {
+        hot: GwiConfig { dimensions, metric, ..GwiConfig::default() },
+        cold: CascadeConfig { metric, ..CascadeConfig::preset_small(dimensions) },
+    }
+}
+
+fn open(folder: &tempfile::TempDir) -> HybridVectorStore {
+    let (hot, cold) = (folder.path().join("hot.gwi"), folder.path().join("cold.cascade"));
+    HybridVectorStore::new(hot, cold, config()).expect("opens")
+}
+
+/// A vector for a number, no two alike.
+fn vector(number: usize) -> [f32; WIDTH] {
+    std::array::from_fn(|axis| ((number * (axis + 3)) as f32 * 0.37).sin() + number as f32 * 1e-3)
+}
+
+/// A small generator, seeded.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// Compares every answer with that of a plain map.
+fn check(store: &HybridVectorStore, model: &BTreeMap<String, usize>) {
+    assert_eq!(store.len(), model.len());
+    assert_eq!(store.keys(), model.keys().cloned().collect::<Vec<_>>());
+    for (key, number) in model {
+        let found = store.get(key).expect("reads").expect("is there");
+        assert_eq!(found, vector(*number), "{key}");
+    }
+    assert_eq!(store.get("absent").expect("reads"), None);
+    for query in [3, 77, 500] {
+        let query = vector(query);
+        let mut wanted: Vec<f32> = model
+            .values()
+            .map(|number| DistanceMetric::Euclidean.distance(&query, &vector(*number)))
+            .collect();
+        wanted.sort_by(f32::total_cmp);
+        for k in [1, 10, 1000] {
+            let found = store.search(&query, k).expect("searches");
+            let keys: HashSet<&str> = found.iter().map(|hit| hit.key.as_str()).collect();
+            assert_eq!((keys.len(), found.len()), (k.min(model.len()), k.min(model.len())));
+            for (hit, wanted) in found.iter().zip(&wanted) {
+                assert!((hit.score - wanted).abs() < 1e-5, "{hit:?} {wanted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_is_that_of_a_map_whatever_was_done() {
+    let folder = directory();
+    let (mut store, mut model) = (open(&folder), BTreeMap::new());
+    let mut random = Random(7);
+    for step in 0..400 {
+        let key = random.below(60).to_string();
+        match random.below(20) {
+            0..8 => {
+                store.ingest(&key, &vector(step)).expect("ingests");
+                model.insert(key, step);
+            }
+            8..12 => {
+                let keys: Vec<String> = (0..9).map(|_| random.below(60).to_string()).collect();
+                let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+                let rows: Vec<[f32; WIDTH]> = (0..9).map(|n| vector(1000 + 9 * step + n)).collect();
+                let rows: Vec<&[f32]> = rows.iter().map(<[f32; WIDTH]>::as_slice).collect();
+                let before = model.len();
+                let new = store.ingest_batch(&names, &rows).expect("ingests");
+                for (n, key) in keys.into_iter().enumerate() {
+                    model.insert(key, 1000 + 9 * step + n);
+                }
+                assert_eq!(new, model.len() - before);
+            }
+            12..16 => {
+                let had = model.remove(&key).is_some();
+                assert_eq!(store.delete(&key).expect("deletes"), had);
+            }
+            16..18 => {
+                let hot = store.hot_count();
+                assert_eq!(store.promote_to_cold().expect("promotes"), hot);
+                assert_eq!((store.hot_count(), store.cold_count()), (0, model.len()));
+                assert_eq!(store.promote_to_cold().expect("promotes"), 0);
+            }
+            18 => {
+                store.database().compact().expect("compacts");
+                store.build_cold(1).expect("builds");
+            }
+            _ => {
+                store.close().expect("closes");
+                assert_eq!((store.len(), store.keys()), (0, vec![]));
+                store = open(&folder);
+            }
+        }
+        if step % 10 == 0 {
+            check(&store, &model);
+        }
+    }
+    check(&store, &model);
+    let names =
+        std::fs::read_dir(folder.path()).expect("lists").map(|e| e.expect("is").file_name());
+    assert!(names.into_iter().all(|name| name.to_string_lossy().starts_with("cold.cascade")));
+}
+
+#[test]
+fn searches_beside_ingests_and_promotions_find_each_key_once() {
+    let folder = directory();
+    let store = open(&folder);
+    for number in 0..300 {
+        store.ingest(&number.to_string(), &vector(number)).expect("ingests");
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let found = store.search(&vector(17), 1000).expect("searches");
+                    let keys: HashSet<&str> = found.iter().map(|hit| hit.key.as_str()).collect();
+                    assert_eq!((found.len(), keys.len()), (300, 300));
+                    assert_eq!((&*found[0].key, found[0].score), ("17", 0.0));
+                    assert_eq!(store.get("17").expect("reads"), Some(vector(17).to_vec()));
+                }
+            });
+        }
+        let movers = [0, 1].map(|start| {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..60 {
+                    for number in (start..300).step_by(7) {
+                        store.ingest(&number.to_string(), &vector(number)).expect("ingests");
+                    }
+                    if round % 2 == start % 2 {
+                        store.promote_to_cold().expect("promotes");
+                    }
+                }
+            })
+        });
+        for mover in movers {
+            mover.join().expect("ends");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(store.len(), 300);
+}
+
+#[test]
+fn many_vectors_move_in_several_commits_and_the_cascade_finds_them() -> Result<()> {
+    let folder = directory();
+    let store = open(&folder);
+    let keys: Vec<String> = (0..12_000).map(|n| format!("{n:0200}")).collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let rows: Vec<f32> = (0..12_000).flat_map(vector).collect();
+    let sequence = || store.database().sequence();
+    let before = sequence()?;
+    assert_eq!(store.ingest_rows(&names, &rows)?, 12_000);
+    assert!(sequence()? >= before + 5, "several commits, of which each holds others up briefly");
+    assert_eq!(store.ingest_rows(&names[..10], &rows[..10 * WIDTH])?, 0);
+    assert_eq!(store.promote_to_cold()?, 12_000);
+    store.build_cold(2)?;
+    store.ingest("new", &vector(5))?;
+    let [hot, cold] = store.index_stats()?;
+    let cold = cold.expect("is built");
+    assert_eq!((hot, cold.kind, cold.rows, cold.tail), (None, "cascade", 12_000, 0));
+    let found = store.search(&vector(5), 2)?;
+    assert!(found.iter().all(|hit| hit.score == 0.0), "{found:?}");
+    assert_ne!(found[0].source, found[1].source);
+    assert_eq!(store.search_hot(&vector(5), 9)?.len(), 1);
+    assert!(store.search_cold(&vector(5), 9)?.iter().all(|hit| hit.source == ResultSource::Cold));
+    store.save_cold()?;
+    store.close()?;
+    let (hot, cold) = (folder.path().join("hot.gwi"), folder.path().join("cold.cascade"));
+    let index = CascadeIndex::load(&cold)?;
+    assert_eq!((index.len(), index.get("new")?), (12_000, None));
+    let store = HybridVectorStore::open(hot, cold, config().cold)?;
+    assert_eq!((store.hot_count(), store.cold_count()), (1, 12_000));
+    assert_eq!(store.index_stats()?[1].map(|stats| stats.rows), Some(12_000));
+    Ok(())
+}
+
+#[test]
+fn key_that_somebody_wrote_to_the_cold_table_too_is_found_once_at_its_new_vector() -> Result<()> {
+    let folder = directory();
+    let store = open(&folder);
+    let mut cold = CascadeIndex::new(folder.path().join("cold.cascade"), config().cold)?;
+    for number in 0..50 {
+        store.ingest(&number.to_string(), &vector(number + 500))?;
+        cold.insert(&number.to_string(), &vector(number))?;
+    }
+    for number in 50..60 {
+        cold.insert(&number.to_string(), &vector(number))?;
+    }
+    let found = store.search(&vector(3), 60)?;
+    let keys: HashSet<_> = found.iter().map(|hit| &hit.key).collect();
+    assert_eq!((found.len(), keys.len()), (60, 60));
+    assert_eq!(found.iter().filter(|hit| hit.source == ResultSource::Cold).count(), 10);
+    assert_eq!(store.get("3")?, Some(vector(503).to_vec()));
+    assert_eq!(store.promote_to_cold()?, 50);
+    assert_eq!((store.len(), store.get("3")?), (60, Some(vector(503).to_vec())));
+    Ok(())
+}
+
+#[test]
+fn what_is_refused_is_named_and_changes_nothing() -> Result<()> {
+    let folder = directory();
+    let (hot, cold) = (folder.path().join("hot.gwi"), folder.path().join("cold.cascade"));
+    let class = |error: Error| error.class();
+    let argument = |result: Result<HybridVectorStore>| match result {
+        Err(Error::InvalidArgument { argument, .. }) => argument,
+        other => panic!("{other:?}"),
+    };
+    let mut other = config();
+    other.hot.dimensions += 1;
+    assert_eq!(argument(HybridVectorStore::new(&hot, &cold, other)), "config");
+    let mut other = config();
+    other.cold.num_tables = 65;
+    assert_eq!(argument(HybridVectorStore::new(&hot, &cold, other)), "num_tables");
+    let missing = HybridVectorStore::open(&hot, &cold, config().cold);
+    assert_eq!(missing.map_err(class).err(), Some("DatabaseMissingError"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 0);
+
+    let well = GravityWellIndex::new(&hot, config().hot)?;
+    well.insert("mine", &vector(1))?;
+    well.close()?;
+    let bytes = std::fs::read(&hot).expect("reads");
+    assert_eq!(argument(HybridVectorStore::new(&hot, &cold, config())), "hot_path");
+    assert_eq!((std::fs::read(&hot).expect("reads"), cold.exists()), (bytes, false));
+    let same = HybridVectorStore::new(&hot, &hot, config())?;
+    assert_eq!((same.cold_count(), same.hot_count()), (1, 0));
+
+    std::fs::remove_file(&hot).expect("removes");
+    let store = HybridVectorStore::new(&hot, &cold, config())?;
+    let short: [&[f32]; 1] = [&[1.0]];
+    assert_eq!(store.ingest("k", &[1.0]).map_err(class), Err("DimensionError"));
+    assert_eq!(store.ingest_batch(&["k"], &short).map_err(class), Err("DimensionError"));
+    assert_eq!(store.ingest_batch(&["k"], &[]).map_err(class), Err("InvalidArgumentError"));
+    assert_eq!(store.ingest("k", &[f32::NAN; WIDTH]).map_err(class), Err("InvalidVectorError"));
+    assert_eq!(store.ingest("", &vector(1)).map_err(class), Err("EmptyKeyError"));
+    assert_eq!(store.delete("").map_err(class), Err("EmptyKeyError"));
+    assert_eq!(store.search(&[1.0], 1).map_err(class), Err("DimensionError"));
+    assert_eq!(store.initialize_hot(&[]).map_err(class), Err("InvalidArgumentError"));
+    assert_eq!(store.initialize_hot(&short).map_err(class), Err("DimensionError"));
+    assert_eq!((store.len(), store.delete("absent")?, store.promote_to_cold()?), (0, false, 0));
+    assert_eq!(store.search(&vector(1), 5)?, vec![]);
+    Ok(())
+}
