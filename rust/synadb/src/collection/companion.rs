@@ -161,3 +161,39 @@ fn age_of(saved: &[(u32, Saved)]) -> Option<u64> {
     let section = first.read().ok()?;
     Some(u64::from_le_bytes(*section.bytes().first_chunk()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Aged(u64);
+
+    impl Companion for Aged {
+        fn age(&self) -> u64 {
+            self.0
+        }
+
+        fn export(&self, _put: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_has_grown_takes_the_place_of_what_it_grew_from_alone() {
+        let slot = CompanionSlot::default();
+        let get = || slot.get(|_, _| None);
+        assert!(get().is_none());
+        slot.set(|before| {
+            assert!(before.is_none());
+            Box::new(Aged(1))
+        });
+        let first = get().expect("set");
+        assert!(slot.grow(&first, Box::new(Aged(2))));
+        assert!(!slot.grow(&first, Box::new(Aged(3))), "it is gone");
+        let second = get().expect("grown");
+        assert_eq!(second.age(), 2);
+        slot.set(|before| Box::new(Aged(10 + before.map_or(0, |before| before.age()))));
+        assert!(!slot.grow(&second, Box::new(Aged(4))), "another one was built");
+        assert_eq!(slot.age(), Some(12));
+    }
+}
