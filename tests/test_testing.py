@@ -12,7 +12,7 @@ from synadb.testing import CHECKS, METRICS, check_vector_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-KINDS = ("flat", "gravity_well", "hnsw", "none")
+KINDS = ("cascade", "flat", "gravity_well", "hnsw", "none")
 """What `build_index` knows, of which `none` is no index."""
 
 

@@ -46,6 +46,22 @@ impl Map {
         }
     }
 
+    /// Gives back the memory of pages of a mapped file; they come back as they are read again.
+    pub(super) fn leave(&self, offset: u64, len: usize) {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.len()) {
+            return;
+        }
+        // SAFETY: in range; the one caller, `disk.rs`, maps files shared: their pages hold what the
+        // page cache holds, so that nothing is lost and slices of them keep their content.
+        let left = unsafe {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            self.raw.unchecked_advise_range(advice, offset as usize, len)
+        };
+        if left.is_err() {
+            // They go when the system wants their memory.
+        }
+    }
+
     /// Offset of the first byte whose address is a multiple of `bytes`.
     pub(crate) fn start_of_page(&self, bytes: usize) -> u64 {
         let address = self.raw.as_ptr().addr();

@@ -6,7 +6,6 @@ use synadb_index::{
     CascadeIndex, Filter, HnswIndex, IndexError, IvfIndex, Job, PackedFlat, Section, SharedBytes,
 };
 use synadb_storage::Result as StorageResult;
-use synadb_storage::huge::HugeCopy;
 use synadb_types::limits::ROWS_MAX;
 use synadb_types::{RowId, RowSet};
 
@@ -119,8 +118,9 @@ impl StoredConfig {
                 Some(place) => {
                     bytes += if place > 0 { section.bytes().len() } else { 0 };
                     let name = *NAMES.get(place as usize)?;
-                    let copy = WALKED.contains(&name).then(|| HugeCopy::of(section.bytes()));
-                    named.push((name, copy.flatten().map_or(Arc::new(section), |c| Arc::new(c))));
+                    let is_walked = WALKED.contains(&name);
+                    let section = if is_walked { section.near() } else { Arc::new(section) };
+                    named.push((name, section));
                 }
             }
         }
