@@ -75,7 +75,7 @@ def test_searches_have_what_came_later_coded(tmp_path: Path) -> None:
         assert stats is not None
         assert (stats["kind"], stats["rows"], stats["tail"]) == ("hnsw", COUNT // 2, COUNT // 2)
         assert recall(store, rows) >= 0.99
-        odd = KeyFilter.matching("*[13579]")
+        odd = KeyFilter(glob="*[13579]")
         assert recall(store, rows, odd) >= 0.99
         for number in range(0, COUNT, 40):
             store.delete(str(number))
