@@ -98,7 +98,7 @@ bench-sharing: peers
 	$(PYTHON) benchmarks/python/sharing.py
 
 # BENCH_VECTORS may hold options, "--only minilm --rows curves,builds" for one.
-bench-vectors: vector-peers
+bench-vectors: peers vector-peers
 	$(PYTHON) benchmarks/python/vectors.py $(BENCH_VECTORS)
 
 clean:

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "python" / "vectors.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-from vectorbench import curves, peers, rows_curves, sets, table  # noqa: E402
+from vectorbench import child, curves, fleet, passing, peers, rows_curves, sets, table  # noqa: E402
+from vectorbench.adapter import Configuration, steps  # noqa: E402
 
 K = 10
 
@@ -63,6 +64,37 @@ def test_pairs_are_averages_of_two_different_rows_and_the_same_each_time() -> No
     assert (products < 1 - 1e-4).all()
 
 
+@pytest.mark.parametrize("share", [10, 1])
+@pytest.mark.parametrize("way", ["reused", "prefix"])
+def test_neighbours_behind_a_filter_are_those_among_its_rows(
+    share: int, way: str, tmp_path: Path
+) -> None:
+    rows, queries = demo_rows()
+    sets.keep(tmp_path / "set", rows, queries, "ip")
+    data = sets.opened(tmp_path / "set", "demo", "ip")
+    case = passing.Case(share, way)
+    found = passing.among(data, case)
+    groups = passing.group_of(passing.buckets(len(rows)), share)
+    assert groups.max() == 100 // share - 1
+    for number, query in enumerate(queries):
+        asked = number % (100 // share) if way == "prefix" else passing.REUSED[share]
+        allowed = np.flatnonzero(groups == asked)
+        nearest = allowed[np.argsort(-(rows[allowed] @ query), kind="stable")[:K]]
+        assert set(found.truth[number, :K].tolist()) - {-1} == set(nearest.tolist())
+        if way == "prefix":
+            assert np.array_equal(found.queries[number][0], query)
+            assert found.queries[number][1] == asked
+    again = passing.among(data, case)
+    assert np.array_equal(again.truth, found.truth)
+
+
+def test_rates_are_taken_over_queries_of_the_whole_set() -> None:
+    rows = np.arange(1000)
+    assert child.spread(rows, 4).tolist() == [0, 333, 666, 999]
+    assert child.spread(rows, 5000).tolist() == rows.tolist()
+    assert child.spread([7, 8, 9], 2) == [7, 9]
+
+
 def test_rates_are_interpolated_between_points_of_the_front() -> None:
     points = [
         curves.Point(0.9, 1000.0, "a"),
@@ -74,6 +106,60 @@ def test_rates_are_interpolated_between_points_of_the_front() -> None:
     assert curves.rate_at(points, 0.5) == 1000.0
     assert curves.rate_at(points, 0.991) is None
     assert curves.needed(points, [0.95]) == {"a", "b"}
+    assert curves.needed(points, [0.995]) == {"a"}
+
+
+class Told:
+    """Stands in for a child: recall rises with the setting, the first call is the fastest."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def ask(self, do: str, settings: list[dict[str, int]], **more: object) -> dict[str, object]:
+        assert do == "sweep"
+        self.asked.append([setting["ef"] for setting in settings])
+        rate = 1000.0 if len(self.asked) == 1 else 100.0
+        points = []
+        for setting in settings:
+            point = {"settings": setting, "per_cpu_s": rate / setting["ef"], "per_s": 0.0}
+            points.append(point | ({"recall": 1 - 1 / setting["ef"]} if more["recall"] else {}))
+        return {"points": points}
+
+
+def test_nothing_is_read_between_two_indexes() -> None:
+    points = [
+        curves.Point(0.9, 1000.0, "a low", "a"),
+        curves.Point(0.99, 10.0, "a high", "a"),
+        curves.Point(1.0, 5.0, "b", "b"),
+        curves.Point(1.0, 1.0, "c", "c"),
+    ]
+    assert curves.rate_at(points, 0.99) == pytest.approx(10.0)
+    assert curves.rate_at(points, 0.995) == 5.0
+    assert curves.needed(points, [0.999]) == {"a low", "b"}
+
+
+def test_every_setting_is_tried_before_the_rounds_and_does_not_count() -> None:
+    told = Told()
+    configuration = Configuration("M16", {"m": 16}, steps("ef", (2, 4, 8, 16, 128)))
+    held = fleet.Held(peers.CONTESTANTS["hnswlib"], configuration, ROOT, told)  # type: ignore
+    all_of_it = fleet.Fleet.__new__(fleet.Fleet)
+    all_of_it.held, all_of_it.failed, all_of_it.tried = [held], {}, {}
+    all_of_it.targets = lambda: curves.TARGETS
+    all_of_it.data = sets.VectorSet("none", "ip", ROOT, *[np.empty((0, 0))] * 4)  # type: ignore
+    rounds = all_of_it.rounds(2, 0.1, False, "cpu")
+    assert told.asked == [[2, 4, 8, 16, 128], [2, 8, 16, 128], [2, 8, 16, 128]]
+    assert [point["rate"] for point in all_of_it.tried["hnswlib M16"]] == [
+        500,
+        250,
+        125,
+        62.5,
+        7.8125,
+    ]
+    rates = rows_curves.rates_of(rounds, ["hnswlib"])
+    assert rates["hnswlib"][0.90] is not None
+    assert rates["hnswlib"][0.90].median < 100 / 8
+    all_of_it.rounds(1, 0.1, True, "cpu")
+    assert told.asked[3] == [2, 4, 8, 16, 128], "another mode has other best settings"
 
 
 def test_rates_over_rounds_have_a_median_and_a_spread() -> None:
@@ -122,7 +208,7 @@ def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_quick_run_prints_and_keeps_curves_beside_a_peer(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--rows", "curves,filters", "--peers", "synadb,faiss")
+    done = bench(tmp_path, "--rows", "curves", "--peers", "synadb,faiss")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "not measured: hnswlib: left out by --peers" in done.stdout
     assert "not measured: glass" in done.stdout
@@ -142,3 +228,21 @@ def test_a_quick_run_prints_and_keeps_curves_beside_a_peer(tmp_path: Path) -> No
     assert report.returncode == 0, report.stderr
     assert "best index, demo @0.99" in report.stdout
     assert "QUICK: no measurement" in report.stdout
+
+
+def test_a_quick_run_keeps_filtered_searches_beside_a_peer(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--rows", "filters", "--peers", "synadb,faiss")
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "not measured: zvec filtered: left out by --peers" in done.stdout
+    record = json.loads((tmp_path / "vectors-filters.json").read_text())
+    assert not record["failed"]
+    for share in (10, 1):
+        points = record["searches"][f"{share} %, reused, batch"]["points"]
+        assert {"synadb filtered flat", "faiss filtered HNSW32,Flat"} <= set(points)
+        assert points["synadb filtered flat"][0]["recall"] > 0.99
+        for way in ("prefix", "keys"):
+            fresh = record["searches"][f"{share} %, {way}, single"]["points"]
+            assert all(label.startswith("synadb filtered ") for label in fresh)
+            assert max(p["recall"] for points in fresh.values() for p in points) > 0.99
+    whats = [row["what"] for row in record["rows"] if row["measured"] is not None]
+    assert "filtered, 1 % pass, fresh from a prefix" in whats

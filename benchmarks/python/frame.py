@@ -119,14 +119,16 @@ def ratios(by_name: dict[str, Figure], limits: set[str]) -> list[tuple[str, floa
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    cores = len(os.sched_getaffinity(0))
-    system = f"{platform.system()} {platform.release()}"
-    return {"cpu": model, "cores": cores, "system": system, "python": platform.python_version()}
+    lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    flags = fields.get("flags", "").split()
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "simd": next((f for f in ("avx512f", "avx2", "sse4_2") if f in flags), ""),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
 
 
 def now() -> str:

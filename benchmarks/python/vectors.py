@@ -5,7 +5,8 @@
     python benchmarks/python/vectors.py --quick --only demo        whether it works
     python benchmarks/python/vectors.py --report                  the table of what was measured
 
-Each part prints its rows and writes benchmarks/results/vectors-PART.json; curves come as SVG too.
+Each part prints its rows and writes benchmarks/results/vectors-PART.json; curves are drawn as SVG
+into docs/pictures.
 Indexes are built once and kept in .bench/vectors-cache, so that a part can be prepared on its own
 (--prepare). Exits with 1 when a floor is missed, with 2 when nothing was measured.
 """
@@ -17,15 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from frame import RESULTS
+from frame import RESULTS, ROOT
 from vectorbench import rows_curves, rows_stores
 from vectorbench.fleet import ChildError
-from vectorbench.peers import CONTESTANTS, LIBRARIES, OURS
+from vectorbench.peers import LIBRARIES, OPTIONS, OURS
 from vectorbench.pictures import groups, picture
 from vectorbench.plan import Measure, Plan
 from vectorbench.rows_builds import builds
 from vectorbench.rows_filters import filters
 from vectorbench.rows_million import million
+from vectorbench.rows_original import original
 from vectorbench.sets import SHAPES, NoDataError
 from vectorbench.table import Row, kept, print_absent, print_rows, save
 
@@ -39,9 +41,12 @@ PARTS: dict[str, Measure] = {
     "reopen": rows_stores.reopen,
     "overhead": rows_stores.overhead,
     "filters": filters,
+    "original": original,
     "million": million,
 }
 """Parts beside `curves`, which is one for each set."""
+
+PICTURES = ROOT / "docs" / "pictures"
 
 OPTIONAL = ("million",)
 """Parts that run where they are named alone."""
@@ -56,6 +61,21 @@ def chosen(plan: Plan) -> list[tuple[str, Measure]]:
             (f"curves-{data}", lambda p, d=data: rows_curves.curves(p, d)) for data in plan.sets
         ]
     return found + [(name, PARTS[name]) for name in PARTS if name in named]
+
+
+def stamp(record: dict[str, Any]) -> str:
+    """On what and when a part was measured."""
+    machine = record["machine"]
+    words = {"avx512f": "AVX-512", "avx2": "AVX2"}.get(machine.get("simd", ""), "no AVX2")
+    cores = f"one of {machine['cores']} cores of an"
+    return f"{cores} {machine['cpu']}, {words}, {record['date'][:10]}"
+
+
+def pictures_of(plan: Plan) -> Path:
+    """Where curves are drawn: into the documents, of what is no measurement beside the results."""
+    folder = PICTURES if plan.out == RESULTS else plan.out
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def draw(folder: Path, details: dict[str, Any]) -> None:
@@ -94,8 +114,7 @@ def run(plan: Plan) -> tuple[list[Row], int]:
         print(f"kept in {path.name}", flush=True)
         if name.startswith("curves-"):
             record = next(r for r, _ in kept(plan.out) if r["benchmark"] == f"vectors, {name}")
-            stamp = f"{record['machine']['cpu']}, one core, {record['date'][:10]}"
-            draw(plan.out, details | {"stamp": stamp})
+            draw(pictures_of(plan), details | {"stamp": stamp(record)})
         rows += found
     return rows, count
 
@@ -121,7 +140,7 @@ def parsed() -> tuple[Plan, bool]:
     )
     parser.add_argument("--only", help=f"sets, of {', '.join(SHAPES)} (default all but demo)")
     parser.add_argument("--rows", help=f"parts, of curves, {', '.join(PARTS)} (million by name)")
-    parser.add_argument("--peers", help=f"contestants, of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--peers", help=f"contestants, of {', '.join(OPTIONS)}")
     parser.add_argument("--rounds", type=int, default=known.rounds)
     parser.add_argument("--build-rounds", type=int, default=known.build_rounds)
     parser.add_argument("--seconds", type=float, default=known.seconds, help="a setting a round")
@@ -137,7 +156,7 @@ def parsed() -> tuple[Plan, bool]:
     lists = {}
     for name, field, allowed in (
         ("only", "sets", SHAPES), ("rows", "rows", ("curves", *PARTS)),
-        ("peers", "peers", CONTESTANTS),
+        ("peers", "peers", OPTIONS),
     ):  # fmt: skip
         words = tuple(filter(None, (getattr(options, name) or "").split(",")))
         unknown = sorted(set(words) - set(allowed))

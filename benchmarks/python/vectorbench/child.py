@@ -21,6 +21,13 @@ from .adapter import Adapter, RefusedError
 from .measure import pin, resident, resident_of, timed
 
 K = 10
+ENOUGH = 0.9995
+RECALL_S = 3.0
+QUERIES = 1000
+"""Queries of a pass."""
+
+QUERIES_MIN = 100
+SLOW_S = 5e-3
 
 
 class Child:
@@ -30,7 +37,7 @@ class Child:
         from .peers import CONTESTANTS
         from .sets import opened
 
-        self.set = opened(Path(spec["set"]), spec["name"], spec["metric"])
+        self.whole = self.set = opened(Path(spec["set"]), spec["name"], spec["metric"])
         self.folder = Path(spec["folder"])
         self.adapter: Adapter = CONTESTANTS[spec["peer"]].adapter(
             self.set.metric, self.set.rows.shape[1], self.folder, spec["options"]
@@ -68,13 +75,28 @@ class Child:
             "index_bytes": self.adapter.bytes(),
         }
 
+    def do_allow(self, share: int, way: str) -> dict[str, Any]:
+        """Search with a filter from now on, or with one for each query."""
+        from .passing import Case, among
+
+        case = Case(share, way)
+        self.set = among(self.whole, case)
+        self.adapter.allow(case)
+        return {}
+
     def do_sweep(
         self, settings: list[dict[str, Any]], seconds: float, one_by_one: bool, recall: bool
     ) -> dict[str, Any]:
-        """Rates, and recall where it is asked for, of each setting."""
-        return {
-            "points": [self.point(setting, seconds, one_by_one, recall) for setting in settings]
-        }
+        """Rates, and recall where it is asked for, of each setting.
+
+        One parameter ascends, and is raised no further once nearly everything is found.
+        """
+        points: list[dict[str, Any]] = []
+        for setting in settings:
+            points.append(self.point(setting, seconds, one_by_one, recall))
+            if len(setting) == 1 and points[-1].get("recall", 0.0) >= ENOUGH:
+                break
+        return {"points": points}
 
     def point(
         self, setting: dict[str, Any], seconds: float, one_by_one: bool, recall: bool
@@ -82,14 +104,12 @@ class Child:
         """One setting: the best of the passes that fit into the seconds."""
         adapter, queries = self.adapter, self.set.queries
         adapter.set_search(**setting)
-        start = time.perf_counter()
-        adapter.search(queries[:20], K)
-        each = (time.perf_counter() - start) / min(20, len(queries))
-        count = int(min(len(queries), 1000, max(20, seconds / 2 / max(each, 1e-7))))
+        each = self.pace()
+        count = int(min(QUERIES, max(QUERIES_MIN, 4 * seconds / max(each, 1e-7))))
         found: dict[str, Any] = {"settings": setting}
         if recall:
             found["recall"] = self.recall(each)
-        some = queries[:count]
+        some = spread(queries, count)
         rates, stop = [], time.perf_counter() + seconds
         while not rates or time.perf_counter() < stop:
             wall, cpu = timed(
@@ -103,14 +123,29 @@ class Child:
             found |= self.latency(some)
         return found
 
+    def pace(self) -> float:
+        """Seconds of one search, once the first have brought the memory near.
+
+        All settings must search with the same queries, as far as they are fast enough: a pass over
+        few stays in the caches, and its rate is that of no application.
+        """
+        for count in (20, 100):
+            some = spread(self.set.queries, count)
+            each = timed(lambda some=some: self.adapter.search(some, K))[0] / len(some)
+            if each > SLOW_S:
+                break
+        return each
+
     def recall(self, each: float) -> float:
-        """Recall over the queries, of a slow setting over as many as five seconds take."""
+        """Recall over the queries, of a slow setting over as many as `RECALL_S` are enough for."""
         from .sets import recall
 
         data = self.set
-        count = int(min(len(data.queries), max(100, 5.0 / max(each, 1e-7))))
-        found = self.adapter.ids(self.adapter.search(data.queries[:count], K), K)
-        return recall(found, data.truth[: len(found)], data.distances[: len(found)], K)
+        count = int(min(len(data.queries), max(200, RECALL_S / max(each, 1e-7))))
+        queries, truth, distances = (
+            spread(rows, count) for rows in (data.queries, data.truth, data.distances)
+        )
+        return recall(self.adapter.ids(self.adapter.search(queries, K), K), truth, distances, K)
 
     def latency(self, queries: Any) -> dict[str, float]:
         """Quantiles of single calls, in microseconds."""
@@ -119,6 +154,12 @@ class Child:
             "p50_us": times[len(times) // 2] * 1e6,
             "p99_us": times[int(len(times) * 0.99)] * 1e6,
         }
+
+
+def spread(rows: Any, count: int) -> Any:
+    """As many rows from the first to the last: a set begins with questions of one kind."""
+    numbers = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    return [rows[n] for n in numbers] if isinstance(rows, list) else rows[numbers]
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 TARGETS = (0.90, 0.95, 0.99, 0.999)
+NEARLY = 0.8
+"""An index this much slower than the best, when all are tried, may still be the fastest."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Point:
     recall: float
     rate: float
     label: str = ""
+    curve: str = ""
+    """What was built: nothing is read between points of two indexes."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,26 @@ def nines(recall: float) -> float:
     return -math.log10(max(1.0 - recall, 1e-5))
 
 
+def by_curve(points: Iterable[Point]) -> dict[str, list[Point]]:
+    """Points of each index."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.curve, []).append(point)
+    return found
+
+
 def rate_at(points: Iterable[Point], target: float) -> float | None:
-    """The rate at a recall, log(rate) being linear in `nines` between two points of the front.
+    """The rate at a recall of the index that is the fastest there."""
+    rates = [rate_on(curve, target) for curve in by_curve(points).values()]
+    return max((rate for rate in rates if rate is not None), default=None)
+
+
+def rate_on(curve: Iterable[Point], target: float) -> float | None:
+    """The rate of one index at a recall, log(rate) being linear in `nines` between two settings.
 
     Nothing is extrapolated: `None` above the best recall; below the lowest that one's rate.
     """
-    edge = front(points)
+    edge = front(curve)
     if not edge or edge[-1].recall < target:
         return None
     for left, right in pairwise(edge):
@@ -68,12 +86,19 @@ def rate_at(points: Iterable[Point], target: float) -> float | None:
 
 
 def needed(points: Sequence[Point], targets: Iterable[float] = TARGETS) -> set[str]:
-    """Labels of the points that `rate_at` looks at for the targets."""
-    edge = front(points)
-    labels = {edge[0].label} if edge else set()
-    for target in targets:
-        above = next((n for n, point in enumerate(edge) if point.recall >= target), None)
-        if above is not None:
+    """Labels of the points that `rate_at` looks at for the targets, of all that may be the fastest.
+
+    The lowest of each front is among them, for lower recalls.
+    """
+    curves = by_curve(points).values()
+    labels = set()
+    for target in (0.0, *targets):
+        best = rate_at(points, target)
+        for curve in curves:
+            rate, edge = rate_on(curve, target), front(curve)
+            if best is None or rate is None or rate < NEARLY * best:
+                continue
+            above = next(n for n, point in enumerate(edge) if point.recall >= target)
             labels |= {edge[n].label for n in (above - 1, above) if n >= 0}
     return labels
 

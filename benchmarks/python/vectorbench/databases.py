@@ -39,11 +39,24 @@ class Zvec(Adapter):
         )
         kind = zvec.DataType.VECTOR_FP32
         vector = zvec.VectorSchema("vector", kind, self.dimensions, index_param=graph)
-        schema = zvec.CollectionSchema(name="vectors", fields=[], vectors=[vector])
+        schema = zvec.CollectionSchema("vectors", self.fields(zvec), [vector])
         self.store = zvec.create_and_open(path=str(self.folder / "zvec"), schema=schema)
         for start in range(0, len(rows), 1000):
             part = enumerate(rows[start : start + 1000].tolist(), start)
-            self.store.insert([zvec.Doc(id=str(n), vectors={"vector": row}) for n, row in part])
+            self.store.insert([
+                zvec.Doc(id=str(n), vectors={"vector": row}, fields=self.fields_of(n))
+                for n, row in part
+            ])  # fmt: skip
+
+    def fields(self, zvec: Any) -> list[Any]:
+        """Fields beside the vector."""
+        del zvec
+        return []
+
+    def fields_of(self, number: int) -> dict[str, Any]:
+        """Their values in a row."""
+        del number
+        return {}
 
     def build(self, rows: Floats, threads: int) -> None:
         del rows
@@ -77,7 +90,7 @@ class Chroma(Adapter):
     @classmethod
     def configurations(cls, metric: str, dimensions: int, rows: int) -> list[Configuration]:
         del metric, dimensions, rows
-        return [Configuration(f"HNSW16 ef {ef}", {"ef_search": ef}, ({},)) for ef in (60, 240)]
+        return [Configuration(f"HNSW16 ef {ef}", {"ef_search": ef}, ({},)) for ef in (60, 240, 480)]
 
     def client(self) -> Any:
         chroma = import_module("chromadb")

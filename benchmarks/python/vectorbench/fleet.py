@@ -12,20 +12,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .adapter import Configuration
-from .curves import Point, needed
-from .measure import idlest
+from .curves import TARGETS, Point, needed
+from .measure import cpu_seconds, idlest
+from .passing import Case
 from .peers import CONTESTANTS, OURS, Peer, tag
 from .sets import CACHE, VectorSet
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 900.0
+TRYING = 0.3
+"""Of the time that a setting gets in a round, what it gets while all are tried."""
+
 POOLS = ("OMP", "OPENBLAS", "MKL", "NUMBA", "RAYON", "TOKIO_WORKER", "LANCE_CPU")
 
 
@@ -51,7 +55,8 @@ class Child:
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
         environment |= {f"{pool}_NUM_THREADS": str(len(cpus)) for pool in POOLS}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vectorbench.child", json.dumps(spec)],
+            # Not from the folder it is started in: the original has the name of ours.
+            [sys.executable, "-P", "-m", "vectorbench.child", json.dumps(spec)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=environment,
         )  # fmt: skip
@@ -131,6 +136,15 @@ class Held:
     recalls: dict[str, float] = field(default_factory=dict)
     chosen: list[dict[str, Any]] = field(default_factory=list)
     opened: dict[str, Any] = field(default_factory=dict)
+    is_out: bool = False
+    only: set[str] | None = None
+    """Names of points to try, in place of all."""
+
+    def start(self) -> None:
+        """Choose every setting, or those that were not beyond what is enough."""
+        every = [] if self.is_out else self.configuration.sweep
+        every = [s for s in every if self.only is None or key_of(self, s) in self.only]
+        self.chosen = [s for s in every if not self.recalls or key_of(self, s) in self.recalls]
 
     @property
     def label(self) -> str:
@@ -141,7 +155,7 @@ class Held:
 def group_of(held: Held) -> str:
     """Whose curve a configuration is part of: its library's, or SymphonyQG's, or a kind of ours."""
     if held.peer.name == OURS:
-        return held.label
+        return f"{OURS} {held.configuration.build['kind']}"
     return f"{held.peer.name} symqg" if " symqg " in held.label else held.peer.name
 
 
@@ -188,6 +202,8 @@ class Fleet:
         self.data = data
         self.failed: dict[str, str] = {}
         self.held: list[Held] = []
+        self.tried: dict[str, list[dict[str, Any]]] = {}
+        self.targets: Callable[[], Iterable[float]] = lambda: TARGETS
         self.cpu = idlest()
         for name in names:
             peer = CONTESTANTS[name]
@@ -205,13 +221,34 @@ class Fleet:
             held = Held(peer, configuration, folder)
             held.child = Child(peer, self.data, folder, configuration.build, [self.cpu])
             held.opened = held.child.ask("open")
-            held.chosen = list(configuration.sweep)
             self.held.append(held)
         except ChildError as error:
             say(f"  {label}: {error}")
             self.failed[label] = str(error)
             if held is not None and held.child is not None:
                 held.child.close()
+
+    def names_chosen(self) -> set[str]:
+        """Names of the points that the last rounds took."""
+        return {key_of(held, s) for held in self.held for s in held.chosen}
+
+    def allow(self, case: Case, names: list[str], only: set[str] | None) -> None:
+        """Have these peers search with a filter, and find out anew what to search with."""
+        for held in self.held:
+            held.recalls, held.only = {}, only
+            held.is_out = held.peer.name not in names
+            if held.is_out:
+                continue
+            try:
+                assert held.child is not None
+                held.child.ask("allow", share=case.share, way=case.way)
+            except ChildError as error:
+                self.failed[f"{held.label}, {case.share} %, {case.way}"] = str(error)
+                held.is_out = True
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the children that run."""
+        return sum(cpu_seconds(h.child.process.pid) for h in self.held if h.child is not None)
 
     def close(self) -> None:
         """End all children."""
@@ -224,21 +261,27 @@ class Fleet:
     ) -> list[dict[str, list[dict[str, Any]]]]:
         """Points by label of configuration, a dict for each round, by turns in a mixed order.
 
-        The first round tries every setting and finds the recall; the others take those between
+        A round before them tries every setting, finds the recall and stays in `tried`. It does not
+        count, for the fastest of many settings was the luckiest too. The others take those between
         which a rate is read, of each library.
         """
         found = []
+        for held in self.held:
+            held.start()
         shuffle = random.Random(7)
-        for number in range(1, count + 1):
+        for number in range(count + 1):
             say(f"round {number}/{count} of {self.data.name}")
             by_label: dict[str, list[dict[str, Any]]] = {}
             for held in shuffle.sample(self.held, len(self.held)):
-                points = self.visit(held, seconds, one_by_one, clock)
+                share = 1.0 if number else TRYING
+                points = self.visit(held, seconds * share, one_by_one, clock)
                 if points:
                     by_label[held.label] = points
-            if number == 1:
+            if number:
+                found.append(by_label)
+            else:
+                self.tried = by_label
                 self.choose(by_label)
-            found.append(by_label)
         return found
 
     def visit(
@@ -258,7 +301,7 @@ class Fleet:
         except ChildError as error:
             say(f"  {held.label}: {error}")
             self.failed[held.label] = str(error)
-            held.chosen = []
+            held.chosen, held.is_out = [], True
             return []
         for point in points:
             point["label"] = key_of(held, point["settings"])
@@ -272,8 +315,12 @@ class Fleet:
         groups: dict[str, list[Point]] = {}
         for held in self.held:
             groups.setdefault(group_of(held), []).extend(
-                Point(p["recall"], p["rate"], p["label"]) for p in by_label.get(held.label, [])
+                Point(p["recall"], p["rate"], p["label"], held.label)
+                for p in by_label.get(held.label, [])
             )
-        kept = set().union(*(needed(points) for points in groups.values())) if groups else set()
+        targets = tuple(self.targets())
+        kept: set[str] = set()
+        for points in groups.values():
+            kept |= needed(points, targets)
         for held in self.held:
             held.chosen = [s for s in held.chosen if key_of(held, s) in kept]

@@ -70,8 +70,17 @@ class Others:
         ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
         return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
-    def cpus(self, own_s: float = 0.0) -> float:
-        """The number; `own_s` is what children that still run have used."""
+    def cpus(self, own_s: float) -> float:
+        """The number; `own_s` is what children that still run have used since."""
         wall, busy, own = self.start
         used = self.busy() - busy - (sum(os.times()[:4]) - own) - own_s
         return round(max(0.0, used) / max(time.perf_counter() - wall, 1e-3), 2)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the CPUs; nothing of one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -12,13 +12,23 @@ from .sets import Floats, Ids
 
 METRICS = {"l2": "euclidean", "ip": "cosine"}
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
-KINDS: dict[str, tuple[Settings, ...]] = {
-    "hnsw": steps("ef_search", EF),
-    "gravity_well": steps("nprobe", PROBES),
-    "cascade": steps("ef_search", EF),
-    "flat": ({},),
-    "exact": ({"exact": True},),
-}
+CANDIDATES = ((4, (20,)), (16, (30, 60)), (64, (60, 120)), (384, (100, 200, 400)))
+"""Candidates that are worth trying up to a number of cells."""
+
+CELLS = tuple(
+    {"nprobe": probes, "candidates": count}
+    for probes in PROBES
+    for count in next(counts for limit, counts in CANDIDATES if probes <= limit)
+)
+PLANS: tuple[tuple[str, Settings, tuple[Settings, ...]], ...] = (
+    ("hnsw", {}, steps("ef_search", EF)),
+    ("hnsw m_max 64", {"m_max": 64}, steps("ef_search", EF)),
+    ("gravity_well", {}, CELLS),
+    ("cascade", {}, steps("ef_search", EF)),
+    ("flat", {}, ({},)),
+    ("exact", {}, ({"exact": True},)),
+)
+"""What is built of each kind, by its default and otherwise, and searched how."""
 
 
 class Ours(Adapter):
@@ -27,7 +37,10 @@ class Ours(Adapter):
     @classmethod
     def configurations(cls, metric: str, dimensions: int, rows: int) -> list[Configuration]:
         del metric, dimensions, rows
-        return [Configuration(kind, {"kind": kind}, sweep) for kind, sweep in KINDS.items()]
+        return [
+            Configuration(label, {"kind": label.split()[0], **more}, sweep)
+            for label, more, sweep in PLANS
+        ]
 
     def store_at(self, name: str = "store.db", **more: Any) -> Any:
         """The store, opened or made."""
@@ -42,7 +55,11 @@ class Ours(Adapter):
         self.store = self.store_at()
         for start in range(0, len(rows), 50_000):
             part = np.ascontiguousarray(rows[start : start + 50_000])
-            self.store.insert_batch([str(start + n) for n in range(len(part))], part)
+            self.store.insert_batch(self.keys(start, len(part)), part)
+
+    def keys(self, start: int, count: int) -> list[str]:
+        """Keys of as many rows from one on."""
+        return [str(start + n) for n in range(count)]
 
     def build(self, rows: Floats, threads: int) -> None:
         del rows

@@ -11,8 +11,10 @@ from frame import PEERS as FOLDER
 
 from .adapter import Adapter
 from .databases import Chroma, Lancedb, Zvec
+from .filtered import FilteredFaiss, FilteredOurs, FilteredZvec
 from .graphs import Glass, Hnswlib, Svs, Usearch, Vsag
 from .lists import Faiss, FaissFlat, Rabitq
+from .original import Original
 from .ours import Ours
 
 PACKAGES = FOLDER / "vectors"
@@ -28,8 +30,18 @@ class Peer:
     distribution: str
     folder: str | None = None
     """Its folder in .bench/vectors; `None` for what the environment has."""
-    is_store: bool = False
-    """Whether it is a whole store, measured one query a call alone."""
+    role: str = "library"
+    """Or `store`, a whole one, measured one query a call alone; else the rows it is there for."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this repository's."""
+        return issubclass(self.adapter, Ours)
+
+    @property
+    def option(self) -> str:
+        """What `--peers` calls it."""
+        return self.name.removesuffix(" filtered")
 
     @property
     def path(self) -> Path | None:
@@ -43,7 +55,8 @@ class Peer:
         note = PACKAGES / f"{self.folder}.missing"
         if note.is_file():
             return note.read_text(encoding="utf-8").strip()
-        return "not installed: python3 tools/setup.py --vector-peers"
+        which = "--peers" if self.adapter is Original else "--vector-peers"
+        return f"not installed: python3 tools/setup.py {which}"
 
     def version(self) -> str | None:
         """The installed version."""
@@ -64,17 +77,24 @@ CONTESTANTS = {
         Peer(OURS, Ours, "synadb"),
         Peer("hnswlib", Hnswlib, "hnswlib", "hnswlib"),
         Peer("faiss", Faiss, "faiss-cpu"),
-        Peer("faiss flat", FaissFlat, "faiss-cpu"),
+        Peer("faiss flat", FaissFlat, "faiss-cpu", role="exact"),
         Peer("rabitqlib", Rabitq, "rabitqlib", "rabitqlib"),
         Peer("svs", Svs, "scalable-vs", "svs"),
         Peer("glass portable", Glass, "pyglass-portable", "glass"),
         Peer("vsag", Vsag, "pyvsag", "vsag"),
         Peer("usearch", Usearch, "usearch", "usearch"),
-        Peer("zvec", Zvec, "zvec", "zvec", is_store=True),
-        Peer("chroma", Chroma, "chromadb", "chroma", is_store=True),
-        Peer("lancedb", Lancedb, "lancedb", "lancedb", is_store=True),
+        Peer("zvec", Zvec, "zvec", "zvec", "store"),
+        Peer("chroma", Chroma, "chromadb", "chroma", "store"),
+        Peer("lancedb", Lancedb, "lancedb", "lancedb", "store"),
+        Peer("synadb filtered", FilteredOurs, "synadb", role="filtered"),
+        Peer("zvec filtered", FilteredZvec, "zvec", "zvec", "filtered"),
+        Peer("faiss filtered", FilteredFaiss, "faiss-cpu", role="filtered"),
+        Peer("original", Original, "synadb", "../original", "original"),
     )
 }
+
+OPTIONS = tuple(dict.fromkeys(peer.option for peer in CONTESTANTS.values()))
+"""What `--peers` takes."""
 
 UNAVAILABLE = {
     "glass": "glassppy 1.0.5 has wheels for CPython 3.10 alone and no source distribution; "
@@ -82,10 +102,9 @@ UNAVAILABLE = {
 }
 """Peers that nobody can install for the Python that is used."""
 
-LIBRARIES = tuple(
-    name for name, peer in CONTESTANTS.items() if not peer.is_store and name != "faiss flat"
-)
-STORES = (OURS, *(name for name, peer in CONTESTANTS.items() if peer.is_store))
+LIBRARIES = tuple(name for name, peer in CONTESTANTS.items() if peer.role == "library")
+STORES = (OURS, *(name for name, peer in CONTESTANTS.items() if peer.role == "store"))
+FILTERED = tuple(name for name, peer in CONTESTANTS.items() if peer.role == "filtered")
 
 
 def present(names: tuple[str, ...] | list[str]) -> tuple[list[str], dict[str, str]]:
@@ -100,7 +119,7 @@ def present(names: tuple[str, ...] | list[str]) -> tuple[list[str], dict[str, st
 def tag(peer: Peer) -> str:
     """What an index in the cache is good for: the version, for ours the compiled engine too."""
     version = peer.version() or "none"
-    if peer.name != OURS:
+    if not peer.is_ours:
         return re.sub(r"[^\w.]", "-", version)
     native = next((Path(__file__).resolve().parents[3] / "synadb").glob("_native*.so"))
     stat = native.stat()

@@ -74,7 +74,9 @@ class Plan:
 
     def names(self, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
         """Of the wanted contestants those that take part, and why others do not."""
-        chosen = [name for name in wanted if not self.peers or name in self.peers]
+        chosen = [
+            name for name in wanted if not self.peers or CONTESTANTS[name].option in self.peers
+        ]
         found, absent = present(chosen)
         left_out = {name: "left out by --peers" for name in wanted if name not in chosen}
         return found, absent | left_out

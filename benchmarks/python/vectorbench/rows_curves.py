@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .curves import TARGETS, Point, Rate, over_rounds
-from .fleet import Fleet
+from .fleet import Fleet, group_of
 from .measure import Others
 from .peers import LIBRARIES, OURS, STORES
 from .plan import Part, Plan, settings_of
@@ -24,7 +24,7 @@ Rates = dict[str, dict[float, Rate | None]]
 def points_of(one_round: dict[str, list[dict[str, Any]]], start: str) -> list[Point]:
     """Points of all configurations whose label begins so."""
     return [
-        Point(point["recall"], point["rate"], point["label"])
+        Point(point["recall"], point["rate"], point["label"], label)
         for label, points in one_round.items()
         if label == start or label.startswith(start + " ")
         for point in points
@@ -118,9 +118,7 @@ def measured(plan: Plan, fleet: Fleet, one_by_one: bool) -> Rounds:
 def groups_of(fleet: Fleet) -> list[str]:
     """Names whose rates are read: libraries, our kinds, and SymphonyQG within its library."""
     names = list(dict.fromkeys(held.peer.name for held in fleet.held))
-    kinds = [held.label for held in fleet.held if held.peer.name == OURS]
-    symphony = [held.label for held in fleet.held if " symqg " in held.label]
-    return names + kinds + (["rabitqlib symqg"] if symphony else [])
+    return list(dict.fromkeys(names + [group_of(held) for held in fleet.held]))
 
 
 def curves(plan: Plan, data_name: str) -> Part:
@@ -134,32 +132,38 @@ def curves(plan: Plan, data_name: str) -> Part:
             return [], details | {"failed": fleet.failed}
         groups = groups_of(fleet)
         peers = [name for name in groups if name in LIBRARIES and name != OURS]
-        rows, others = [], Others()
+        rows, others, before = [], Others(), fleet.cpu_s()
         for mode in ("batch", "single"):
             rounds = measured(plan, fleet, mode == "single")
             rates = rates_of(rounds, groups)
             rows += best_rows(data_name, rates, peers, mode)
             if mode == "batch" and data_name in FLOORS:
                 rows += graph_rows(data_name, rates)
-            details[mode] = kept_curves(rounds, rates)
-        details |= {"failed": fleet.failed, "cpus used by others and children": others.cpus()}
+            details[mode] = kept_curves(fleet, rates, rounds)
+        details |= {
+            "failed": fleet.failed,
+            "cpus used by others": others.cpus(fleet.cpu_s() - before),
+        }
     finally:
         fleet.close()
     return rows, details
 
 
-def kept_curves(rounds: Rounds, rates: Rates) -> dict[str, Any]:
-    """What is kept of a mode: points of the first round, rates at the targets in all rounds."""
+def kept_curves(fleet: Fleet, rates: Rates, rounds: Rounds) -> dict[str, Any]:
+    """What is kept of a mode: all settings that were tried, rates at the targets in all rounds."""
     fields = ("settings", "recall", "rate", "p50_us", "p99_us")
     return {
         "points": {
             label: [{name: point[name] for name in fields if name in point} for point in points]
-            for label, points in rounds[0].items()
+            for label, points in fleet.tried.items()
         },
         "rates": {
             name: {f"{target:g}": list(rate.rounds) for target, rate in by.items() if rate}
             for name, by in rates.items()
         },
+        "rounds": [
+            {p["label"]: p["rate"] for points in one.values() for p in points} for one in rounds
+        ],
     }
 
 
@@ -175,7 +179,7 @@ def exact(plan: Plan) -> Part:
             return [], details
         rounds = measured(plan, fleet, one_by_one=True)
         labels = [held.label for held in fleet.held]
-        recalls = {p.label: p.recall for label in labels for p in points_of(rounds[0], label)}
+        recalls = {label: points_of(fleet.tried, label)[0].recall for label in labels}
         rates = {label: over_rounds([points_of(one, label) for one in rounds], 0.0)
                  for label in labels}  # fmt: skip
     finally:
@@ -220,4 +224,4 @@ def stores(plan: Plan) -> Part:
             absent.get(name, ""),
         )  # fmt: skip
         rows.append(row)
-    return rows, details | {"failed": fleet.failed, "single": kept_curves(rounds, rates)}
+    return rows, details | {"failed": fleet.failed, "single": kept_curves(fleet, rates, rounds)}
