@@ -31,7 +31,9 @@ class VectorStore(_native.VectorStore):
     its own, where `index_threshold` vectors or more (10,000) are in none and searches have scanned
     thirty times as many as the store holds: codes below 200,000 vectors, which find what the exact
     scan finds, an inverted file tuned to a recall of .99 above. Vectors that come later are
-    scanned, and taken in when that pays. `backend="flat"` keeps every search exact,
+    scanned; once a few thousand were, and some searches have met them, another thread codes them,
+    and the index takes them in when that pays. Each process codes for itself, anew after opening.
+    `backend="flat"` keeps every search exact,
     `backend="hnsw"` has a graph built; `build_index` builds at once and has any kind, which stays.
 
     `path` is a file (`str`, `bytes`, `os.PathLike`; opened or created) or an open `SynaDB`, in
@@ -146,11 +148,11 @@ class VectorStore(_native.VectorStore):
         shows that of vectors without structure these find less than .96 of the ten nearest.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
-        that come later are scanned beside the index, until it is built anew with the same
-        parameters, as the class says. Where the handle may write, and there is space for it, it is
-        saved in the file's checkpoint: reopening costs no rebuild. Compaction drops it, and a
-        backup has none: it is built anew then. Other processes use it once they open the file, or
-        when they would build one themselves.
+        that come later are scanned beside the index, in full or by their codes, until it takes
+        them in with the same parameters, as the class says. Where the handle may write, and there
+        is space for it, it is saved in the file's checkpoint: reopening costs no rebuild.
+        Compaction drops it, and a backup has none: it is built anew then. Other processes use it
+        once they open the file, or when they would build one themselves.
 
         Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a
         graph or a cascade, 0.03 ms for an inverted file, 0.003 ms for codes. `progress=True` shows
@@ -330,8 +332,9 @@ class VectorStore(_native.VectorStore):
         """What the index is and holds, or `None` where there is none.
 
         A dict: `kind`, as `build_index` takes it; `rows`, live vectors in it; `dead`, vectors in
-        it that were deleted or replaced since; `tail`, live vectors that came after it and are
-        scanned; `bytes` that it takes beside the vectors. Raises `DatabaseClosedError`.
+        it that were deleted or replaced since; `tail`, live vectors that came after it; `coded`,
+        those of them that were coded since, the others are scanned in full; `bytes` that it takes
+        beside the vectors. Raises `DatabaseClosedError`.
         """
         return super().index_stats()
 

@@ -169,30 +169,35 @@ def test_arrays_from_before_stay_valid(path: Path) -> None:
 
 
 WRITER = """
-import sys
+import select, sys
 from synadb import SynaDB
 with SynaDB(sys.argv[1], sync_on_write=False) as db:
     print("open", flush=True)
-    for n in range(1, 20_001):
-        db.put("count", n)
-        assert db.get("count") == n
+    n = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        for n in range(n + 1, n + 1_001):
+            db.put("count", n)
+            assert db.get("count") == n
+    print(n, flush=True)
 """
 
 
 def test_writer_in_another_process_goes_on_in_the_new_file(db: SynaDB, path: Path) -> None:
     fill(db)
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-    ) as child:
+    command = [sys.executable, "-c", WRITER, str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        assert child.stdin is not None
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
         compactions = 0
-        while child.poll() is None:
+        while compactions < 6 or (db.get("count") or 0) < 20_000:
             db.compact(keep_history=compactions % 2 == 0)
             compactions += 1
+        child.stdin.close()
+        written = int(child.stdout.readline())
     assert child.returncode == 0
-    assert compactions > 1
-    assert db.get("count") == 20_000
+    assert db.get("count") == written
     assert db.verify()["ok"]
 
 

@@ -70,8 +70,8 @@ def peer(path: Path, **options: object) -> Iterator[Peer]:
         found.process.communicate()
 
 
-def put_for_ever(db: SynaDB) -> None:
-    while True:
+def put_many_times(db: SynaDB) -> None:
+    for _ in range(100):
         db.put("b", 0)
 
 
@@ -173,14 +173,21 @@ def test_stopped_holder_is_named_when_the_wait_ends(path: Path) -> None:
     with peer(path, maintenance="thread") as other, SynaDB(path, lock_timeout=0.2) as db:
         holder = other.process.pid
         other.tell("[db.put('a', n) for n in iter(int, 1)]")
-        while len(db.history("a")) < 1000:
-            pass
-        os.kill(holder, signal.SIGSTOP)
-        try:
-            with pytest.raises(synadb.DatabaseLockedError, match=str(holder)):
-                put_for_ever(db)
-        finally:
-            os.kill(holder, signal.SIGCONT)
+        named = None
+        # It may be stopped in one of the moments in which it has given the lock to others.
+        for seen in range(1000, 200_000, 1000):
+            while len(db.history("a")) < seen:
+                pass
+            os.kill(holder, signal.SIGSTOP)
+            try:
+                put_many_times(db)
+            except synadb.DatabaseLockedError as error:
+                named = str(error)
+                break
+            finally:
+                os.kill(holder, signal.SIGCONT)
+        assert named is not None
+        assert str(holder) in named
         db.put("b", "after it went on")
 
 
@@ -256,16 +263,20 @@ def test_regression_without_memory_for_a_thread_writes_go_on_and_let_others_writ
 ) -> None:
     program = textwrap.dedent(
         """
-        import os, resource, sys, threading, synadb
+        import os, resource, sys, threading, time, synadb
 
         def threads():
             tasks = os.listdir("/proc/self/task")
             names = [open(f"/proc/self/task/{task}/comm").read() for task in tasks]
             return sum(name.startswith("synadb-maint") for name in names)
 
-        def put_all():
+        def put_all(wanted):
             for n in range(2000):
                 db.put("k", n)
+            # A thread has its name some time after it was made.
+            ends = time.monotonic() + 30
+            while threads() < wanted and time.monotonic() < ends:
+                db.put("k", 1999)
             print(threads(), flush=True)
 
         db = synadb.SynaDB(sys.argv[1], sync_on_write=False)
@@ -277,10 +288,10 @@ def test_regression_without_memory_for_a_thread_writes_go_on_and_let_others_writ
         before = resource.getrlimit(resource.RLIMIT_AS)
         # A thread wants a stack of 2 MiB.
         resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), before[1]))
-        put_all()
+        put_all(0)
         sys.stdin.readline()
         resource.setrlimit(resource.RLIMIT_AS, before)
-        put_all()
+        put_all(1)
         """
     )
     command = [sys.executable, "-c", program, str(path)]

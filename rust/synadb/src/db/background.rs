@@ -1,4 +1,5 @@
-//! The thread of an open file that does what takes long and nobody waits for: it builds indexes.
+//! The threads of an open file that do what takes long and nobody waits for: they build indexes, and
+//! code the rows that come meanwhile.
 //!
 //! Apart from the maintenance thread, which has to be there when somebody wants the write lock.
 
@@ -11,29 +12,55 @@ use synadb_storage::lock::LockKind;
 use super::Engine;
 use crate::config::{Maintenance, Terms};
 
-/// The thread, while there is work; one piece at a time.
+/// What is done apart, each by a thread of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// An index is built, which takes minutes: of the processes that write to the file one at a
+    /// time does so.
+    Build,
+    /// Rows are coded, some milliseconds each time, for the searches of this process.
+    Code,
+}
+
+/// The threads, while there is work.
 #[derive(Default)]
 pub(super) struct Background {
-    thread: Mutex<Option<JoinHandle<()>>>,
-    busy: Arc<AtomicBool>,
+    build: Worker,
+    code: Worker,
     stopping: Arc<AtomicBool>,
 }
 
+/// A thread that does one piece of work at a time.
+#[derive(Default)]
+struct Worker {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    busy: Arc<AtomicBool>,
+}
+
 impl Background {
+    fn worker(&self, work: Work) -> &Worker {
+        match work {
+            Work::Build => &self.build,
+            Work::Code => &self.code,
+        }
+    }
+
     /// Whether work would be turned away just now.
     #[inline]
-    fn is_taken(&self) -> bool {
-        self.busy.load(Ordering::Acquire) || self.stopping.load(Ordering::Acquire)
+    fn is_taken(&self, work: Work) -> bool {
+        self.worker(work).busy.load(Ordering::Acquire) || self.stopping.load(Ordering::Acquire)
     }
 
     /// Has the work end, and waits for it; none is taken from then on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            // It panicked; nobody waits for what it was to do.
+        for worker in [&self.build, &self.code] {
+            let thread = worker.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(thread) = thread
+                && thread.join().is_err()
+            {
+                // It panicked; nobody waits for what it was to do.
+            }
         }
     }
 }
@@ -50,27 +77,34 @@ impl Drop for Busy {
 impl Engine {
     /// Has work done by a thread of its own, which the last handle to be closed ends and waits for;
     /// false where that cannot be now. The terms tell when to stop.
-    ///
-    /// Of the processes that write to the file one at a time does such work.
-    pub fn do_apart(&self, work: impl FnOnce(&Self, &Terms) + Send + 'static) -> bool {
+    pub fn do_apart(&self, what: Work, work: impl FnOnce(&Self, &Terms) + Send + 'static) -> bool {
         let background = &self.background;
-        if self.maintenance != Maintenance::Thread || background.is_taken() {
+        if self.maintenance != Maintenance::Thread || background.is_taken(what) {
             return false;
         }
-        let mut thread = background.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if background.is_taken() {
+        let worker = background.worker(what);
+        let mut thread = worker.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if background.is_taken(what) {
             return false;
         }
-        background.busy.store(true, Ordering::Release);
-        let busy = Busy(Arc::clone(&background.busy));
+        worker.busy.store(true, Ordering::Release);
+        let busy = Busy(Arc::clone(&worker.busy));
         let (engine, stopping) = (self.weak.clone(), Arc::clone(&background.stopping));
         let run = move || {
             let _busy = busy;
             let Some(engine) = engine.upgrade() else { return };
             let stops = move || stopping.load(Ordering::Acquire);
-            engine.alone(|engine| work(engine, &Terms::of_upkeep(Arc::new(stops))));
+            let terms = Terms::of_upkeep(Arc::new(stops));
+            match what {
+                Work::Build => engine.alone(|engine| work(engine, &terms)),
+                Work::Code => work(&engine, &terms),
+            }
         };
-        let spawned = std::thread::Builder::new().name("synadb-background".to_owned()).spawn(run);
+        let name = match what {
+            Work::Build => "synadb-background",
+            Work::Code => "synadb-coding",
+        };
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         // The one before has ended, or is about to: it has nothing left to do.
         *thread = spawned.ok();
         thread.is_some()

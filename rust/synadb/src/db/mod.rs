@@ -28,6 +28,7 @@ mod view;
 mod walk;
 
 pub(crate) use apply::TOUCHED;
+pub(crate) use background::Work;
 pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
 pub(crate) use checkpoint::{catalog, fits, path_of};

@@ -89,6 +89,8 @@ impl Filters {
 pub(super) struct OfPart {
     index: WeakIndex,
     pub indexed: Filter,
+    /// Of those that came after it and were coded.
+    pub tail: Filter,
     /// Of those that the index left out, for they might still come.
     pub unborn: Option<Filter>,
 }
@@ -273,7 +275,7 @@ impl Found {
     fn prepare(&mut self, loaded: Option<&Loaded>) {
         let part = loaded.and_then(|loaded| {
             let (built, index) = loaded.index()?;
-            let unborn = index.unborn.as_ref().and_then(|unborn| {
+            let unborn = index.known.unborn.as_ref().and_then(|unborn| {
                 let mut rows = self.allowed.clone();
                 if let Filter::Rows(unborn) = unborn {
                     rows.intersect_with(unborn);
@@ -281,7 +283,8 @@ impl Found {
                 (!rows.is_empty()).then_some(Filter::Rows(rows))
             });
             let indexed = built.part().prepare(&self.allowed);
-            Some(OfPart { index: loaded.downgrade(), indexed, unborn })
+            let tail = index.prepare_tail(&self.allowed);
+            Some(OfPart { index: loaded.downgrade(), indexed, tail, unborn })
         });
         self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
     }

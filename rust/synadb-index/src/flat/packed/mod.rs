@@ -15,7 +15,7 @@ use synadb_types::RowSet;
 
 use super::FlatIndex;
 use crate::quantize::{BLOCK_ROWS, CodeKernels, bit_block_bytes, code_kernels};
-use crate::{IndexError, Job, Metric, SharedBytes, VectorSource};
+use crate::{Filter, IndexError, Job, Metric, SharedBytes, VectorSource};
 use coder::{Coder, Step};
 
 pub(crate) use search::PackedScratch;
@@ -165,6 +165,17 @@ impl PackedFlat {
         Ok(Self::assemble(Arc::clone(&self.coder), all, chunks))
     }
 
+    /// An index of those of its rows that are in `keep` too, with the codes that it has: what of a
+    /// tail an index that was built meanwhile does not know. O(rows / 32).
+    #[must_use]
+    pub fn restricted_to(&self, keep: &RowSet) -> Self {
+        let mut rows = self.flat.rows.clone();
+        rows.intersect_with(keep);
+        let kept = Filter::Rows(rows.clone());
+        let chunks = self.chunks.iter().filter_map(|chunk| chunk.restricted_to(&kept)).collect();
+        Self::assemble(Arc::clone(&self.coder), rows, chunks)
+    }
+
     fn assemble(coder: Arc<Coder>, rows: RowSet, chunks: Vec<Arc<Chunk>>) -> Self {
         let mut slots = 0_usize;
         let firsts = chunks.iter().map(|chunk| {
@@ -194,6 +205,22 @@ impl PackedFlat {
         let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
         let fine = BLOCK_ROWS * self.coder.fine_bytes();
         blocks * (bit_block_bytes(self.coder.rotation.padded()) + fine + size_of::<Place>())
+    }
+}
+
+impl Chunk {
+    /// The chunk with those of its rows alone, `None` where it has none of them.
+    fn restricted_to(self: &Arc<Self>, kept: &Filter) -> Option<Arc<Self>> {
+        let of = |place: &Place| Place { mask: place.allowed(kept), ..*place };
+        let places: Vec<Place> = self.places.iter().map(of).collect();
+        if places.iter().all(|place| place.mask == 0) {
+            return None;
+        }
+        if places == self.places {
+            return Some(Arc::clone(self));
+        }
+        let (codes, fine) = (Arc::clone(&self.codes), Arc::clone(&self.fine));
+        Some(Arc::new(Self { places, codes, fine }))
     }
 }
 

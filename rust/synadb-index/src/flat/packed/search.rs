@@ -7,6 +7,7 @@ use synadb_types::{RowId, RowSet};
 
 use super::candidates::Candidates;
 use super::{Chunk, PackedFlat, Place};
+use crate::distance::prefetch_bytes;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Terms, bit_block_bytes};
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
@@ -25,6 +26,9 @@ const LEAST_DIMENSIONS: usize = 32;
 /// How many times the standard deviations allowed for one bit are allowed for four: they cost
 /// little there, and rows along one line share their error.
 const FINE_CARE: f32 = 1.5;
+
+/// Blocks that are on their way while one is looked at.
+const BLOCKS_AHEAD: usize = 2;
 
 /// Queries that share one pass over the codes at most: their memory stays in the second cache.
 const LANES_MAX: usize = 32;
@@ -229,8 +233,14 @@ impl Chunk {
     ) {
         let kernels = lane.code.kernels();
         let size = bit_block_bytes(lane.code.rotated().len());
-        let blocks = (*self.codes).as_ref().chunks_exact(size);
-        for (index, (place, block)) in self.places.iter().zip(blocks).enumerate() {
+        let codes = (*self.codes).as_ref();
+        for (index, (place, block)) in self.places.iter().zip(codes.chunks_exact(size)).enumerate()
+        {
+            // Codes of many rows come from memory: a third of the time for a million rows.
+            let ahead = codes.get((index + BLOCKS_AHEAD) * size..).unwrap_or_default();
+            if let Some(ahead) = ahead.get(..size) {
+                prefetch_bytes(ahead);
+            }
             let allowed = place.allowed(filter);
             if allowed == 0 {
                 continue;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::quantize::CodeKernels;
-use crate::{Block, SimdLevel};
+use crate::{Block, Query, SimdLevel};
 use synadb_types::RowId;
 
 /// Rows side by side with norms that no kernel has computed.
@@ -107,5 +107,35 @@ fn the_layout_of_version_one_stays() -> Result<(), IndexError> {
         ("packed.fine", 7296, 9_518_270_835_311_311_497),
     ];
     assert_eq!(found, expected);
+    Ok(())
+}
+
+#[test]
+fn a_restricted_index_has_the_rows_that_are_kept_and_grows() -> Result<(), IndexError> {
+    let (source, kernels) = (Rows::new(9000, 40), code_kernels()?);
+    let config = PackedConfig { seed: 7, ..PackedConfig::default() };
+    let (metric, rows) = (Metric::Euclidean, RowSet::range(RowId(0), 8500));
+    let index = PackedFlat::build_with(metric, config, &rows, &source, 1, kernels)?;
+    // One row of the first chunk, and from the middle of a block of the second one on.
+    let mut keep = RowSet::range(RowId(5003), 4000);
+    keep.insert(RowId(17));
+    let kept = index.restricted_to(&keep);
+    let mut wanted = RowSet::range(RowId(5003), 3497);
+    wanted.insert(RowId(17));
+    assert_eq!(kept.flat.rows, wanted);
+    assert!(Arc::ptr_eq(&kept.chunks[2], &index.chunks[2]), "one that keeps all is shared");
+    assert!(index.restricted_to(&RowSet::range(RowId(5003), 100)).chunks.len() == 1);
+    let grown = kept.extended(&RowSet::range(RowId(8490), 510), &source, 1)?;
+    wanted.union_with(&RowSet::range(RowId(8490), 510));
+    assert_eq!(grown.flat.rows, wanted);
+    for row in [17, 18, 5002, 5003, 8499, 8999] {
+        let query = Query::new(metric, &source.data[40 * row..40 * (row + 1)])?;
+        let (mut top, mut hits) = (crate::TopK::new(1), Vec::new());
+        let scratch = &mut crate::Scratch::new();
+        crate::Part::search(&grown, &query, &Filter::All, &source, scratch, &mut top)?;
+        top.finish(&query, &source, &mut hits);
+        let is_found = hits[0].row == RowId(row as u32);
+        assert_eq!(is_found, wanted.contains(RowId(row as u32)), "{row}");
+    }
     Ok(())
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use synadb_index::Filter;
+use synadb_index::Part;
+use synadb_types::RowId;
 
 use super::build::Build;
 use super::{Built, Loaded, StoreIndex};
 use crate::collection::Snapshot;
 use crate::config::Terms;
+use crate::db::Work;
 use crate::error::Result;
 use crate::vector::config::IndexBackend;
 use crate::vector::{PackedConfig, VectorStore};
@@ -17,7 +19,15 @@ use crate::vector::{PackedConfig, VectorStore};
 /// paid about that much never pays more than a small multiple of the least (ski rental: Karlin,
 /// Manasse, Rudolph and Sleator 1988), and who searches seldom never pays for an index.
 const SCANS: u64 = 30;
+/// An inverted file takes new rows in at the cost of some fifty scans of these, of which a stream
+/// of rows would wait for the most part in vain, and copies its own in the time of two scans.
+const EXTEND_SCANS: u64 = 10;
+const COPY_SCANS: u64 = 2;
+/// Codes of so many times as many rows as live are made anew.
+const DEAD_SHARE: usize = 2;
 const ROWS_PER_CELL: usize = 8;
+/// Codes of so many rows are scanned in the time of one row in full.
+const CODED_AS_ONE: usize = 32;
 
 impl VectorStore {
     /// Counts the rows that so many searches scanned, `most` each, and has an index built where it pays.
@@ -30,28 +40,38 @@ impl VectorStore {
         (queries, most): (usize, usize),
     ) {
         let index = loaded.and_then(Loaded::any);
-        let tail = rows_behind(index, snapshot);
-        if tail < self.index_threshold.max(1) {
+        let (tail, wish) = (rows_behind(index, snapshot), self.wish.load());
+        if let Some(index) = index {
+            self.count_behind(snapshot, index, queries * tail.min(most));
+        }
+        let coded = index.map_or(0, |index| rows_coded(index, &wish, self.len()));
+        if tail + coded < self.index_threshold.max(1) {
             return;
         }
         let slot = &snapshot.reader.companion;
-        let scanned = slot.count_scanned((queries * tail.min(most)) as u64);
-        if scanned < SCANS * u64::from(snapshot.rows_end()) {
+        // What is scanned behind an index is about to be coded.
+        let scanned = match index {
+            Some(_) if self.codes_tails() => (tail.min(most) + coded.min(most)) / CODED_AS_ONE,
+            _ => tail.min(most) + coded.min(most) / CODED_AS_ONE,
+        };
+        let scanned = slot.count_scanned((queries * scanned) as u64);
+        if scanned < worth(index, tail + coded, u64::from(snapshot.rows_end())) {
             return;
         }
-        if rows_there(index, snapshot) < self.index_threshold.max(1) {
+        if rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
             slot.forget_scanned();
             return;
         }
-        let backend = next_backend(index, &self.wish.load());
+        let backend = next_backend(index, &wish);
         let Ok(engine) = self.handle.open() else { return };
         if backend == IndexBackend::None || (snapshot.rows_end() as usize) < rows_for(&backend) {
             return;
         }
         let (table, config, least) = (Arc::clone(&self.table), self.config, self.index_threshold);
         let saves = self.handle.writable().is_ok();
-        let is_taken = engine.do_apart(move |engine, terms| {
-            let build = Build { engine, saves, table: &table, config, threads: 1 };
+        let is_taken = engine.do_apart(Work::Build, move |engine, terms| {
+            let (table, extends) = (&*table, true);
+            let build = Build { engine, saves, table, config, threads: 1, extends };
             if build.apart(&backend, least, terms).is_err() {
                 // Searches go on scanning; after as many of them it is tried again.
             }
@@ -62,10 +82,20 @@ impl VectorStore {
     }
 }
 
+/// Rows that have to be scanned before an index is worth it that takes `new` of all rows in.
+fn worth(index: Option<&StoreIndex>, new: usize, all: u64) -> u64 {
+    match index.and_then(|index| index.built.as_deref()) {
+        Some(Built::GravityWell(_)) => {
+            (EXTEND_SCANS * new as u64 + COPY_SCANS * all).min(SCANS * all)
+        }
+        _ => SCANS * all,
+    }
+}
+
 /// What follows an index: one of its kind, unless nobody had asked for it.
 fn next_backend(index: Option<&StoreIndex>, wish: &IndexBackend) -> IndexBackend {
     let Some(index) = index else { return wish.clone() };
-    match &index.built {
+    match index.built.as_deref() {
         // It was dropped on purpose.
         None => IndexBackend::None,
         Some(_) if index.is_chosen => wish.clone(),
@@ -97,7 +127,10 @@ impl Build<'_> {
         }
         let Some(snapshot) = self.snapshot()? else { return Ok(()) };
         let loaded = self.config.index_of(&snapshot);
-        if rows_there(loaded.as_ref().and_then(Loaded::any), &snapshot) < least {
+        let index = loaded.as_ref().and_then(Loaded::any);
+        let live = || (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
+        let coded = index.map_or(0, |index| rows_coded(index, backend, live()));
+        if rows_there(index, &snapshot) + coded < least {
             return Ok(());
         }
         drop(snapshot);
@@ -106,35 +139,37 @@ impl Build<'_> {
     }
 }
 
-/// Rows that a search has to look at beside the index, also those that may never come.
+/// Rows that a search scans in full, also those that may never come.
 fn rows_behind(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
-    let unborn = match index.and_then(|index| index.unborn.as_ref()) {
-        Some(Filter::Rows(rows)) => rows.len(),
-        _ => 0,
-    };
-    rows_after(index, snapshot) + unborn
+    index.map_or(snapshot.rows_end() as usize, |index| index.known.rows_behind(snapshot))
 }
 
 /// Those of them that a new index would take in: what a writer that died had reserved stays unborn,
 /// however often an index is built.
 fn rows_there(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
-    let born = match index.and_then(|index| index.unborn.as_ref()) {
-        Some(Filter::Rows(rows)) => rows.iter().filter(|row| snapshot.is_live(*row)).count(),
-        _ => 0,
-    };
-    rows_after(index, snapshot) + born
+    let is_live = |row| snapshot.is_live(row);
+    let there = |index: &StoreIndex| index.known.rows_there(snapshot, is_live);
+    index.map_or(snapshot.rows_end() as usize, there)
 }
 
-fn rows_after(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
-    let end = snapshot.rows_end();
-    (end - index.map_or(0, |index| index.end.min(end))) as usize
+/// Rows whose codes a search scans though a new index would have found a better place for them:
+/// those of the tail, and of codes all where most are of dead rows, or where there are so many that
+/// nobody would have chosen codes.
+fn rows_coded(index: &StoreIndex, wish: &IndexBackend, live: usize) -> usize {
+    let tail = index.tail_rows();
+    let Some(Built::Packed(part)) = index.built.as_deref() else { return tail };
+    let rows = part.rows().len() + tail;
+    let is_free = index.is_chosen && *wish == IndexBackend::Auto;
+    let is_outgrown = is_free && !matches!(wish.for_rows(live), IndexBackend::Flat(_));
+    if is_outgrown || rows > DEAD_SHARE * live { rows } else { tail }
 }
 
 #[cfg(test)]
 mod tests {
-    use synadb_index::PackedFlat;
-    use synadb_types::{RowId, RowSet};
+    use synadb_index::{Filter, PackedFlat};
+    use synadb_types::RowSet;
 
+    use super::super::Extent;
     use super::*;
     use crate::vector::VectorConfig;
     use crate::vector::source::MappedVectors;
@@ -161,18 +196,12 @@ mod tests {
         let source = MappedVectors { snapshot: &snapshot, dimensions: 1 };
         let (metric, packed) = (store.metric().kernel(), PackedConfig::default());
         let built = PackedFlat::build(metric, packed, &rows(&[4]), &source, 1).expect("builds");
-        let index = StoreIndex {
-            built: Some(Built::Packed(built)),
-            is_chosen: true,
-            age: 1000,
-            visible: snapshot.visible(),
-            end: 5,
-            unborn: Some(Filter::Rows(rows(&[0, 1, 2, 3]))),
-            bytes: 0,
-        };
+        let known = Extent { end: 5, unborn: Some(Filter::Rows(rows(&[0, 1, 2, 3]))) };
+        let (built, since) = (Some(Arc::new(Built::Packed(built))), (1000, snapshot.visible()));
+        let index = StoreIndex::of_part(built, true, since, known, 0);
         assert_eq!(rows_behind(Some(&index), &snapshot), 5, "0 to 3, and 5");
         assert_eq!(rows_there(Some(&index), &snapshot), 2, "2, which was born since, and 5");
-        snapshot.reader.companion.set(Box::new(index));
+        snapshot.reader.companion.set(|_| Box::new(index));
         for _ in 0..20_000 {
             assert_eq!(store.search(&[1.0], 3).expect("searches").len(), 3);
         }

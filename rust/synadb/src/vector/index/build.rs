@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{
-    CascadeIndex, Filter, HnswIndex, IndexError, IvfIndex, IvfSearch, Job, PackedFlat, Query,
-    VectorSource,
+    CascadeIndex, Filter, HnswIndex, IndexError, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat,
+    Part, Query, VectorSource,
 };
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Loaded, StoreIndex, filter_of, saved};
+use super::{Built, Extent, Loaded, StoreIndex, filter_of, index_in, saved};
 use crate::collection::Snapshot;
 use crate::db::Engine;
 use crate::error::{Error, Result};
@@ -28,6 +28,11 @@ const STEPS: u64 = 1000;
 const CHOSEN_RECALL: f64 = 0.994;
 const TUNED_K: usize = 10;
 const TUNED_ON: usize = 200;
+/// On fewer where that takes more than some seconds, and so many at least.
+const TUNED_WORK: usize = 1 << 35;
+const TUNED_ON_MIN: usize = 50;
+/// An inverted file with so many times the rows gets cells and a search of its own.
+const GROWN: usize = 2;
 /// The same of one that was asked for, without its search: on as many rows as cost so many products
 /// of components, and so many at least. It is what tells rows without structure from others, of
 /// which the standard finds far more.
@@ -44,18 +49,22 @@ pub struct IndexStats {
     pub rows: usize,
     /// Vectors in it that were deleted or replaced since.
     pub dead: usize,
-    /// Live vectors that came after it: they are scanned.
+    /// Live vectors that came after it.
     pub tail: usize,
+    /// Those of them that were coded since; the others are scanned in full.
+    pub coded: usize,
     /// Bytes that it takes beside the vectors.
     pub bytes: usize,
 }
 
 pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -> IndexStats {
     let rows = built.part().rows();
-    let live = rows.iter().filter(|row| snapshot.is_live(*row)).count();
+    let live_of = |rows: &RowSet| rows.iter().filter(|row| snapshot.is_live(*row)).count();
+    let live = live_of(rows);
+    let coded = index.tail.as_ref().map_or(0, |tail| live_of(tail.rows()));
     let all = (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
-    let kind = built.name();
-    IndexStats { kind, rows: live, dead: rows.len() - live, tail: all - live, bytes: index.bytes }
+    let (kind, dead, tail, bytes) = (built.name(), rows.len() - live, all - live, index.bytes);
+    IndexStats { kind, rows: live, dead, tail, coded, bytes }
 }
 
 impl VectorStore {
@@ -87,7 +96,8 @@ impl VectorStore {
         let writable = self.handle.writable();
         let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
         let (table, config) = (&*self.table, self.config);
-        let build = Build { engine, saves: writable.is_ok(), table, config, threads };
+        let saves = writable.is_ok();
+        let build = Build { engine, saves, table, config, threads, extends: false };
         build.run(backend, progress)?;
         self.want(backend.clone());
         if build.saves { self.save_index() } else { Ok(()) }
@@ -120,6 +130,8 @@ pub(super) struct Build<'a> {
     pub table: &'a str,
     pub config: StoredConfig,
     pub threads: usize,
+    /// Whether an inverted file may go on with the cells of the one before.
+    pub extends: bool,
 }
 
 impl Build<'_> {
@@ -140,7 +152,8 @@ impl Build<'_> {
             if !progress(STEPS, STEPS) {
                 return Err(Error::Cancelled { what: "the build of the index" });
             }
-            snapshot.reader.companion.set(Box::new(index));
+            let slot = &snapshot.reader.companion;
+            slot.set(|before| Box::new(index.with_tail_of(before.and_then(index_in))));
             if self.is_of_now(&snapshot)? {
                 return Ok(());
             }
@@ -181,9 +194,9 @@ impl Build<'_> {
         }
         let next = snapshot.reader.companion.age().map_or(0, |age| age + 1);
         let age = snapshot.generation.sequence().max(next);
-        let (visible, end) = (snapshot.visible(), snapshot.rows_end());
-        let unborn = filter_of(unborn);
-        Ok(StoreIndex { built, is_chosen, age, visible, end, unborn, bytes })
+        let known = Extent { end: snapshot.rows_end(), unborn: filter_of(unborn) };
+        let built = built.map(Arc::new);
+        Ok(StoreIndex::of_part(built, is_chosen, (age, snapshot.visible()), known, bytes))
     }
 
     fn source<'s>(&self, snapshot: &'s Snapshot) -> MappedVectors<'s> {
@@ -224,12 +237,38 @@ impl Build<'_> {
                 Some(Built::Cascade(index))
             }
             IndexBackend::GravityWell(config) => {
-                let index = IvfIndex::build(metric, config, rows, &source, job)?;
                 let is_chosen = *backend == IndexBackend::Auto;
+                if let Some(index) = self.extended(snapshot, (config, is_chosen), rows, job)? {
+                    return Ok(Some(Built::GravityWell(index)));
+                }
+                let index = IvfIndex::build(metric, config, rows, &source, job)?;
                 let search = search_of(&index, is_chosen, rows, &source, job)?;
                 Some(Built::GravityWell(index.with_search(search)))
             }
         })
+    }
+}
+
+impl Build<'_> {
+    /// The inverted file that there is, with the rows that came since in its cells; `None` where
+    /// it is another kind, or had half the rows: cells and search are found anew then.
+    fn extended(
+        &self,
+        snapshot: &Snapshot,
+        (config, is_chosen): (&IvfConfig, bool),
+        rows: &RowSet,
+        job: &Job<'_>,
+    ) -> std::result::Result<Option<IvfIndex>, IndexError> {
+        let loaded = self.config.index_of(snapshot).filter(|_| self.extends);
+        let Some((Built::GravityWell(before), index)) = loaded.as_ref().and_then(Loaded::index)
+        else {
+            return Ok(None);
+        };
+        let is_alike = before.config() == config && index.is_chosen == is_chosen;
+        if !is_alike || before.rows().len().saturating_mul(GROWN) <= rows.len() {
+            return Ok(None);
+        }
+        before.extend(rows, &self.source(snapshot), job).map(Some)
     }
 }
 
@@ -248,7 +287,9 @@ fn search_of(
         return Ok(asked);
     }
     let row = rows.len().saturating_mul(source.dimensions()).max(1);
-    let most = if is_chosen { TUNED_ON } else { (RAISED_WORK / row).clamp(RAISED_ON, TUNED_ON) };
+    let (work, least) =
+        if is_chosen { (TUNED_WORK, TUNED_ON_MIN) } else { (RAISED_WORK, RAISED_ON) };
+    let most = (work / row).clamp(least, TUNED_ON);
     let step = (rows.len() / most).max(1);
     let mut queries = Vec::with_capacity(most);
     for row in rows.iter().step_by(step) {

@@ -1,10 +1,11 @@
-//! The index of a store: one part over the rows that were there when it was built. What came
-//! later is scanned.
+//! The index of a store: one part over the rows that were there when it was built, and the codes of
+//! what came later. The newest rows are scanned.
 
 mod apart;
 mod build;
 mod saved;
 mod search;
+mod tail;
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -50,21 +51,33 @@ impl Built {
 
 /// An index with the rows that it knows of.
 pub(super) struct StoreIndex {
-    /// None where the index was dropped, or other processes would bring it back.
-    built: Option<Built>,
+    /// None where the index was dropped, or other processes would bring it back. Shared by those
+    /// that have more of a tail.
+    built: Option<Arc<Built>>,
     /// Whether nobody asked for this kind.
     is_chosen: bool,
     /// Sequence number of the last commit that it knows, or that of the index before and one.
     age: u64,
     /// What it was built of was visible up to here: an older snapshot may miss what it leaves out.
     visible: u64,
-    /// The rows below this one were looked at.
+    /// What the part was built of; it is saved, the tail is not.
+    of_part: Extent,
+    /// Codes of rows that came after the part was built, also of such as died since.
+    tail: Option<PackedFlat>,
+    /// What part and tail were made of: all that is behind it is scanned.
+    pub(super) known: Extent,
+    /// Bytes that it takes.
+    bytes: usize,
+}
+
+/// Rows that were looked at.
+#[derive(Clone)]
+pub(super) struct Extent {
+    /// Those below this one were looked at.
     end: u32,
     /// Those of them that were reserved and may be committed later, none where there are none: a
     /// filter, for every search scans them.
     pub(super) unborn: Option<Filter>,
-    /// Bytes that it takes.
-    bytes: usize,
 }
 
 impl Companion for StoreIndex {
@@ -75,6 +88,11 @@ impl Companion for StoreIndex {
     fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
         saved::export(self, put)
     }
+}
+
+fn index_in(companion: &SharedCompanion) -> Option<&StoreIndex> {
+    let companion: &dyn Any = &***companion;
+    companion.downcast_ref()
 }
 
 /// Rows as the index keeps those that may still come.
@@ -99,14 +117,13 @@ impl Loaded {
     }
 
     fn any(&self) -> Option<&StoreIndex> {
-        let companion: &dyn Any = &**self.0;
-        companion.downcast_ref()
+        index_in(&self.0)
     }
 
     /// The index, unless it was dropped.
     pub(super) fn index(&self) -> Option<(&Built, &StoreIndex)> {
         let index = self.any()?;
-        Some((index.built.as_ref()?, index))
+        Some((index.built.as_deref()?, index))
     }
 }
 
@@ -117,14 +134,15 @@ impl StoredConfig {
     /// by its new row, in the snapshot.
     pub(super) fn index_of(self, snapshot: &Snapshot) -> Option<Loaded> {
         let slot = &snapshot.reader.companion;
-        let loaded = slot.get(|sections| self.open_index(snapshot, sections)).map(Loaded);
+        let open = |saved: &[_], before: Option<&_>| self.open_index(snapshot, saved, before);
+        let loaded = slot.get(open).map(Loaded);
         loaded
             .filter(|loaded| loaded.any().is_some_and(|index| index.visible <= snapshot.visible()))
     }
 }
 
 impl VectorStore {
-    /// Whether there is an index. Rows that came after it are scanned.
+    /// Whether there is an index. The newest rows that came after it are scanned.
     ///
     /// # Errors
     /// `Closed`.

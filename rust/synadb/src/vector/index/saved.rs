@@ -9,8 +9,8 @@ use synadb_storage::Result as StorageResult;
 use synadb_types::limits::ROWS_MAX;
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, StoreIndex, filter_of};
-use crate::collection::{Companion, FIRST_KIND, Snapshot};
+use super::{Built, Extent, StoreIndex, filter_of, index_in};
+use crate::collection::{Companion, FIRST_KIND, SharedCompanion, Snapshot};
 use crate::sections::Saved;
 use crate::vector::StoredConfig;
 use crate::vector::source::MappedVectors;
@@ -72,23 +72,23 @@ pub(super) fn export(
 ) -> StorageResult<()> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(&index.age.to_le_bytes());
-    let kind: u32 = match index.built {
+    let kind: u32 = match index.built.as_deref() {
         Some(Built::Packed(_)) => 0,
         Some(Built::Hnsw(_)) => 1,
         Some(Built::GravityWell(_)) => 2,
         None => DROPPED,
         Some(Built::Cascade(_)) => 4,
     };
-    for word in [VERSION, kind, index.end, u32::from(index.is_chosen)] {
+    for word in [VERSION, kind, index.of_part.end, u32::from(index.is_chosen)] {
         header.extend_from_slice(&word.to_le_bytes());
     }
     put(FIRST_KIND, &header)?;
-    let unborn: Vec<u8> = match &index.unborn {
+    let unborn: Vec<u8> = match &index.of_part.unborn {
         Some(Filter::Rows(rows)) => rows.iter().flat_map(|row| row.0.to_le_bytes()).collect(),
         _ => Vec::new(),
     };
     let mut all = vec![("unborn", unborn.into())];
-    all.extend(index.built.iter().flat_map(sections));
+    all.extend(index.built.iter().flat_map(|built| sections(built)));
     for (name, bytes) in all {
         if let Some(kind) = kind_of(name) {
             put(kind, &bytes)?;
@@ -98,13 +98,15 @@ pub(super) fn export(
 }
 
 impl StoredConfig {
-    /// Makes the index of its sections; `None` where they are damaged or of another version.
+    /// Makes the index of its sections, with what is still of use of the one before; `None` where
+    /// they are damaged or of another version.
     ///
     /// The rows are all there, so that nothing is lost but the time to build it anew.
     pub(super) fn open_index(
         self,
         snapshot: &Snapshot,
         saved: &[(u32, Saved)],
+        before: Option<&SharedCompanion>,
     ) -> Option<Box<dyn Companion>> {
         let mut named: Vec<(&str, SharedBytes)> = Vec::with_capacity(saved.len());
         let mut header = None;
@@ -136,9 +138,11 @@ impl StoredConfig {
         let unborn = filter_of(rows_below((*unborn.1).as_ref(), end)?);
         let built = match kind {
             DROPPED => None,
-            _ => Some(self.import(kind, &named, end, snapshot).ok()??),
+            _ => Some(Arc::new(self.import(kind, &named, end, snapshot).ok()??)),
         };
-        Some(Box::new(StoreIndex { built, is_chosen, age, visible, end, unborn, bytes }))
+        let known = Extent { end, unborn };
+        let index = StoreIndex::of_part(built, is_chosen, (age, visible), known, bytes);
+        Some(Box::new(index.with_tail_of(before.and_then(index_in))))
     }
 
     fn import(

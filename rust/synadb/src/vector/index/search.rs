@@ -30,7 +30,7 @@ pub struct SearchOptions {
 }
 
 impl StoreIndex {
-    /// Offers the nearest rows of the part, then those that came after it.
+    /// Offers the nearest rows of the part, of the coded tail, and of what is known to neither.
     pub(in crate::vector) fn search(
         &self,
         built: &Built,
@@ -39,16 +39,20 @@ impl StoreIndex {
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
-        let (indexed, unborn) = match &filters.part {
-            Some(part) => (&part.indexed, &part.unborn),
-            None => (&Filter::All, &self.unborn),
+        let (indexed, tail, unborn) = match &filters.part {
+            Some(part) => (&part.indexed, &part.tail, &part.unborn),
+            None => (&Filter::All, &Filter::All, &self.known.unborn),
         };
         built.search((queries, options, indexed), source, scratch, tops)?;
-        if let Some(unborn) = unborn {
-            search_batch(0..self.end, queries, unborn, source, scratch, tops)?;
+        if let Some(coded) = &self.tail {
+            coded.search_batch(queries, tail, source, scratch, tops)?;
         }
-        let rows_end = source.snapshot.rows_end();
-        search_batch(self.end..rows_end, queries, &filters.all, source, scratch, tops)
+        let (end, rows_end) = (self.known.end, source.snapshot.rows_end());
+        if let Some(unborn) = unborn {
+            search_batch(0..end, queries, unborn, source, scratch, tops)?;
+        }
+        // A snapshot may be older than the tail.
+        search_batch(end.min(rows_end)..rows_end, queries, &filters.all, source, scratch, tops)
     }
 }
 
