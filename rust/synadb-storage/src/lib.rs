@@ -10,7 +10,6 @@ mod error;
 pub mod extent;
 pub mod fork;
 pub mod frame;
-pub mod huge;
 pub mod identity;
 pub mod lock;
 pub mod log;

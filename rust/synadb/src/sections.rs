@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use synadb_storage::checksum::crc32c;
 use synadb_storage::extent::{self, Seal};
-use synadb_storage::huge::HugeCopy;
 use synadb_storage::identity::{CHECKPOINT_MAGIC as MAGIC, FORMAT, Identity};
 use synadb_storage::log::Start;
 use synadb_storage::region::Region;
@@ -27,18 +26,6 @@ impl Section {
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         self.region.bytes(self.start, self.len).unwrap_or_default()
-    }
-
-    /// The same bytes on huge pages, for reading at random places, where there are many; the pages
-    /// of the map go.
-    pub fn near(self) -> Arc<dyn AsRef<[u8]> + Send + Sync> {
-        match HugeCopy::of(self.bytes()) {
-            Some(copy) => {
-                self.region.leave(self.start, self.len);
-                Arc::new(copy)
-            }
-            None => Arc::new(self),
-        }
     }
 }
 

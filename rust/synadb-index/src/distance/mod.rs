@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use crate::IndexError;
 
-pub(crate) use scalar::exact_dot;
+pub(crate) use scalar::{exact_dot, largest_magnitude};
 
 /// Floats in a cache line.
 #[cfg(target_arch = "x86_64")]

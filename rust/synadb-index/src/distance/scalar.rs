@@ -99,3 +99,17 @@ fn exact_sum_over(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     let rest: f64 = pairs.map(|(&x, &y)| term(f64::from(x), f64::from(y))).sum();
     sums.iter().sum::<f64>() + rest
 }
+
+/// The largest absolute value, 0 of none; for the compiler to put into registers of any width.
+#[inline(always)]
+pub(crate) fn largest_magnitude(values: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.max(value.abs());
+        }
+    }
+    let lanes = lanes.into_iter().chain(rest.iter().map(|value| value.abs()));
+    lanes.fold(0.0, f32::max)
+}

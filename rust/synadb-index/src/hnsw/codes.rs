@@ -1,7 +1,7 @@
 //! Points of a graph as codes: bytes with a scale, or single precision where there are few
 //! dimensions.
 
-use crate::distance::{Kernels, prefetch_bytes};
+use crate::distance::{Kernels, largest_magnitude, prefetch_bytes};
 use crate::hnsw::int8::{CODE_ALIGN, Int8Kernels, int8_kernels};
 use crate::random::mix;
 
@@ -14,8 +14,6 @@ const CHUNK: usize = 64;
 const CODE_MAX: f32 = 127.0;
 /// Between numbers of this size the step is one, and their lowest bits are those of an integer.
 const ROUNDING: f32 = 12_582_912.0;
-/// Maxima that are taken side by side.
-const LANES: usize = 16;
 /// Bits of a scale that are dropped, so that vectors equal but for rounding get equal codes.
 const SCALE_BITS_DROPPED: u32 = 12;
 
@@ -212,16 +210,7 @@ pub(super) fn squared_distance(a: Terms, b: Terms, dot: i32) -> f32 {
 
 /// Encodes a point into bytes, whose padding is zero already.
 pub(super) fn encode(point: &[f32], extra: f32, bytes: &mut [u8]) -> Terms {
-    let mut lanes = [0.0_f32; LANES];
-    let (chunks, rest) = point.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.max(value.abs());
-        }
-    }
-    let lanes = lanes.into_iter().chain(rest.iter().map(|value| value.abs()));
-    let largest = lanes.fold(0.0, f32::max);
-    let below = (largest / CODE_MAX).to_bits() >> SCALE_BITS_DROPPED;
+    let below = (largest_magnitude(point) / CODE_MAX).to_bits() >> SCALE_BITS_DROPPED;
     // One step up, so that no byte leaves its range.
     let scale = f32::from_bits((below + 1) << SCALE_BITS_DROPPED);
     let inverse = 1.0 / scale;

@@ -92,10 +92,6 @@ impl Region for DiskRegion {
         (offset.checked_add(len as u64)? <= self.len()).then(|| self.map().slice(offset, len))?
     }
 
-    fn leave(&self, offset: u64, len: usize) {
-        self.map().leave(offset, len);
-    }
-
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(out, offset).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => super::beyond(offset),

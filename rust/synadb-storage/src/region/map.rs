@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 
 /// A mapping of a file, or of anonymous memory, that may reach beyond the file's end.
-pub(crate) struct Map {
+pub(super) struct Map {
     raw: MmapRaw,
 }
 
@@ -29,7 +29,7 @@ impl Map {
     }
 
     /// Zeroed anonymous memory.
-    pub(crate) fn anonymous(len: u64) -> std::io::Result<Self> {
+    pub(super) fn anonymous(len: u64) -> std::io::Result<Self> {
         let map = MmapOptions::new().len(len as usize).no_reserve_swap().map_anon()?;
         Ok(Self { raw: map.into() })
     }
@@ -38,38 +38,8 @@ impl Map {
         self.raw.len() as u64
     }
 
-    /// Asks for huge pages; a system without them goes on with small ones.
-    pub(crate) fn on_huge_pages(&self) {
-        #[cfg(target_os = "linux")]
-        if self.raw.advise(memmap2::Advice::HugePage).is_err() {
-            // Slower, and else the same.
-        }
-    }
-
-    /// Gives back the memory of pages of a mapped file; they come back as they are read again.
-    pub(super) fn leave(&self, offset: u64, len: usize) {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.len()) {
-            return;
-        }
-        // SAFETY: in range; the one caller, `disk.rs`, maps files shared: their pages hold what the
-        // page cache holds, so that nothing is lost and slices of them keep their content.
-        let left = unsafe {
-            let advice = memmap2::UncheckedAdvice::DontNeed;
-            self.raw.unchecked_advise_range(advice, offset as usize, len)
-        };
-        if left.is_err() {
-            // They go when the system wants their memory.
-        }
-    }
-
-    /// Offset of the first byte whose address is a multiple of `bytes`.
-    pub(crate) fn start_of_page(&self, bytes: usize) -> u64 {
-        let address = self.raw.as_ptr().addr();
-        (address.next_multiple_of(bytes) - address) as u64
-    }
-
     /// The caller guarantees that the range is inside the file and published: it never changes.
-    pub(crate) fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+    pub(super) fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let end = offset.checked_add(len as u64)?;
         if end > self.len() {
             return None;
@@ -81,7 +51,7 @@ impl Map {
         Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(offset as usize), len) })
     }
 
-    pub(crate) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
+    pub(super) fn store(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(end) = offset.checked_add(bytes.len() as u64) else { return false };
         if end > self.len() {
             return false;

@@ -7,7 +7,6 @@ mod memory;
 mod simulated;
 
 pub use disk::DiskRegion;
-pub(crate) use map::Map;
 pub use memory::MemoryRegion;
 #[cfg(feature = "simulation")]
 pub(crate) use simulated::SimulatedFile;
@@ -38,11 +37,6 @@ pub trait Region: Send + Sync {
 
     /// `len` bytes at `offset`, `None` beyond the allocated space.
     fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]>;
-
-    /// Says that these bytes are not about to be read again: their memory may go to others.
-    fn leave(&self, offset: u64, len: usize) {
-        let _ = (offset, len);
-    }
 
     /// Copies what is at `offset` into `out`; on disk also while somebody stores there.
     ///

@@ -236,7 +236,7 @@ impl Chunk {
         let codes = (*self.codes).as_ref();
         for (index, (place, block)) in self.places.iter().zip(codes.chunks_exact(size)).enumerate()
         {
-            // Codes of many rows come from memory: a third of the time for a million rows.
+            // Codes of many rows come from memory.
             let ahead = codes.get((index + BLOCKS_AHEAD) * size..).unwrap_or_default();
             if let Some(ahead) = ahead.get(..size) {
                 prefetch_bytes(ahead);

@@ -17,8 +17,6 @@ pub(super) const TABLE_MAX: f32 = 63.0;
 pub(super) const BYTE_MAX: f32 = 127.0;
 /// Numbers of this size have no digits behind the point, and their lowest bits are an integer's.
 const ROUNDING: f32 = 12_582_912.0;
-/// Independent sums and maxima: the compiler may put them into registers of any width.
-const LANES: usize = 16;
 
 /// Table numbers that fit in a byte together; a round of a kernel adds so many as bytes.
 #[cfg(target_arch = "x86_64")]

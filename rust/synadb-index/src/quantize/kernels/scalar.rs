@@ -2,10 +2,10 @@
 
 use super::super::bits::{BLOCK_ROWS, GROUP, GROUP_BYTES, factors};
 use super::{
-    BYTE_MAX, CodeKernels, Filled, LANES, ROUNDING, TABLE_MAX, assert_block, assert_dots,
-    assert_hadamard,
+    BYTE_MAX, CodeKernels, Filled, ROUNDING, TABLE_MAX, assert_block, assert_dots, assert_hadamard,
 };
 use crate::SimdLevel;
+use crate::distance::largest_magnitude;
 use crate::quantize::{CodeQuery, Estimates, Terms};
 
 pub(super) static KERNELS: CodeKernels = CodeKernels {
@@ -87,20 +87,6 @@ fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
     }
 }
 
-/// The largest of lanes of numbers, none of which is negative.
-#[inline(always)]
-fn largest(values: &[f32], size: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.max(size(value));
-        }
-    }
-    let lanes = lanes.into_iter().chain(rest.iter().map(|&value| size(value)));
-    lanes.fold(0.0, f32::max)
-}
-
 /// See [`CodeKernels::fill_table`]; the levels above compile it for their registers.
 #[inline(always)]
 pub(super) fn table_of(values: &[f32], table: &mut [u8]) -> Filled {
@@ -140,7 +126,7 @@ pub(super) fn table_of(values: &[f32], table: &mut [u8]) -> Filled {
 /// See [`CodeKernels::fill_bytes`]; the levels above compile it for their registers.
 #[inline(always)]
 pub(super) fn bytes_of(values: &[f32], bytes: &mut [i8]) -> f32 {
-    let step = largest(values, f32::abs) / BYTE_MAX;
+    let step = largest_magnitude(values) / BYTE_MAX;
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     for (byte, &value) in bytes.iter_mut().zip(values) {
         let rounded = (value * inverse).clamp(-BYTE_MAX, BYTE_MAX) + ROUNDING;

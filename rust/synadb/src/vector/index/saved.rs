@@ -48,9 +48,6 @@ const NAMES: [&str; 25] = [
     "cascade.signatures",
 ];
 
-/// Sections that are read at random places.
-const WALKED: [&str; 3] = ["hnsw.graph", "ivf.fine", "packed.fine"];
-
 fn kind_of(name: &str) -> Option<u32> {
     let place = NAMES.iter().position(|known| *known == name)?;
     Some(FIRST_KIND + 1 + place as u32)
@@ -117,10 +114,7 @@ impl StoredConfig {
                 None => header = Some(section),
                 Some(place) => {
                     bytes += if place > 0 { section.bytes().len() } else { 0 };
-                    let name = *NAMES.get(place as usize)?;
-                    let is_walked = WALKED.contains(&name);
-                    let section = if is_walked { section.near() } else { Arc::new(section) };
-                    named.push((name, section));
+                    named.push((*NAMES.get(place as usize)?, Arc::new(section)));
                 }
             }
         }
