@@ -206,14 +206,15 @@ def test_defect_20_opening_and_closing_let_other_files_be_opened(
     SynaDB(path).close()
 
     def replay_and_save() -> None:
-        many_keys.with_name("a.db-ckpt").unlink(missing_ok=True)
-        SynaDB(many_keys).close()
+        # Several times: one takes no longer than some forty openings.
+        for _ in range(5):
+            many_keys.with_name("a.db-ckpt").unlink(missing_ok=True)
+            SynaDB(many_keys).close()
 
     def open_another() -> None:
         SynaDB(path, access="read_only").close()
 
-    # Where they wait for one another it is once, or twice at the edges.
-    assert most_done_during(replay_and_save, open_another, 10) >= 10
+    assert most_done_during(replay_and_save, open_another, 50) >= 50
 
 
 @pytest.mark.timeout(60)
