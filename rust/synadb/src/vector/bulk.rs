@@ -91,11 +91,21 @@ impl VectorStore {
         if !is_shared || self.handle.writable().is_err() {
             return insert(PendingRows { store: self, rows, second: None });
         }
+        self.insert_with_second(rows, insert, std::thread::Builder::new())
+    }
+
+    /// As `insert_rows_with`; this thread does it all where no second one can be had.
+    fn insert_with_second<R>(
+        &self,
+        rows: &[f32],
+        insert: impl FnOnce(PendingRows<'_>) -> R,
+        builder: std::thread::Builder,
+    ) -> R {
         let summing = &Summing::new(usize::from(self.config.dimensions), rows);
         let (say_summed, told_summed) = channel();
         let (say_where, told_where) = channel::<Storing>();
         std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
+            let spawned = builder.name("synadb-insert".to_owned()).spawn_scoped(scope, move || {
                 let mut place = None;
                 summing.help_while(|| {
                     place = told_where.try_recv().ok();
@@ -108,6 +118,9 @@ impl VectorStore {
                     self.store_all(rows, &storing, || summing.is_stopped());
                 }
             });
+            let Ok(thread) = spawned else {
+                return insert(PendingRows { store: self, rows, second: None });
+            };
             let second = Some(Second { summing, told_summed, say_where });
             let result = insert(PendingRows { store: self, rows, second });
             summing.stop();
@@ -118,13 +131,10 @@ impl VectorStore {
         })
     }
 
-    /// Stores rows in an extent of their own; returns how many keys are new.
+    /// Stores rows in an extent of their own, in this thread; returns how many keys are new.
     ///
     /// All rows are checked before the first is committed.
     pub(super) fn insert_apart(&self, keys: &[&str], rows: &[f32]) -> Result<usize> {
-        if size_of_val(rows) >= SHARED_BYTES_MIN {
-            return self.insert_rows_with(rows, |pending| pending.insert(keys));
-        }
         let (generation, slots) = self.reserve_for(keys)?;
         let bulk = Bulk { keys, rows, generation: &generation };
         let mut payloads = Payloads::with_capacity(keys.len());
@@ -318,4 +328,43 @@ fn rows_of_a_commit(keys: &[&str], bytes_max: usize) -> usize {
         bytes <= bytes_max
     };
     keys.iter().take_while(fits).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::Builder;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::vector::VectorConfig;
+
+    const COUNT: usize = SHARED_BYTES_MIN / 16 + 3;
+
+    /// A stack that no address space has room for: the thread can't be had.
+    fn impossible() -> Builder {
+        Builder::new().stack_size(1 << 60)
+    }
+
+    #[test]
+    fn one_thread_stores_a_large_batch_where_no_second_one_can_be_had() {
+        assert!(impossible().spawn(|| ()).is_err(), "such a thread can be had");
+        let directory = tempfile::tempdir().expect("a directory");
+        let config = VectorConfig { dimensions: 4, ..VectorConfig::default() };
+        let store = VectorStore::new(directory.path().join("a.db"), config).expect("opens");
+        let keys: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut rows: Vec<f32> = (0..4 * COUNT).map(|number| number as f32).collect();
+        let insert = |rows: &[f32]| {
+            store.insert_with_second(rows, |pending| pending.insert(&keys), impossible())
+        };
+        rows[4 * COUNT - 2] = f32::NAN;
+        let refused = insert(&rows);
+        assert!(matches!(&refused, Err(Error::InvalidVector { .. })), "{refused:?}");
+        assert!(store.is_empty());
+        rows[4 * COUNT - 2] = 0.5;
+        assert_eq!(insert(&rows).expect("inserts"), COUNT);
+        for (key, row) in keys.iter().zip(rows.chunks_exact(4)) {
+            assert_eq!(store.get(key).expect("reads").as_deref(), Some(row));
+        }
+    }
 }

@@ -67,8 +67,11 @@ impl VectorStore {
         if keys.len() as u64 * stride(self.config.row_bytes()) < APART_BYTES_MIN {
             return self.insert_few(engine, keys, rows);
         }
+        if bytes <= RESERVED_BYTES_MAX {
+            return self.insert_apart(keys, rows);
+        }
         let mut pieces = self.blocks(keys, rows, RESERVED_BYTES_MAX);
-        pieces.try_fold(0, |new, (keys, rows)| Ok(new + self.insert_apart(keys, rows)?))
+        pieces.try_fold(0, |new, (keys, rows)| Ok(new + self.insert_rows(keys, rows)?))
     }
 
     /// Whether keys are what they should be, one for each row.
