@@ -17,6 +17,7 @@ use super::workload::{Change, Op};
 use crate::config::{Access, Keep, OpenOptions};
 use crate::error::Error;
 use crate::value::Value;
+use crate::vector::{HnswConfig, IndexBackend};
 
 /// The first so many operations of a call fail one by one, later ones at growing distances.
 const DENSE: u64 = 12;
@@ -120,6 +121,7 @@ fn calls() -> Vec<Call> {
         // Enough for a second thread.
         insert(1, 1200),
         Op::RemoveRow(1, "key1".into()),
+        Op::Build(1, IndexBackend::Hnsw(HnswConfig::default())),
         Op::Sync,
         Op::Checkpoint,
         Op::Compact(Compaction::default()),
@@ -199,7 +201,7 @@ impl Trial<'_> {
     fn must_poison(&self) -> bool {
         let fails = matches!(self.kind.failure, Failure::Io | Failure::DiskFull);
         let of_the_log = match self.call {
-            Call::Op(op) => !matches!(op, Op::Checkpoint | Op::Compact(_)),
+            Call::Op(op) => !matches!(op, Op::Build(..) | Op::Checkpoint | Op::Compact(_)),
             Call::Open | Call::Close => false,
         };
         self.kind.operation == Operation::Sync && fails && of_the_log && self.synced

@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::database::Database;
 use crate::value::Value;
+use crate::vector::{SearchOptions, VectorStore};
 
 /// The table of `SynaDB`; those of vectors follow.
 pub(super) const VALUES: usize = 0;
@@ -109,9 +110,34 @@ impl Model {
             if !found.iter().map(|result| &result.key).eq(&keys) {
                 return Err(format!("store {number}: a search finds other keys than there are"));
             }
+            search(store, &keys).map_err(|what| format!("store {number}: {what}"))?;
         }
         Ok(model)
     }
+}
+
+/// An index, where there is one, finds what an exact search finds: each row by itself, and at most
+/// one of its neighbours is another, for codes tell equally far ones apart but nearly always.
+fn search(store: &VectorStore, keys: &[String]) -> Result<(), String> {
+    let Some(index) = store.index_stats().map_err(|error| error.to_string())? else {
+        return Ok(());
+    };
+    let usual = SearchOptions::default();
+    let exact = SearchOptions { exact: true, ..SearchOptions::default() };
+    for key in keys.iter().step_by(1 + keys.len() / 8) {
+        let row = store.get(key).ok().flatten().ok_or_else(|| format!("no row of {key:?}"))?;
+        let find = |options| {
+            let hits = store.search_with(&row, 4, options).map_err(|error| error.to_string())?;
+            Ok::<_, String>(hits.into_iter().map(|hit| (hit.score, hit.key)).collect::<Vec<_>>())
+        };
+        let (found, truth) = (find(&usual)?, find(&exact)?);
+        let same = truth.iter().filter(|hit| found.contains(hit)).count();
+        let is_first = found.first().map(|hit| hit.0) == truth.first().map(|hit| hit.0);
+        if found.len() != truth.len() || !is_first || same + 1 < truth.len() {
+            return Err(format!("{index:?} finds at {key:?} {found:?} for {truth:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn read_values(database: &Database, model: &mut Model) -> Result<(), String> {

@@ -25,6 +25,7 @@ const MIXED: Weights = Weights {
     insert: 0,
     insert_many: 0,
     remove_row: 0,
+    build: 0,
     sync: 3,
     checkpoint: 2,
     compact: 1,
@@ -88,6 +89,45 @@ fn vectors_survive_power_cuts() {
         ..VALUES
     });
 }
+
+#[test]
+fn indexes_survive_power_cuts() {
+    let report = check(&INDEXES);
+    assert!(report.indexed > report.states / 4, "few had an index: {}", report.line());
+}
+
+#[test]
+fn indexes_of_several_writers_survive_power_cuts() {
+    let report = check_with(&Style { name: "indexes of several", share: 30, ..INDEXES }, 3);
+    assert!(report.indexed > report.states / 4, "few had an index: {}", report.line());
+}
+
+/// Two tables of vectors, with indexes of all kinds that checkpoints save.
+const INDEXES: Style = Style {
+    name: "indexes",
+    share: 60,
+    ops: (60, 16),
+    keys: 150,
+    larger: [2, 0, 0],
+    checkpoint_bytes: 64 << 10,
+    weights: Weights {
+        put: 4,
+        many: 0,
+        batch: 3,
+        floats: 0,
+        remove: 1,
+        insert: 12,
+        insert_many: 20,
+        remove_row: 8,
+        build: 24,
+        checkpoint: 4,
+        reopen: 6,
+        kill: 2,
+        kill_within: 16,
+        ..MIXED
+    },
+    ..VALUES
+};
 
 #[test]
 fn commits_of_one_length_survive_power_cuts() {

@@ -13,6 +13,7 @@ use super::trace::{Entry, Runner, Trace, options};
 use super::workload::Style;
 use crate::config::{Access, OpenOptions};
 use crate::error::Error;
+use crate::vector::VectorStore;
 
 /// Power cuts one after the other.
 const DEPTH: usize = 4;
@@ -39,6 +40,8 @@ pub(super) struct Report {
     pub verified: u64,
     /// Commits that were there behind a power cut although nothing had synced them.
     pub survivors: u64,
+    /// States with an index of vectors that a checkpoint had saved.
+    pub indexed: u64,
     /// What went wrong, with the seeds to see it again.
     pub failures: Vec<String>,
 }
@@ -50,7 +53,7 @@ impl Report {
         let _ = write!(
             out,
             "; {} torn, {} frames and {} KiB dropped; {} unborn; {} unsynced commits survived; \
-             {} read first, {} verified; {} failures",
+             {} read first, {} verified, {} with indexes; {} failures",
             self.torn,
             self.frames_dropped,
             self.bytes_dropped >> 10,
@@ -58,6 +61,7 @@ impl Report {
             self.survivors,
             self.read_first,
             self.verified,
+            self.indexed,
             self.failures.len()
         );
         out
@@ -200,6 +204,8 @@ fn note(database: &Database, report: &mut Report) -> Result<(), String> {
     report.torn += u64::from(recovery.torn);
     report.frames_dropped += recovery.commits_dropped;
     report.bytes_dropped += recovery.bytes_dropped;
+    let has_index = |(store, _): &(VectorStore, _)| store.has_index().is_ok_and(|has| has);
+    report.indexed += u64::from(database.stores.iter().any(has_index));
     Ok(())
 }
 

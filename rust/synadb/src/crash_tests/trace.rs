@@ -79,8 +79,13 @@ impl Trace {
         self.acknowledge_at(self.medium.position());
     }
 
+    /// A call that was killed before it did anything left the state as it was, which may have been
+    /// vouched for before that call began.
     fn acknowledge_at(&mut self, position: usize) {
-        self.acknowledged.push((position, self.last()));
+        let state = |entry: &Entry| (entry.digest, entry.reached);
+        let last = state(&self.entries[self.last()]);
+        let same = self.entries.iter().rev().take_while(|entry| state(entry) == last).count();
+        self.acknowledged.push((position, self.entries.len() - same));
     }
 
     /// Takes down what a call did.

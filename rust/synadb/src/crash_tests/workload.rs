@@ -9,6 +9,8 @@ use crate::config::Keep;
 use crate::error::Result;
 use crate::kv::WriteBatch;
 use crate::value::Value;
+use crate::vector::IndexBackend;
+use crate::vector::{CascadeParameters, HnswConfig, IvfConfig, PackedConfig};
 
 /// One change of a batch.
 #[derive(Debug, Clone)]
@@ -33,13 +35,16 @@ pub(super) enum Op {
     /// Into the store of that number.
     Insert(usize, Vec<String>, Vec<f32>),
     RemoveRow(usize, String),
+    /// The index of the store of that number.
+    Build(usize, IndexBackend),
     Sync,
     Checkpoint,
     Compact(Compaction),
 }
 
 impl Op {
-    /// Whether everything before is on the medium too when it returns.
+    /// Whether everything before is on the medium too when it returns. A build promises nothing:
+    /// an index that cannot be saved is used all the same.
     pub fn syncs_all(&self) -> bool {
         matches!(self, Self::Sync | Self::Checkpoint | Self::Compact(_))
     }
@@ -95,6 +100,9 @@ impl Op {
                 store(*number).insert_rows(&keys, rows).map(|_| ())
             }
             Self::RemoveRow(number, key) => store(*number).delete(key),
+            Self::Build(number, backend) => {
+                store(*number).build_index_with(backend, 1, &mut |_, _| true)
+            }
             Self::Sync => db.sync(),
             Self::Checkpoint => db.checkpoint(),
             Self::Compact(compaction) => compaction.run(database),
@@ -124,7 +132,7 @@ impl Op {
                 keys.iter().zip(rows).for_each(|(key, row)| model.row(number + 1, key, row));
             }
             Self::RemoveRow(number, key) => model.remove(number + 1, key),
-            Self::Sync | Self::Checkpoint => {}
+            Self::Build(..) | Self::Sync | Self::Checkpoint => {}
             Self::Compact(compaction) if compaction.keep == Keep::Newest => model.compact(),
             Self::Compact(_) => {}
         }
@@ -135,7 +143,7 @@ impl Op {
 #[derive(Debug, Clone)]
 pub(super) struct Style {
     pub name: &'static str,
-    /// Share of all crash states, in percent.
+    /// States, in percent of those that are asked for; those with indexes come on top.
     pub share: u64,
     /// Operations of the first trace, and of those between crashes.
     pub ops: (u64, u64),
@@ -164,6 +172,7 @@ pub(super) struct Weights {
     pub insert: u64,
     pub insert_many: u64,
     pub remove_row: u64,
+    pub build: u64,
     pub sync: u64,
     pub checkpoint: u64,
     pub compact: u64,
@@ -191,6 +200,7 @@ pub(super) enum Kind {
     Insert,
     InsertMany,
     RemoveRow,
+    Build,
     Sync,
     Checkpoint,
     Compact,
@@ -209,6 +219,7 @@ impl Style {
             (Kind::Insert, w.insert),
             (Kind::InsertMany, w.insert_many),
             (Kind::RemoveRow, w.remove_row),
+            (Kind::Build, w.build),
             (Kind::Sync, w.sync),
             (Kind::Checkpoint, w.checkpoint),
             (Kind::Compact, w.compact),
@@ -257,6 +268,7 @@ impl Style {
             Kind::Insert => self.rows(1, random),
             Kind::InsertMany => self.rows(1 + random.below(60), random),
             Kind::RemoveRow => Op::RemoveRow(random.index(DIMENSIONS.len()), self.key(random)),
+            Kind::Build => Op::Build(random.index(DIMENSIONS.len()), backend(random)),
             Kind::Sync => Op::Sync,
             Kind::Checkpoint => Op::Checkpoint,
             Kind::Compact => Op::Compact(self.compaction(random)),
@@ -316,6 +328,18 @@ impl Style {
         let number = random.index(DIMENSIONS.len());
         let rows = (0..count).flat_map(|_| row(DIMENSIONS[number], random)).collect();
         Op::Insert(number, (0..count).map(|_| self.key(random)).collect(), rows)
+    }
+}
+
+/// An index of any kind, none among them.
+fn backend(random: &mut Random) -> IndexBackend {
+    let seed = random.draw();
+    match random.below(9) {
+        0 | 1 => IndexBackend::Flat(PackedConfig { seed, ..PackedConfig::default() }),
+        2 | 3 => IndexBackend::Hnsw(HnswConfig { seed, ..HnswConfig::default() }),
+        4 | 5 => IndexBackend::GravityWell(IvfConfig { seed, ..IvfConfig::default() }),
+        6 | 7 => IndexBackend::Cascade(CascadeParameters { seed, ..CascadeParameters::small() }),
+        _ => IndexBackend::None,
     }
 }
 
