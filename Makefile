@@ -20,7 +20,7 @@ help:
 	@echo "make crash         CRASH_STATES power cuts (100000), CRASH_ROUNDS kills (200)"
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make soak          writers, readers, compactions, backups, kills for SOAK_SECONDS (600)"
-	@echo "make loom          the protocol of publishing, in all orders of its loads and stores"
+	@echo "make loom          publishing and the swap of an index, in all orders of loads and stores"
 	@echo "make sanitize      the Rust tests under the address sanitizer, with a nightly compiler"
 	@echo "make golden        write the golden files of the format anew"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"

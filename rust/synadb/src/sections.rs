@@ -42,6 +42,15 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
+    /// One in memory.
+    #[cfg(all(test, loom))]
+    pub fn in_memory(bytes: &[u8]) -> Self {
+        let region = synadb_storage::region::MemoryRegion::with_capacity(4096).expect("allocates");
+        region.allocate(4096).expect("there is space");
+        let seal = extent::fill(&region, 0, bytes).expect("fits");
+        Self { region: Arc::new(region), seal }
+    }
+
     /// The section, its checksums verified.
     pub fn read(&self) -> Result<Section> {
         let len = extent::read(&*self.region, self.seal)?.len();

@@ -1,10 +1,27 @@
 //! What a component keeps beside the rows of a table, an index: checkpoints save it with them.
+//!
+//! Searches take no lock while it is there. The swap is checked by loom, with `make loom`, over all
+//! orders in which the loads, stores and locks of a few threads can take place.
+
+#[cfg(loom)]
+#[path = "companion_loom.rs"]
+mod orders;
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+#[cfg(not(loom))]
 use arc_swap::{ArcSwapOption, Guard};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(loom)]
+use orders::{ArcSwapOption, Guard};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard};
 use synadb_storage::Result;
 
 use crate::sections::{Saved, SectionWriter, TableSections};
@@ -120,7 +137,10 @@ impl CompanionSlot {
 
     /// Takes a saved one over, unless there is one as new already.
     pub fn adopt(&self, sections: &TableSections<'_>) {
-        let found = sections.from(FIRST_KIND);
+        self.adopt_sections(sections.from(FIRST_KIND));
+    }
+
+    fn adopt_sections(&self, found: Vec<(u32, Saved)>) {
         let mut saved = self.saved();
         let own = self.current.load().as_ref().map(|current| current.age());
         if age_of(&found) > own.or_else(|| age_of(&saved.sections)) {
@@ -162,7 +182,7 @@ fn age_of(saved: &[(u32, Saved)]) -> Option<u64> {
     Some(u64::from_le_bytes(*section.bytes().first_chunk()?))
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
