@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -448,7 +449,8 @@ def from_faiss(
     dot_product; `"cosine"` may be said of an index of unit vectors. An index that compresses gives
     approximations back. Existing keys are replaced.
 
-    Raises `InvalidArgumentError` where there are more or fewer keys than vectors, for a metric
+    Raises `TypeError` for keys that are one `str`, or that have no order (a set, a mapping);
+    `InvalidArgumentError` where there are more or fewer keys than vectors, for a metric
     that a store has not, and where the index gives no vectors back; as `VectorStore` and
     `insert_batch`.
     """
@@ -459,6 +461,8 @@ def from_faiss(
     if isinstance(index, faiss.IndexIDMap | faiss.IndexIDMap2):
         ids = faiss.vector_to_array(index.id_map).tolist()
         inner = faiss.downcast_index(index.index)
+    if isinstance(keys, str | bytes | Set | Mapping):
+        raise TypeError(f"keys must be an ordered iterable of str, got {type(keys).__name__!r}")
     names = [str(number) for number in ids] if keys is None else list(keys)
     if len(names) != index.ntotal:
         raise _invalid("keys", f"{len(names)} keys were given for {index.ntotal} vectors")

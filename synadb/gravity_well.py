@@ -41,7 +41,8 @@ class GravityWellIndex(UnsyncedStore):
     `build_index()` builds it at once, on all processors, in about 0.03 ms for each vector.
     Reopening costs no rebuild.
 
-    The attractors come from the stored vectors when the inverted file is built. There are
+    The attractors come from the sample that `initialize` got, or else from the stored vectors, when
+    the inverted file is built. There are
     `num_attractors` of them, or `branching_factor ** num_levels`; without the first, and with the
     defaults of the others, as many as suit the vectors, which is what to take.
 
@@ -57,7 +58,7 @@ class GravityWellIndex(UnsyncedStore):
     >>> with synadb.GravityWellIndex("wells.gwi", dimensions=32, num_attractors=64) as gwi:
     ...     gwi.initialize(rows[:500])
     ...     _ = gwi.insert_batch([str(n) for n in range(2000)], rows)
-    ...     gwi.build_index()
+    ...     _ = gwi.build_index()
     ...     gwi.search(rows[7], k=1, nprobe=50)[0].key
     '7'
     """
@@ -114,19 +115,28 @@ class GravityWellIndex(UnsyncedStore):
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         (path, dimensions, metric), keywords = super().__getnewargs_ex__()
-        return (path, dimensions), {**keywords, "metric": metric}
+        own = {
+            "branching_factor": self._branching_factor,
+            "num_levels": self._num_levels,
+            "num_attractors": self._cells,
+        }
+        return (path, dimensions), {**keywords, **own, "metric": metric}
 
     def _own_parameters(self) -> IndexParameters:
         return {"cells": self._cells}
 
     def initialize(self, sample_vectors: ArrayLike) -> None:
-        """Checks a sample of the vectors, float32 of shape `(n, dimensions)`, `n` at least 1.
+        """Has the attractors come from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
 
-        Where there are vectors, it builds the inverted file of them anew. Repeatable, and not
-        needed: attractors come from the stored vectors. Raises `InvalidArgumentError` for no
-        vector, `DimensionError`, `InvalidVectorError`, and what `build_index` does.
+        Where there are vectors, it builds the inverted file of them anew. This handle copies the
+        sample and keeps it for every build that begins anew; one that takes new vectors in keeps
+        the attractors that there are, and so does another handle, a pickle too. An attractor that
+        gets far too many of the stored vectors is split, so that a sample unlike them costs time
+        and little recall. Repeatable, and not needed: without it attractors come from the stored
+        vectors. Raises `InvalidArgumentError` for no vector, `DimensionError`,
+        `InvalidVectorError`, and what `build_index` does.
         """
-        self._check_sample(sample_vectors)
+        self._keep_sample(sample_vectors)
         if len(self):
             self.build_index()
         self._is_initialized = True

@@ -92,10 +92,11 @@ class HybridVectorStore(_native.HybridVectorStore):
         return super().__new__(cls, hot_path, cold_path, None, **options)
 
     def initialize_hot(self, sample_vectors: ArrayLike) -> None:
-        """Checks a sample of the vectors, float32 of shape `(n, dimensions)`, `n` at least 1.
+        """Has the attractors come from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
 
-        Where there are new vectors, it builds the inverted file of them anew. Repeatable, and not
-        needed: attractors come from the stored vectors. Raises `InvalidArgumentError` for no
+        Where there are new vectors, it builds the inverted file of them anew; this object keeps the
+        sample for later builds. Repeatable, and not needed: without it attractors come from the
+        stored vectors. Raises `InvalidArgumentError` for no
         vector, `DimensionError`, `InvalidVectorError`, and what a build does.
         """
         super().initialize_hot(sample_vectors)
@@ -136,10 +137,10 @@ class HybridVectorStore(_native.HybridVectorStore):
 
     def build_cold(
         self, *, threads: int | None = None, progress: bool | Report | None = None
-    ) -> None:
+    ) -> bool:
         """Builds the cascade of the cold vectors; see `VectorStore.build_index`."""
         with reporting(progress, "build index") as report:
-            super().build_cold(threads=threads, progress=report)
+            return super().build_cold(threads=threads, progress=report)
 
     def stats(self, usage: bool = True) -> Stats:
         """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`."""

@@ -134,7 +134,7 @@ class VectorStore(_native.VectorStore):
         threads: int | None = None,
         progress: bool | Report | None = None,
         **parameters: Unpack[IndexParameters],
-    ) -> None:
+    ) -> bool:
         """Builds an index of what is stored; searches go through it from then on.
 
         `kind` is `"hnsw"` (a graph), `"gravity_well"` (an inverted file), `"cascade"` (a graph that
@@ -151,7 +151,8 @@ class VectorStore(_native.VectorStore):
         that come later are scanned beside the index, in full or by their codes, until it takes
         them in with the same parameters, as the class says. Where the handle may write, and there
         is space for it, it is saved in the file's checkpoint: reopening costs no rebuild.
-        Compaction drops it, and a backup has none: it is built anew then. Other processes use it
+        Returns whether it was saved; where it was not, it is used all the same until the store is
+        closed. Compaction drops it, and a backup has none: it is built anew then. Other processes use it
         once they open the file, or when they would build one themselves.
 
         Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a
@@ -167,17 +168,17 @@ class VectorStore(_native.VectorStore):
         >>> rows = np.random.default_rng(0).standard_normal((2000, 32), dtype=np.float32)
         >>> with synadb.VectorStore("indexed.db", dimensions=32) as store:
         ...     _ = store.insert_batch([str(n) for n in range(2000)], rows)
-        ...     store.build_index("gravity_well", nprobe=16)
+        ...     is_saved = store.build_index("gravity_well", nprobe=16)
         ...     found = store.search(rows[7], k=1, nprobe=64)[0].key
-        ...     found, store.index_stats()["rows"]
-        ('7', 2000)
+        ...     found, store.index_stats()["rows"], is_saved
+        ('7', 2000, True)
         """
         if kind is None:
             kind = self._backend if self._backend in ("flat", "hnsw") else self._own_kind
         if isinstance(kind, str) and kind.lower() == self._own_kind:
             parameters = {**self._own_parameters(), **parameters}
         with reporting(progress, "build index") as report:
-            super().build_index(kind, threads=threads, progress=report, **parameters)
+            return super().build_index(kind, threads=threads, progress=report, **parameters)
 
     def _own_parameters(self) -> IndexParameters:
         """What an index of the class's own kind is built with where nothing else is given."""

@@ -314,6 +314,19 @@ def test_store_made_of_an_index(path: Path, rows: NDArray[np.float32], factory: 
     assert not path.with_name("c.db").exists()
 
 
+@pytest.mark.parametrize(
+    "keys", ["abc", b"abc", {"a", "b", "c"}, frozenset("abc"), {"a": 1, "b": 2, "c": 3}]
+)
+def test_keys_without_an_order_are_refused(path: Path, keys: Any) -> None:
+    index = faiss.IndexFlatL2(4)
+    index.add(np.eye(3, 4, dtype=np.float32))
+    with pytest.raises(TypeError, match=rf"keys must be .*{type(keys).__name__}"):
+        from_faiss(index, path, keys)
+    assert not path.exists()
+    with from_faiss(index, path, iter("abc")) as made:
+        assert made.keys() == ["a", "b", "c"]
+
+
 def test_absent_package_is_named(path: Path) -> None:
     code = (
         "import sys, synadb\n"

@@ -305,3 +305,60 @@ def test_clusters_are_those_that_were_asked_for(path: Path) -> None:
         assert not gwi.has_index
         gwi.initialize(np.ones((1, 8)))
         assert 8 <= gwi.num_clusters <= 32
+
+
+def test_attractors_come_from_the_sample(tmp_path: Path, many: NDArray[np.float32]) -> None:
+    stored, queries = many[:8_000], many[8_000:8_200]
+    far = np.random.default_rng(3).standard_normal((600, 16), dtype=np.float32) + np.float32(20)
+    samples = {"none": None, "itself": stored, "some": many[9_000:12_000], "far": far[:1]}
+    sizes: dict[str, list[int]] = {}
+    for name, sample in samples.items():
+        with GravityWellIndex(tmp_path / name, 16, metric="euclidean", num_attractors=64) as gwi:
+            gwi.insert_batch(names(stored), stored)
+            if sample is not None:
+                gwi.initialize(sample)
+            # It is kept for the builds that come.
+            gwi.build_index(threads=1)
+            sizes[name] = gwi._cell_sizes() or []
+            assert recall(gwi, queries, nprobe=24) >= 0.95, name
+            assert 32 <= gwi.num_clusters <= 128, name
+    assert sizes["none"] == sizes["itself"]
+    assert len({tuple(found) for found in sizes.values()}) == 3
+    with GravityWellIndex(tmp_path / "late", 16, metric="euclidean", num_attractors=64) as gwi:
+        gwi.initialize(many[9_000:12_000])
+        assert gwi.initialized
+        gwi.insert_batch(names(stored), stored)
+        gwi.build_index()
+        assert gwi._cell_sizes() == sizes["some"]
+        # A build that nobody asks for, of twice as many, begins anew, with the same sample.
+        gwi.insert_batch(names(many, 8_000), many)
+        search_until_indexed(gwi, many[:32], 32_000)
+        before = gwi._cell_sizes()
+        gwi.build_index("gravity_well", cells=64)
+        assert gwi._cell_sizes() == before
+
+
+def test_drift_away_from_the_sample_keeps_the_recall(
+    path: Path, many: NDArray[np.float32]
+) -> None:
+    random = np.random.default_rng(5)
+    centres = random.standard_normal((100, 16), dtype=np.float32) * np.float32(3)
+    drifted = centres[random.integers(0, 100, 12_200)] + random.standard_normal(
+        (12_200, 16), dtype=np.float32
+    )
+    with GravityWellIndex(path, 16, metric="euclidean", num_attractors=64) as gwi:
+        gwi.initialize(many[:1_000])
+        gwi.insert_batch(names(drifted[:12_000]), drifted[:12_000])
+        gwi.build_index()
+        sizes = gwi._cell_sizes() or []
+        assert max(sizes) <= 16 * sum(sizes) / len(sizes), "large cells are split"
+        assert recall(gwi, drifted[12_000:], nprobe=24) >= 0.95
+
+
+def test_pickled_gravity_well_wants_as_many_cells(path: Path, many: NDArray[np.float32]) -> None:
+    with GravityWellIndex(path, 16, 8, 2, sync_on_write=False) as gwi:
+        gwi.insert_batch(names(many[:11_000]), many[:11_000])
+        with pickle.loads(pickle.dumps(gwi)) as copy:  # our own bytes
+            assert (copy.branching_factor, copy.num_levels, copy.num_clusters) == (8, 2, 64)
+            search_until_indexed(copy, many[:32], 11_000)
+            assert 32 <= copy.num_clusters <= 128

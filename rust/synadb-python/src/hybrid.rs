@@ -141,16 +141,16 @@ impl HybridVectorStore {
         self.store.metric().name()
     }
 
-    /// Checks a sample, and builds the inverted file where there are new vectors.
+    /// Keeps a sample for the centroids, and builds the inverted file where there are new vectors.
     fn initialize_hot(&self, py: Python<'_>, sample_vectors: &Bound<'_, PyAny>) -> PyResult<()> {
         self.open_check()?;
-        storing::check_sample(sample_vectors, self.width())?;
         let hot = self.store.hot();
+        storing::keep_sample(hot, sample_vectors)?;
         if hot.is_empty() {
             return Ok(());
         }
         let backend = answered(py.detach(|| hot.gravity_backend(None, None)))?;
-        indexing::build(py, hot, backend, None, None)
+        indexing::build(py, hot, backend, None, None).map(|_| ())
     }
 
     /// Stores a float32 vector of shape `(dimensions,)` among the new ones.
@@ -238,14 +238,14 @@ impl HybridVectorStore {
         Ok(moved)
     }
 
-    /// Builds the cascade of the vectors that stay.
+    /// Builds the cascade of the vectors that stay, and returns whether the file has it.
     #[pyo3(signature = (*, threads=None, progress=None))]
     fn build_cold(
         &self,
         py: Python<'_>,
         threads: Option<Count>,
         progress: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         self.open_check()?;
         let backend = IndexBackend::Cascade(self.store.config().cold.parameters());
         indexing::build(py, self.store.cold(), backend, threads, progress)

@@ -224,7 +224,7 @@ fn named(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
     error
 }
 
-/// Builds an index and saves it with the file.
+/// Builds an index and saves it with the file; returns whether that was done.
 ///
 /// # Errors
 /// What the engine says; as `jobs::run`.
@@ -234,7 +234,7 @@ pub fn build(
     backend: IndexBackend,
     threads: Option<Count>,
     progress: Option<&Bound<'_, PyAny>>,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = positive("threads", threads)?.unwrap_or_else(all);
     jobs::build_index(py, store, backend, threads, progress)

@@ -234,7 +234,7 @@ pub fn verify<'py>(
     done.report(py, reports::verification)
 }
 
-/// Builds an index of a store.
+/// Builds an index of a store; returns whether it was saved.
 ///
 /// # Errors
 /// What the engine says; as `run`.
@@ -244,10 +244,17 @@ pub fn build_index(
     backend: IndexBackend,
     threads: usize,
     progress: Option<&Bound<'_, PyAny>>,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     let store = store.clone();
     let work = move |told: &mut Progress<'_>| store.build_index_with(&backend, threads, told);
-    run(py, progress, work)?.report(py, |py, ()| Ok(PyDict::new(py))).map(|_| ())
+    let done = run(py, progress, work)?;
+    let is_saved = done.answer;
+    done.report(py, |py, _| {
+        let report = PyDict::new(py);
+        report.set_item("saved", is_saved)?;
+        Ok(report)
+    })?;
+    Ok(is_saved)
 }
 
 /// Sizes and states of a handle's file, and with `usage` where the bytes of its log have gone.

@@ -51,16 +51,18 @@ pub fn insert_all(
     Ok(new)
 }
 
-/// Checks a sample of vectors and returns how many they are.
+/// Keeps a sample of vectors, in which inverted files find their centroids.
 ///
 /// # Errors
 /// `DimensionError`, `InvalidVectorError` with the row, `InvalidArgumentError` for no vector.
-pub fn check_sample(sample_vectors: &Bound<'_, PyAny>, width: usize) -> PyResult<usize> {
+pub fn keep_sample(store: &VectorStore, sample_vectors: &Bound<'_, PyAny>) -> PyResult<()> {
+    let width = usize::from(store.dimensions());
     let (array, rows) = matrix(sample_vectors, width, "Sample vectors")?;
     if rows == 0 {
         let reason = "it must have one vector or more, got 0".to_owned();
         return Err(invalid_argument("sample_vectors", reason));
     }
     check_finite(array.as_slice()?, width)?;
-    Ok(rows)
+    store.keep_sample(array.as_slice()?.to_vec());
+    Ok(())
 }

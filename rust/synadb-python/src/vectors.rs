@@ -271,7 +271,8 @@ impl VectorStore {
         Ok((arrays::number(&self.store)?, self.store.name()))
     }
 
-    /// Builds an index of that kind over what is stored, beside searches and writers.
+    /// Builds an index of that kind over what is stored, beside searches and writers, and returns
+    /// whether the file has it.
     #[pyo3(signature = (kind="hnsw", *, threads=None, progress=None, **parameters))]
     fn build_index(
         &self,
@@ -280,7 +281,7 @@ impl VectorStore {
         threads: Option<Count>,
         progress: Option<&Bound<'_, PyAny>>,
         parameters: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         self.open_check()?;
         let backend = Parameters::of("build_index", parameters)?.backend(kind)?;
         indexing::build(py, &self.store, backend, threads, progress)
@@ -299,10 +300,10 @@ impl VectorStore {
         built.map(|built| indexing::cascade(py, &built)).transpose()
     }
 
-    /// Checks rows as `initialize` of a gravity well takes them, and returns how many they are.
-    fn _check_sample(&self, sample_vectors: &Bound<'_, PyAny>) -> PyResult<usize> {
+    /// Keeps rows as `initialize` of a gravity well takes them, for the centroids of builds.
+    fn _keep_sample(&self, sample_vectors: &Bound<'_, PyAny>) -> PyResult<()> {
         self.open_check()?;
-        storing::check_sample(sample_vectors, self.width())
+        storing::keep_sample(&self.store, sample_vectors)
     }
 
     /// Entries of each cell of an inverted file, `None` for any other index.

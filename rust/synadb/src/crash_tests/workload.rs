@@ -101,7 +101,7 @@ impl Op {
             }
             Self::RemoveRow(number, key) => store(*number).delete(key),
             Self::Build(number, backend) => {
-                store(*number).build_index_with(backend, 1, &mut |_, _| true)
+                store(*number).build_index_with(backend, 1, &mut |_, _| true).map(|_| ())
             }
             Self::Sync => db.sync(),
             Self::Checkpoint => db.checkpoint(),

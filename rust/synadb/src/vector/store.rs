@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use synadb_storage::StorageError;
 
+use super::index::Sample;
 use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
@@ -41,6 +42,8 @@ pub struct VectorStore {
     pub(super) config: StoredConfig,
     /// Which index is to be built, if nobody says otherwise.
     pub(super) wish: Arc<ArcSwap<IndexBackend>>,
+    /// Where an inverted file is to find its centroids, if not in its own rows.
+    pub(super) sample: Arc<ArcSwapOption<Sample>>,
     /// From so many vectors without an index on.
     pub(super) index_threshold: usize,
 }
@@ -185,7 +188,8 @@ impl VectorStore {
         };
         let wish = Arc::new(ArcSwap::from_pointee(asked_for.backend.clone()));
         let index_threshold = asked_for.index_threshold;
-        Ok(Self { handle, table: table.into(), config, wish, index_threshold })
+        let sample = Arc::default();
+        Ok(Self { handle, table: table.into(), config, wish, sample, index_threshold })
     }
 
     pub(super) fn failure(&self, error: StorageError) -> Error {

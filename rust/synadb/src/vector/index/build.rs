@@ -10,6 +10,7 @@ use synadb_index::{
 };
 use synadb_types::{RowId, RowSet};
 
+use super::sample::{Sample, build_of};
 use super::{Built, Extent, Loaded, StoreIndex, filter_of, index_in, saved};
 use crate::collection::Snapshot;
 use crate::db::Engine;
@@ -73,7 +74,7 @@ impl VectorStore {
     ///
     /// # Errors
     /// As there.
-    pub fn build_index(&self) -> Result<()> {
+    pub fn build_index(&self) -> Result<bool> {
         self.build_index_with(&self.wish.load_full(), 1, &mut |_, _| true)
     }
 
@@ -81,7 +82,9 @@ impl VectorStore {
     ///
     /// Meanwhile others read, search and write. The file keeps it in its checkpoint, so that
     /// reopening costs no rebuild, where the handle may write and there is space for it; compaction
-    /// drops it, and a backup has none. With [`IndexBackend::None`] there is none afterwards.
+    /// drops it, and a backup has none. Returns whether it was saved: without space, or where
+    /// something else has the checkpoint's name, it is built anew after the next opening, and that
+    /// is all. With [`IndexBackend::None`] there is none afterwards.
     /// `progress` is told steps done and steps in all, anew after a compaction meanwhile.
     ///
     /// # Errors
@@ -92,15 +95,15 @@ impl VectorStore {
         backend: &IndexBackend,
         threads: usize,
         progress: &mut Progress<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let writable = self.handle.writable();
         let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
         let (table, config) = (&*self.table, self.config);
-        let saves = writable.is_ok();
-        let build = Build { engine, saves, table, config, threads, extends: false };
+        let (saves, sample) = (writable.is_ok(), self.sample.load_full());
+        let build = Build { engine, saves, table, config, sample, threads, extends: false };
         build.run(backend, progress)?;
         self.want(backend.clone());
-        if build.saves { self.save_index() } else { Ok(()) }
+        self.save_index()
     }
 
     /// Says which index is to be built where nobody says otherwise.
@@ -108,16 +111,16 @@ impl VectorStore {
         self.wish.store(Arc::new(backend));
     }
 
-    /// Puts the index into the file's checkpoint, where the handle may write.
+    /// Puts the index into the file's checkpoint, where the handle may write, there is space for
+    /// it, and nothing else has its name; returns whether it is there.
     ///
     /// # Errors
     /// `Io`, `Busy`.
-    pub fn save_index(&self) -> Result<()> {
-        let Ok(engine) = self.handle.writable() else { return Ok(()) };
+    pub fn save_index(&self) -> Result<bool> {
+        let Ok(engine) = self.handle.writable() else { return Ok(false) };
         match engine.checkpoint_anew(&self.handle.terms) {
-            // Without space it is built anew after the next opening, and that is all.
-            Err(Error::DiskFull { .. } | Error::Exists { .. }) => Ok(()),
-            saved => saved,
+            Err(Error::DiskFull { .. } | Error::Exists { .. }) => Ok(false),
+            saved => saved.map(|()| true),
         }
     }
 }
@@ -129,6 +132,8 @@ pub(super) struct Build<'a> {
     pub saves: bool,
     pub table: &'a str,
     pub config: StoredConfig,
+    /// Where an inverted file finds its centroids, if not in its own rows.
+    pub sample: Option<Arc<Sample>>,
     pub threads: usize,
     /// Whether an inverted file may go on with the cells of the one before.
     pub extends: bool,
@@ -241,7 +246,8 @@ impl Build<'_> {
                 if let Some(index) = self.extended(snapshot, (config, is_chosen), rows, job)? {
                     return Ok(Some(Built::GravityWell(index)));
                 }
-                let index = IvfIndex::build(metric, config, rows, &source, job)?;
+                let sample = self.sample.as_deref();
+                let index = build_of(sample, (metric, config), rows, &source, job)?;
                 let search = search_of(&index, is_chosen, rows, &source, job)?;
                 Some(Built::GravityWell(index.with_search(search)))
             }

@@ -3,6 +3,7 @@
 
 mod apart;
 mod build;
+mod sample;
 mod saved;
 mod search;
 mod tail;
@@ -19,6 +20,7 @@ use crate::collection::{Companion, SharedCompanion, Snapshot};
 use crate::error::Result;
 
 pub use build::IndexStats;
+pub(super) use sample::Sample;
 pub use search::SearchOptions;
 
 /// A built index of any kind.

@@ -152,16 +152,19 @@ impl GravityWellIndex {
         Ok(Self { store, config })
     }
 
-    /// Checks a sample of the vectors, and builds the inverted file anew where there are vectors.
+    /// Has the centroids come from a sample of the vectors, and builds the inverted file anew where
+    /// there are vectors.
     ///
-    /// Not needed: the centroids come from the stored vectors when the inverted file is built.
+    /// The index keeps the sample until it is closed, for every build that begins anew; an opening
+    /// keeps the cells, not the sample. Cells that get far too many of the stored vectors are split.
+    /// Not needed: without it the centroids come from the stored vectors.
     ///
     /// # Errors
     /// `InvalidArgument` for an empty sample, `Dimension`, `InvalidVector`; as
     /// [`VectorStore::build_index_with`].
     pub fn initialize_attractors(&self, samples: &[&[f32]]) -> Result<()> {
-        self.store.check_sample(samples)?;
-        if self.is_empty() { Ok(()) } else { self.build_index() }
+        self.store.take_sample(samples)?;
+        if self.is_empty() { Ok(()) } else { self.build_index().map(|_| ()) }
     }
 
     /// Builds the inverted file of all vectors that are there; see
@@ -169,7 +172,7 @@ impl GravityWellIndex {
     ///
     /// # Errors
     /// As there.
-    pub fn build_index(&self) -> Result<()> {
+    pub fn build_index(&self) -> Result<bool> {
         let backend = self.store.gravity_backend(self.config.cells(), None)?;
         self.store.build_index_with(&backend, 1, &mut |_, _| true)
     }
@@ -239,8 +242,8 @@ impl GravityWellIndex {
 }
 
 impl VectorStore {
-    /// Checks vectors like those that are to come.
-    pub(super) fn check_sample(&self, samples: &[&[f32]]) -> Result<()> {
+    /// Checks vectors like those that are to come, and keeps them for builds.
+    pub(super) fn take_sample(&self, samples: &[&[f32]]) -> Result<()> {
         if samples.is_empty() {
             let reason = "it must have one vector or more, got 0".to_owned();
             return Err(Error::InvalidArgument { argument: "samples", reason });
@@ -253,6 +256,7 @@ impl VectorStore {
                 return Err(Error::InvalidVector { what, reason });
             }
         }
+        self.keep_sample(samples.concat());
         Ok(())
     }
 

@@ -142,7 +142,7 @@ impl MmapVectorStore {
     ///
     /// # Errors
     /// As there.
-    pub fn build_index(&self) -> Result<()> {
+    pub fn build_index(&self) -> Result<bool> {
         self.store.build_index()
     }
 

@@ -158,7 +158,7 @@ impl CascadeIndex {
         match &mut self.vectors {
             Vectors::File(store) => {
                 let backend = IndexBackend::Cascade(parameters);
-                store.build_index_with(&backend, 1, &mut |_, _| true)
+                store.build_index_with(&backend, 1, &mut |_, _| true).map(|_| ())
             }
             Vectors::Memory(vectors) => {
                 let (metric, job) = (vectors.metric.kernel(), Job::default());

@@ -149,15 +149,16 @@ impl HybridVectorStore {
         Ok(Self { database, hot, cold: cold_store, config })
     }
 
-    /// Checks a sample of the vectors, and builds the inverted file anew where there are new ones.
+    /// Has the centroids of the inverted file come from a sample of the vectors, and builds it anew
+    /// where there are new ones.
     ///
-    /// Not needed: the centroids come from the stored vectors when the inverted file is built.
+    /// Not needed: without it the centroids come from the stored vectors.
     ///
     /// # Errors
     /// As [`GravityWellIndex::initialize_attractors`](crate::GravityWellIndex).
     pub fn initialize_hot(&self, samples: &[&[f32]]) -> Result<()> {
-        self.hot.check_sample(samples)?;
-        if self.hot.is_empty() { Ok(()) } else { self.hot.build_index() }
+        self.hot.take_sample(samples)?;
+        if self.hot.is_empty() { Ok(()) } else { self.hot.build_index().map(|_| ()) }
     }
 
     /// Builds the cascade of all cold vectors on so many threads; see
@@ -165,7 +166,7 @@ impl HybridVectorStore {
     ///
     /// # Errors
     /// As there.
-    pub fn build_cold(&self, threads: usize) -> Result<()> {
+    pub fn build_cold(&self, threads: usize) -> Result<bool> {
         let backend = IndexBackend::Cascade(self.config.cold.parameters());
         self.cold.build_index_with(&backend, threads, &mut |_, _| true)
     }
