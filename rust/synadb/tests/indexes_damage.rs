@@ -118,7 +118,8 @@ impl Truth {
     fn new(saved: &Saved) -> Self {
         let store = open(&saved.path, Access::ReadOnly);
         let exact = SearchOptions { exact: true, ..SearchOptions::default() };
-        let asked = (1..COUNT).step_by(COUNT / 12).filter(|number| !number.is_multiple_of(7)).map(row);
+        let asked =
+            (1..COUNT).step_by(COUNT / 12).filter(|number| !number.is_multiple_of(7)).map(row);
         let ask = |query: Vec<f32>| {
             let found = store.search_with(&query, 5, &exact).expect("searches");
             (query, found)
@@ -138,7 +139,10 @@ impl Truth {
             assert!(found.is_sorted_by(|a, b| a.score <= b.score));
             for hit in found {
                 let number: usize = hit.key.parse().expect("a key of ours");
-                assert!(number < COUNT && (number >= 200 || !number.is_multiple_of(7)), "{number} is dead");
+                assert!(
+                    number < COUNT && (number >= 200 || !number.is_multiple_of(7)),
+                    "{number} is dead"
+                );
                 assert_eq!(store.get(&hit.key).expect("reads"), Some(row(number)));
                 let score = DistanceMetric::Euclidean.distance(query, &row(number));
                 assert!((hit.score - score).abs() <= 1e-4 * score.max(1.0), "{hit:?}: {score}");
@@ -270,7 +274,10 @@ fn try_lies(saved: &Saved, truth: &Truth, access: Access) -> bool {
         assert!(is_used || found.len() == 5);
         for hit in found {
             let number: usize = hit.key.parse().expect("a key of ours");
-            assert!(number < COUNT && (number >= 200 || !number.is_multiple_of(7)), "{number} is dead");
+            assert!(
+                number < COUNT && (number >= 200 || !number.is_multiple_of(7)),
+                "{number} is dead"
+            );
         }
     }
     if access == Access::Exclusive {
