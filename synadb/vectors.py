@@ -152,8 +152,8 @@ class VectorStore(_native.VectorStore):
         them in with the same parameters, as the class says. Where the handle may write, and there
         is space for it, it is saved in the file's checkpoint: reopening costs no rebuild.
         Returns whether it was saved; where it was not, it is used all the same until the store is
-        closed. Compaction drops it, and a backup has none: it is built anew then. Other processes use it
-        once they open the file, or when they would build one themselves.
+        closed. Compaction drops it but for its kind, and a backup has none: it is built anew then.
+        Other processes use it once they open the file, or when they would build one themselves.
 
         Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a
         graph or a cascade, 0.03 ms for an inverted file, 0.003 ms for codes. `progress=True` shows

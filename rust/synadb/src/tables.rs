@@ -7,7 +7,7 @@ use synadb_storage::record::RecordKind;
 use synadb_storage::{Result, StorageError};
 
 use crate::collection::{self, RowTable, RowsView};
-use crate::db::{Rewrite, Source, Table, TableInfo, TableKind, TableView, ViewFactory};
+use crate::db::{Generation, Rewrite, Source, Table, TableInfo, TableKind, TableView, ViewFactory};
 use crate::kv::{self, KvView};
 use crate::sections::TableSections;
 use crate::vector::StoredConfig;
@@ -66,6 +66,17 @@ impl ViewFactory for Components {
             TableKind::Vectors => {
                 collection::carry_live(table.reader().ok_or_else(unknown)?, rows_of(info)?, to)
             }
+        }
+    }
+
+    fn hand_on(
+        &self,
+        (generation, table): (&Arc<Generation>, &TableInfo),
+        to: &dyn TableView,
+    ) -> bool {
+        match StoredConfig::decode(&table.config).filter(|_| table.kind == TableKind::Vectors) {
+            Some(config) => config.hand_on(generation, &table.name, to),
+            None => false,
         }
     }
 

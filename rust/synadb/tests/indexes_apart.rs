@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use synadb::distance::DistanceMetric;
 use synadb::vector::{
-    HnswConfig, IndexBackend, IndexStats, SearchOptions, VectorConfig, VectorStore,
+    CascadeParameters, HnswConfig, IndexBackend, IndexStats, IvfConfig, PackedConfig,
+    SearchOptions, VectorConfig, VectorStore,
 };
-use synadb::{Access, Durability, Maintenance, OpenOptions, SynaDB};
+use synadb::{Access, CompactOptions, Durability, Keep, Maintenance, OpenOptions, SynaDB};
 
 const WIDTH: usize = 48;
 const LEAST: usize = 500;
@@ -121,6 +122,53 @@ fn never_built(store: &VectorStore) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(store.index_stats().expect("open"), None);
+}
+
+#[test]
+fn the_kind_outlives_compactions_by_whoever_and_openings() {
+    let cells = IvfConfig { cells: Some(24), ..IvfConfig::default() };
+    let kinds = [
+        ("hnsw", IndexBackend::Hnsw(HnswConfig::with_m(8))),
+        ("gravity_well", IndexBackend::GravityWell(cells)),
+        ("cascade", IndexBackend::Cascade(CascadeParameters::small())),
+        ("flat", IndexBackend::Flat(PackedConfig::default())),
+    ];
+    for (kind, backend) in kinds {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory, IndexBackend::Auto, fast());
+        fill(&store, 0..2000);
+        store.build_index_with(&backend, 1, &mut |_, _| true).expect("builds");
+        store.close_handle().expect("closes");
+        for keep in [Keep::Newest, Keep::Everything, Keep::Histories] {
+            // By one that never looks at the vectors, and closes the file behind each.
+            let path = directory.path().join("a.db");
+            let database = fast().open(path).expect("opens");
+            let options = CompactOptions { keep, ..CompactOptions::default() };
+            database.compact_with(&options, &mut |_, _| true).expect("compacts");
+            database.close_handle().expect("closes");
+        }
+        let exact = open(&directory, IndexBackend::None, fast());
+        assert!(!exact.has_index().expect("open"), "{kind}: of no row it is none");
+        never_built(&exact);
+        exact.close_handle().expect("closes");
+        let store = open(&directory, IndexBackend::Auto, fast());
+        search_until(&store, knows(2000, kind));
+        if kind == "gravity_well" {
+            let cells = store.cell_sizes().expect("open").expect("is there").len();
+            assert!((12..=48).contains(&cells), "as many as were asked for: {cells}");
+        }
+    }
+}
+
+#[test]
+fn an_index_that_was_dropped_is_not_brought_back_by_a_compaction() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory, IndexBackend::Auto, fast());
+    fill(&store, 0..1000);
+    store.build_index_with(&IndexBackend::None, 1, &mut |_, _| true).expect("drops");
+    store.database().compact().expect("compacts");
+    store.close_handle().expect("closes");
+    never_built(&open(&directory, IndexBackend::Auto, fast()));
 }
 
 #[test]

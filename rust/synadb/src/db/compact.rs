@@ -333,16 +333,29 @@ impl Compaction<'_> {
 
     /// Saves the new views, so that other processes need not replay the new file.
     fn save(&self, rewrite: &mut Rewrite<'_>) -> StorageResult<Option<Saving<'_>>> {
+        let is_worth_it = self.hand_on(rewrite);
         let (generation, commit) = rewrite.so_far()?;
         let engine = self.engine;
         // What is somebody else's stays where the checkpoint would lie.
         let is_free = engine.check_checkpoint_place(generation).is_ok();
-        if commit.writer.tail < WORTH_BYTES || !is_free {
+        if !is_free || (commit.writer.tail < WORTH_BYTES && !is_worth_it) {
             return Ok(None);
         }
         let saving = Saving::begin(&*engine.directory, &engine.path, commit, generation)?;
         saving.sync()?;
         Ok(Some(saving))
+    }
+
+    /// Hands on what the log does not hold; whether there is such.
+    fn hand_on(&self, rewrite: &Rewrite<'_>) -> bool {
+        let Moment { generation, tables, .. } = &self.moment;
+        let mut has_any = false;
+        for table in generation.tables().take(*tables) {
+            if let Some(view) = rewrite.table_view(table.info.id) {
+                has_any |= self.engine.factory.hand_on((generation, &table.info), view);
+            }
+        }
+        has_any
     }
 
     fn check_place(&self) -> StorageResult<()> {

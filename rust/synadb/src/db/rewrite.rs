@@ -17,7 +17,7 @@ use synadb_types::limits::{COUNTER_END, SMALL_PAYLOAD_BYTES_MAX};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::engine::Commit;
-use super::view::ViewFactory;
+use super::view::{TableView, ViewFactory};
 use super::{Generation, TableInfo};
 
 /// Records of one rewritten frame.
@@ -174,6 +174,11 @@ impl<'a> Rewrite<'a> {
     /// The writer's half of a view, as its component knows it.
     pub fn view<V: 'static>(&mut self, table: TableId) -> Option<&mut V> {
         self.commit.views.get_mut(&table)?.as_any().downcast_mut()
+    }
+
+    /// The writer's half of a view.
+    pub fn table_view(&self, table: TableId) -> Option<&dyn TableView> {
+        self.commit.views.get(&table).map(|view| &**view)
     }
 
     /// What a component remembers of a table while it is carried over.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use synadb_storage::Result;
 use synadb_storage::log::{Log, Record};
 
-use super::generation::Table;
+use super::generation::{Generation, Table};
 use super::{Rewrite, Source, TableInfo};
 use crate::sections::{SectionWriter, TableSections};
 
@@ -73,6 +73,12 @@ pub(crate) trait ViewFactory: Send + Sync {
     ///
     /// Others may write to the table meanwhile.
     fn carry_live(&self, table: &Table, to: (&mut Source<'_>, &mut Rewrite<'_>)) -> Result<()>;
+
+    /// Gives the view of a table of a log in the making what the one before keeps beside the records
+    /// and can hand on; whether that is anything.
+    fn hand_on(&self, _from: (&Arc<Generation>, &TableInfo), _to: &dyn TableView) -> bool {
+        false
+    }
 
     /// Carries a record of a key over of which nothing else is to stay.
     fn carry_newest(

@@ -41,6 +41,7 @@ impl VectorStore {
     ) {
         let index = loaded.and_then(Loaded::any);
         let (tail, wish) = (rows_behind(index, snapshot), self.wish.load());
+        let searched = index.filter(|index| index.is_of_rows());
         if let Some(index) = index {
             self.count_behind(snapshot, index, queries * tail.min(most));
         }
@@ -50,12 +51,12 @@ impl VectorStore {
         }
         let slot = &snapshot.reader.companion;
         // What is scanned behind an index is about to be coded.
-        let scanned = match index {
+        let scanned = match searched {
             Some(_) if self.codes_tails() => (tail.min(most) + coded.min(most)) / CODED_AS_ONE,
             _ => tail.min(most) + coded.min(most) / CODED_AS_ONE,
         };
         let scanned = slot.count_scanned((queries * scanned) as u64);
-        if scanned < worth(index, tail + coded, u64::from(snapshot.rows_end())) {
+        if scanned < worth(searched, tail + coded, u64::from(snapshot.rows_end())) {
             return;
         }
         if rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
@@ -95,6 +96,9 @@ fn worth(index: Option<&StoreIndex>, new: usize, all: u64) -> u64 {
 /// What follows an index: one of its kind, unless nobody had asked for it.
 fn next_backend(index: Option<&StoreIndex>, wish: &IndexBackend) -> IndexBackend {
     let Some(index) = index else { return wish.clone() };
+    if !index.is_of_rows() && *wish == IndexBackend::None {
+        return IndexBackend::None;
+    }
     match index.built.as_deref() {
         // It was dropped on purpose.
         None => IndexBackend::None,

@@ -3,6 +3,7 @@
 
 mod apart;
 mod build;
+mod handed_on;
 mod sample;
 mod saved;
 mod search;
@@ -122,9 +123,9 @@ impl Loaded {
         index_in(&self.0)
     }
 
-    /// The index, unless it was dropped.
+    /// The index, unless it was dropped, or a compaction has left but its kind.
     pub(super) fn index(&self) -> Option<(&Built, &StoreIndex)> {
-        let index = self.any()?;
+        let index = self.any().filter(|index| index.is_of_rows())?;
         Some((index.built.as_deref()?, index))
     }
 }

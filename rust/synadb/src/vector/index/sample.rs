@@ -15,6 +15,12 @@ pub(in crate::vector) struct Sample {
     values: Vec<f32>,
 }
 
+impl Sample {
+    pub(super) fn of_no_row(dimensions: usize) -> Self {
+        Self { dimensions, values: Vec::new() }
+    }
+}
+
 impl VectorStore {
     /// Has inverted files that are built anew find their centroids in these rows, which were
     /// checked, through this handle and its clones.

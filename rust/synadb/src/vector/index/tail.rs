@@ -143,7 +143,7 @@ impl VectorStore {
     pub(super) fn count_behind(&self, snapshot: &Snapshot, index: &StoreIndex, scanned: usize) {
         let behind = index.known.rows_behind(snapshot);
         let least = ROWS_MIN.min(self.index_threshold.max(1));
-        if behind < least || !self.codes_tails() || index.built.is_none() {
+        if behind < least || !self.codes_tails() || index.built.is_none() || !index.is_of_rows() {
             return;
         }
         let slot = &snapshot.reader.companion;
@@ -190,7 +190,9 @@ impl Coding<'_> {
     }
 
     fn has_work(&self, index: &StoreIndex, snapshot: &Snapshot) -> bool {
-        index.built.is_some() && index.known.rows_to_code(snapshot) >= self.least
+        index.built.is_some()
+            && index.is_of_rows()
+            && index.known.rows_to_code(snapshot) >= self.least
     }
 
     /// The index with the codes of some rows more.
