@@ -126,7 +126,7 @@ class GravityWellIndex(UnsyncedStore):
         return {"cells": self._cells}
 
     def initialize(self, sample_vectors: ArrayLike) -> None:
-        """Has the attractors come from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
+        """Takes the attractors from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
 
         Where there are vectors, it builds the inverted file of them anew. This handle copies the
         sample and keeps it for every build that begins anew; one that takes new vectors in keeps

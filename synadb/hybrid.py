@@ -92,7 +92,7 @@ class HybridVectorStore(_native.HybridVectorStore):
         return super().__new__(cls, hot_path, cold_path, None, **options)
 
     def initialize_hot(self, sample_vectors: ArrayLike) -> None:
-        """Has the attractors come from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
+        """Takes the attractors from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
 
         Where there are new vectors, it builds the inverted file of them anew; this object keeps the
         sample for later builds. Repeatable, and not needed: without it attractors come from the

@@ -338,9 +338,7 @@ def test_attractors_come_from_the_sample(tmp_path: Path, many: NDArray[np.float3
         assert gwi._cell_sizes() == before
 
 
-def test_drift_away_from_the_sample_keeps_the_recall(
-    path: Path, many: NDArray[np.float32]
-) -> None:
+def test_drift_away_from_the_sample_keeps_the_recall(path: Path, many: NDArray[np.float32]) -> None:
     random = np.random.default_rng(5)
     centres = random.standard_normal((100, 16), dtype=np.float32) * np.float32(3)
     drifted = centres[random.integers(0, 100, 12_200)] + random.standard_normal(

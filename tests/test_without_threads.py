@@ -1,4 +1,4 @@
-"""A process that can have no more threads: large batches and searches are done by the one it has."""
+"""A process that can have no more threads: large batches and searches are done by its one."""
 
 from __future__ import annotations
 

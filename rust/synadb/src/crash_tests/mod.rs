@@ -10,6 +10,7 @@ mod database;
 mod faults;
 mod held;
 mod model;
+mod panics;
 mod parts;
 mod regressions;
 mod sabotage;

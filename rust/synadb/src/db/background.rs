@@ -133,33 +133,3 @@ impl Drop for Building {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use synadb_storage::lock::{FileLocks as OtherLocks, Locks};
-
-    use super::*;
-    use crate::kv::SynaDB;
-
-    #[test]
-    fn regression_a_build_that_panics_gives_the_lock_back() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("a.db");
-        let database = SynaDB::new(&path).expect("opens");
-        let file = std::fs::File::options().read(true).write(true).open(&path).expect("is there");
-        let others = Arc::new(OtherLocks::new(file));
-        let is_held =
-            |locks: &OtherLocks| locks.is_held_elsewhere(LockKind::Building).expect("asked");
-        let engine = database.handle().open().expect("is open");
-        let looks = Arc::clone(&others);
-        let is_taken = engine.do_apart(Work::Build, move |_, _| {
-            assert!(is_held(&looks), "it is not held");
-            std::panic::panic_any("by the test");
-        });
-        assert!(is_taken);
-        let thread = engine.background.build.thread.lock().expect("not poisoned").take();
-        let panic = thread.expect("was started").join().expect_err("panics");
-        assert_eq!(panic.downcast_ref(), Some(&"by the test"));
-        assert!(!is_held(&others));
-    }
-}
