@@ -28,7 +28,7 @@ pub use distance::{
     Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead, prefetch_bytes,
 };
 pub use error::IndexError;
-pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};
+pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_exactly, search_tail};
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
 pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
 pub use job::Job;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_batch};
+use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_exactly};
 use synadb_types::RowId;
 
 use super::VectorStore;
@@ -196,7 +196,7 @@ impl VectorStore {
                     let way = (queries, options, filters);
                     index.search(built, way, &source, scratch, &mut tops)
                 }
-                None => search_batch(rows, queries, &filters.all, &source, scratch, &mut tops),
+                None => search_exactly(rows, queries, &filters.all, &source, scratch, &mut tops),
             })
             .map_err(index_failure)?;
         let answer = |(query, top): (&Query, &mut TopK)| {
