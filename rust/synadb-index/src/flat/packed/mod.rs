@@ -7,6 +7,7 @@ mod search;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 use std::ops::Range;
 use std::sync::Arc;
