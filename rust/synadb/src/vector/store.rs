@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use synadb_storage::StorageError;
 
+use super::index::check_target;
 use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
@@ -43,6 +44,8 @@ pub struct VectorStore {
     pub(super) wish: Arc<ArcSwap<IndexBackend>>,
     /// From so many vectors without an index on.
     pub(super) index_threshold: usize,
+    /// Recall of searches that are not told otherwise.
+    pub(super) target_recall: Option<f64>,
 }
 
 impl std::fmt::Debug for VectorStore {
@@ -158,6 +161,7 @@ impl VectorStore {
 
     fn over(handle: Arc<Handle>, table: &str, asked_for: &VectorConfig) -> Result<Self> {
         let config = asked_for;
+        check_target(asked_for.target_recall.or(asked_for.backend.parts().1))?;
         let stored = {
             let generation = handle.open()?.current()?;
             generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))
@@ -183,9 +187,10 @@ impl VectorStore {
                 asked
             }
         };
-        let wish = Arc::new(ArcSwap::from_pointee(asked_for.backend.clone()));
-        let index_threshold = asked_for.index_threshold;
-        Ok(Self { handle, table: table.into(), config, wish, index_threshold })
+        let VectorConfig { index_threshold, target_recall, .. } = *asked_for;
+        let wish = asked_for.backend.clone().aimed_at(target_recall);
+        let wish = Arc::new(ArcSwap::from_pointee(wish));
+        Ok(Self { handle, table: table.into(), config, wish, index_threshold, target_recall })
     }
 
     pub(super) fn failure(&self, error: StorageError) -> Error {
@@ -281,6 +286,12 @@ impl VectorStore {
     #[must_use]
     pub fn index_threshold(&self) -> usize {
         self.index_threshold
+    }
+
+    /// Recall of searches that are not told otherwise.
+    #[must_use]
+    pub fn target_recall(&self) -> Option<f64> {
+        self.target_recall
     }
 
     /// The file.

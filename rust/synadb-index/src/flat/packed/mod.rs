@@ -200,6 +200,12 @@ impl PackedFlat {
         self.coder.dimensions()
     }
 
+    /// Candidates that a search keeps at least when it is not told otherwise.
+    #[must_use]
+    pub fn candidates(&self) -> usize {
+        self.coder.config.candidates
+    }
+
     /// Bytes that the codes take.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -179,7 +179,9 @@ impl GravityWellIndex {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<GwiSearchResult>> {
-        self.search_with_nprobe(query, k, self.config.nprobe)
+        let nprobe = Some(self.config.nprobe);
+        let options = SearchOptions { nprobe, are_usual: true, ..SearchOptions::default() };
+        self.store.search_with(query, k, &options)
     }
 
     /// As [`GravityWellIndex::search`], looking at the vectors of so many cells, and at more where
@@ -283,7 +285,8 @@ impl VectorStore {
     ) -> Result<IndexBackend> {
         let snapshot = self.snapshot()?;
         let loaded = snapshot.and_then(|snapshot| self.config.index_of(&snapshot));
-        let mut config = match (loaded.as_ref().and_then(Loaded::index), &**self.wish.load()) {
+        let wish = self.wish.load();
+        let mut config = match (loaded.as_ref().and_then(Loaded::index), wish.parts().0) {
             (Some((Built::GravityWell(index), _)), _) => index.config().clone(),
             (_, IndexBackend::GravityWell(config)) => config.clone(),
             _ => IvfConfig::default(),

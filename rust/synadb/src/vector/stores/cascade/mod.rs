@@ -174,7 +174,7 @@ impl CascadeIndex {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>> {
-        self.search_with_params(query, k, self.config.num_probes, self.config.ef_search)
+        self.look(query, k, (self.config.num_probes, self.config.ef_search), true)
     }
 
     /// As [`CascadeIndex::search`], looking into so many buckets, with a queue of `ef` vectors.
@@ -193,10 +193,22 @@ impl CascadeIndex {
                 return Err(config::beyond(argument, 0, (1, u32::MAX as usize)));
             }
         }
+        self.look(query, k, (num_probes, ef), false)
+    }
+
+    /// Searches with these numbers, which are those of the configuration where `are_usual`.
+    fn look(
+        &self,
+        query: &[f32],
+        k: usize,
+        (num_probes, ef): (usize, usize),
+        are_usual: bool,
+    ) -> Result<Vec<SearchResult>> {
         match &self.vectors {
             Vectors::File(store) => {
                 let (num_probes, ef_search) = (Some(num_probes), Some(ef));
-                let options = SearchOptions { num_probes, ef_search, ..SearchOptions::default() };
+                let usual = SearchOptions { are_usual, ..SearchOptions::default() };
+                let options = SearchOptions { num_probes, ef_search, ..usual };
                 let found = store.search_with(query, k, &options)?.into_iter();
                 let result = |hit: crate::vector::SearchResult| SearchResult {
                     key: hit.key,

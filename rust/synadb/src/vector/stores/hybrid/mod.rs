@@ -255,13 +255,14 @@ impl HybridVectorStore {
     }
 
     fn looks_hot(&self) -> SearchOptions {
-        SearchOptions { nprobe: Some(self.config.hot.nprobe), ..SearchOptions::default() }
+        let nprobe = Some(self.config.hot.nprobe);
+        SearchOptions { nprobe, are_usual: true, ..SearchOptions::default() }
     }
 
     fn looks_cold(&self) -> SearchOptions {
         let CascadeConfig { num_probes, ef_search, .. } = self.config.cold;
         let (num_probes, ef_search) = (Some(num_probes), Some(ef_search));
-        SearchOptions { num_probes, ef_search, ..SearchOptions::default() }
+        SearchOptions { num_probes, ef_search, are_usual: true, ..SearchOptions::default() }
     }
 
     /// The rows of both tables as of one moment.
