@@ -6,7 +6,7 @@ use pyo3::types::PyList;
 use synadb::vector::{Hit, SearchOptions, VectorStore};
 
 use crate::arrays::{self, Asked};
-use crate::convert::{Count, answered};
+use crate::convert::{Count, Recall, answered};
 use crate::errors::invalid_argument;
 use crate::filtering::Filtering;
 use crate::indexing::positive;
@@ -20,6 +20,9 @@ pub struct Given {
     pub nprobe: Option<Count>,
     pub candidates: Option<Count>,
     pub num_probes: Option<Count>,
+    pub target_recall: Option<Recall>,
+    /// Whether the numbers are those of the store's class, which a recall goes before.
+    pub are_usual: bool,
     pub filter: Option<Filtering>,
 }
 
@@ -35,6 +38,8 @@ impl Given {
             nprobe: positive("nprobe", self.nprobe)?,
             candidates: positive("candidates", self.candidates)?,
             num_probes: positive("num_probes", self.num_probes)?,
+            target_recall: self.target_recall.map(|recall| recall.0),
+            are_usual: self.are_usual,
             filter: self.filter.map(|filter| filter.0),
         })
     }
@@ -87,6 +92,22 @@ pub fn batch<'py>(
         Ok(())
     })?;
     Ok(answers.into_any())
+}
+
+/// Share of the `k` nearest that such a search finds, on a sample of the stored vectors.
+///
+/// # Errors
+/// As `one`; `InvalidArgumentError` for a `k` or a sample of none.
+pub fn recall(
+    py: Python<'_>,
+    store: &VectorStore,
+    (k, sample): (Count, Count),
+    given: Given,
+) -> PyResult<f64> {
+    let k = positive("k", Some(k))?.unwrap_or_default();
+    let sample = positive("sample", Some(sample))?.unwrap_or_default();
+    let options = given.options()?;
+    answered(py.detach(|| store.measure_recall(k, sample, &options)))
 }
 
 /// Hits with the vectors that they found.
