@@ -14,7 +14,7 @@ use crate::convert::{
     self, Count, Key, Recall, absolute_path, answered, count, names_of, tuple_of_keys,
 };
 use crate::errors::{closed, config_mismatch, invalid_argument};
-use crate::indexing::{self, positive, unknown_preset};
+use crate::indexing::{self, unknown_preset};
 use crate::jobs;
 use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
 use crate::opening::{self, Opening};
@@ -47,6 +47,8 @@ fn found(hit: HybridSearchResult) -> Found {
 }
 
 /// Both paths and the dimensions.
+/// Recall, `k`, and how many queries were tried.
+type Measured = (f64, usize, usize);
 type Arguments = (OsString, OsString, usize);
 
 impl HybridVectorStore {
@@ -70,7 +72,7 @@ impl HybridVectorStore {
         let answers = match layer {
             "hot" => vec![self.store.search_layer(ResultSource::Hot, query, k, target)?],
             "cold" => vec![self.store.search_layer(ResultSource::Cold, query, k, target)?],
-            _ => self.store.search_for(query, k, target)?,
+            _ => self.store.search_batch_for_recall(query, k, target)?,
         };
         Ok(answers.into_iter().map(|hits| hits.into_iter().map(found).collect()).collect())
     }
@@ -80,7 +82,8 @@ impl HybridVectorStore {
 impl HybridVectorStore {
     #[new]
     #[pyo3(signature = (hot_path, cold_path, dimensions=None, *, metric=None, preset=None,
-        sync_on_write=false, access="shared", lock_timeout=None, maintenance="thread"))]
+        sync_on_write=false, access="shared", lock_timeout=None, maintenance="thread",
+        target_recall=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -93,6 +96,7 @@ impl HybridVectorStore {
         access: &str,
         lock_timeout: Option<convert::Seconds>,
         maintenance: &str,
+        target_recall: Option<Recall>,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
@@ -103,9 +107,10 @@ impl HybridVectorStore {
                 .ok_or_else(|| unknown_preset(name))?,
         };
         let of_hot = GwiConfig { dimensions: asked.dimensions, ..GwiConfig::default() };
+        let target_recall = target_recall.map(|recall| recall.0);
         let config = HybridConfig {
-            hot: GwiConfig { metric: asked.metric, ..of_hot },
-            cold: CascadeConfig { metric: asked.metric, ..cold },
+            hot: GwiConfig { metric: asked.metric, target_recall, ..of_hot },
+            cold: CascadeConfig { metric: asked.metric, target_recall, ..cold },
         };
         let hot = absolute_path(hot_path, "hot_path")?;
         let cold = absolute_path(cold_path, "cold_path")?;
@@ -342,12 +347,11 @@ impl HybridVectorStore {
         Ok(dict)
     }
 
-    /// Share of the `k` nearest of each table that a search finds, on samples of the vectors.
-    fn _recall(&self, py: Python<'_>, k: Count, sample: Count) -> PyResult<f64> {
+    /// Recall, `k` and queries of searches of the hot table, and of the cold one.
+    fn _recall(&self, py: Python<'_>, k: usize, queries: usize) -> PyResult<Vec<Measured>> {
         self.open_check()?;
-        let k = positive("k", Some(k))?.unwrap_or_default();
-        let sample = positive("sample", Some(sample))?.unwrap_or_default();
-        answered(py.detach(|| self.store.measure_recall(k, sample)))
+        let found = answered(py.detach(|| self.store.measure_recall(k, queries)))?;
+        Ok(found.iter().map(|found| (found.recall, found.k, found.queries)).collect())
     }
 
     /// Sizes and counts of the file.
@@ -372,6 +376,7 @@ impl HybridVectorStore {
         let keywords = opening::keywords(py, &self.store.database().settings())?;
         keywords.set_item("metric", self.metric())?;
         keywords.set_item("preset", &self.preset)?;
+        keywords.set_item("target_recall", self.store.cold().target_recall())?;
         Ok(((self.hot_path.clone(), self.cold_path.clone(), self.width()), keywords))
     }
 

@@ -36,9 +36,6 @@ pub struct Parameters {
     target_recall: Option<f64>,
 }
 
-/// Numbers of a search, which a recall takes the place of.
-const OF_SEARCHES: [&str; 3] = ["ef_search", "nprobe", "num_probes"];
-
 /// A number of at least one.
 ///
 /// # Errors
@@ -115,24 +112,6 @@ impl Parameters {
         self.numbers.iter().find(|(given, _)| *given == name).map(|(_, number)| *number)
     }
 
-    /// The same with the recall of the store, unless they have one.
-    ///
-    /// # Errors
-    /// `InvalidArgumentError` where a number of a search is given too.
-    pub fn beside(mut self, of_store: Option<f64>) -> PyResult<Self> {
-        let number = self.numbers.iter().find(|(name, _)| OF_SEARCHES.contains(name));
-        if let (Some(target), Some((name, number))) = (self.target_recall.or(of_store), number) {
-            let whose = if self.target_recall.is_some() { "" } else { "the store's " };
-            let reason = format!(
-                "it takes the place of {name}: give one of the two, got {whose}{target} and {name} \
-                 {number}"
-            );
-            return Err(invalid_argument("target_recall", reason));
-        }
-        self.target_recall = self.target_recall.or(of_store);
-        Ok(self)
-    }
-
     /// The index of that name with these parameters.
     ///
     /// # Errors
@@ -141,12 +120,16 @@ impl Parameters {
     pub fn backend(mut self, kind: &str) -> PyResult<IndexBackend> {
         let target = self.target_recall.take();
         let backend = self.plain_backend(kind)?;
-        Ok(match target {
-            Some(target_recall) if backend != IndexBackend::None => {
-                IndexBackend::Aimed { backend: Box::new(backend), target_recall }
+        match target {
+            Some(_) if backend == IndexBackend::None => {
+                let reason = "an index has one, and kind is \"none\"".to_owned();
+                Err(invalid_argument("target_recall", reason))
             }
-            _ => backend,
-        })
+            Some(target_recall) => {
+                Ok(IndexBackend::Aimed { backend: Box::new(backend), target_recall })
+            }
+            None => Ok(backend),
+        }
     }
 
     fn plain_backend(self, kind: &str) -> PyResult<IndexBackend> {

@@ -16,10 +16,8 @@ use crate::results::SearchResult;
 /// Options of a search that were given.
 pub struct Given {
     pub exact: bool,
-    pub ef_search: Option<Count>,
-    pub nprobe: Option<Count>,
-    pub candidates: Option<Count>,
-    pub num_probes: Option<Count>,
+    /// `ef_search`, `nprobe`, `candidates` and `num_probes`.
+    pub numbers: [Option<Count>; 4],
     pub target_recall: Option<Recall>,
     /// Whether the numbers are those of the store's class, which a recall goes before.
     pub are_usual: bool,
@@ -32,12 +30,13 @@ impl Given {
     /// # Errors
     /// As `positive`.
     fn options(self) -> PyResult<SearchOptions> {
+        let [ef_search, nprobe, candidates, num_probes] = self.numbers;
         Ok(SearchOptions {
             exact: self.exact,
-            ef_search: positive("ef_search", self.ef_search)?,
-            nprobe: positive("nprobe", self.nprobe)?,
-            candidates: positive("candidates", self.candidates)?,
-            num_probes: positive("num_probes", self.num_probes)?,
+            ef_search: positive("ef_search", ef_search)?,
+            nprobe: positive("nprobe", nprobe)?,
+            candidates: positive("candidates", candidates)?,
+            num_probes: positive("num_probes", num_probes)?,
             target_recall: self.target_recall.map(|recall| recall.0),
             are_usual: self.are_usual,
             filter: self.filter.map(|filter| filter.0),
@@ -94,20 +93,21 @@ pub fn batch<'py>(
     Ok(answers.into_any())
 }
 
-/// Share of the `k` nearest that such a search finds, on a sample of the stored vectors.
+/// What share of the `k` nearest a search finds that is not told how, but for the numbers of the
+/// store's class: recall, `k`, and how many queries were tried.
 ///
 /// # Errors
-/// As `one`; `InvalidArgumentError` for a `k` or a sample of none.
+/// What the engine says.
 pub fn recall(
     py: Python<'_>,
     store: &VectorStore,
-    (k, sample): (Count, Count),
-    given: Given,
-) -> PyResult<f64> {
-    let k = positive("k", Some(k))?.unwrap_or_default();
-    let sample = positive("sample", Some(sample))?.unwrap_or_default();
-    let options = given.options()?;
-    answered(py.detach(|| store.measure_recall(k, sample, &options)))
+    (k, queries): (usize, usize),
+    numbers: [Option<Count>; 4],
+) -> PyResult<(f64, usize, usize)> {
+    let (exact, target_recall, are_usual, filter) = (false, None, true, None);
+    let options = Given { exact, numbers, target_recall, are_usual, filter }.options()?;
+    let found = answered(py.detach(|| store.measure_recall(k, queries, &options)))?;
+    Ok((found.recall, found.k, found.queries))
 }
 
 /// Hits with the vectors that they found.

@@ -209,16 +209,8 @@ impl VectorStore {
         _usual: bool,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
-        let given = Given {
-            exact,
-            ef_search,
-            nprobe,
-            candidates,
-            num_probes,
-            target_recall,
-            are_usual: _usual,
-            filter,
-        };
+        let numbers = [ef_search, nprobe, candidates, num_probes];
+        let given = Given { exact, numbers, target_recall, are_usual: _usual, filter };
         searching::one(py, &self.store, query, k, given)
     }
 
@@ -245,16 +237,8 @@ impl VectorStore {
         _usual: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
-        let given = Given {
-            exact,
-            ef_search,
-            nprobe,
-            candidates,
-            num_probes,
-            target_recall,
-            are_usual: _usual,
-            filter,
-        };
+        let numbers = [ef_search, nprobe, candidates, num_probes];
+        let given = Given { exact, numbers, target_recall, are_usual: _usual, filter };
         searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
     }
 
@@ -306,8 +290,7 @@ impl VectorStore {
         parameters: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         self.open_check()?;
-        let parameters = Parameters::of("build_index", parameters)?;
-        let backend = parameters.beside(self.store.target_recall())?.backend(kind)?;
+        let backend = Parameters::of("build_index", parameters)?.backend(kind)?;
         indexing::build(py, &self.store, backend, threads, progress)
     }
 
@@ -340,30 +323,16 @@ impl VectorStore {
         indexing::index_stats(py, &self.store)
     }
 
-    /// Share of the `k` nearest that such a search finds, on a sample of the stored vectors.
-    #[pyo3(signature = (k, sample, nprobe=None, num_probes=None, ef_search=None))]
+    /// Recall, `k` and queries of searches with `ef_search`, `nprobe`, `candidates`, `num_probes`.
     fn _recall(
         &self,
         py: Python<'_>,
-        k: Count,
-        sample: Count,
-        nprobe: Option<Count>,
-        num_probes: Option<Count>,
-        ef_search: Option<Count>,
-    ) -> PyResult<f64> {
+        k: usize,
+        queries: usize,
+        numbers: [Option<Count>; 4],
+    ) -> PyResult<(f64, usize, usize)> {
         self.open_check()?;
-        let (exact, candidates, target_recall, are_usual, filter) = (false, None, None, true, None);
-        let given = Given {
-            exact,
-            ef_search,
-            nprobe,
-            candidates,
-            num_probes,
-            target_recall,
-            are_usual,
-            filter,
-        };
-        searching::recall(py, &self.store, (k, sample), given)
+        searching::recall(py, &self.store, (k, queries), numbers)
     }
 
     /// Whether an index is searched in place of the exact scan.

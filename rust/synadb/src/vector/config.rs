@@ -2,6 +2,7 @@
 
 use synadb_index::{CascadeConfig, HnswConfig, IvfConfig, PackedConfig};
 
+use super::index::check_target;
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::value::DTYPE_F32;
@@ -108,6 +109,12 @@ impl Default for VectorConfig {
 }
 
 impl VectorConfig {
+    /// Refuses a recall that cannot be reached by anything.
+    pub(super) fn check_recall(&self) -> Result<()> {
+        check_target(self.target_recall)?;
+        check_target(self.backend.parts().1)
+    }
+
     /// Name of the table.
     pub(crate) fn table(&self) -> String {
         format!("vector:{}", self.key_prefix)

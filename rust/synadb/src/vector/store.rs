@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use synadb_storage::StorageError;
 
-use super::index::check_target;
 use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
 use crate::config::{Durability, OpenOptions};
@@ -140,6 +139,7 @@ impl VectorStore {
         options: OpenOptions,
     ) -> Result<SynaDB> {
         TableInfo::check(name, &[])?;
+        config.check_recall()?;
         let creates = options.create;
         if config.dimensions != 0 || !creates {
             return options.open(path);
@@ -161,7 +161,7 @@ impl VectorStore {
 
     fn over(handle: Arc<Handle>, table: &str, asked_for: &VectorConfig) -> Result<Self> {
         let config = asked_for;
-        check_target(asked_for.target_recall.or(asked_for.backend.parts().1))?;
+        config.check_recall()?;
         let stored = {
             let generation = handle.open()?.current()?;
             generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))

@@ -16,23 +16,42 @@ use crate::vector::filter::Filters;
 use crate::vector::search::index_failure;
 use crate::vector::source::MappedVectors;
 
+/// What a sample says of the recall of searches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeasuredRecall {
+    /// Share of the nearest that they find, 0 to 1; one where every search is exact.
+    pub recall: f64,
+    /// Neighbours that were looked for.
+    pub k: usize,
+    /// Queries that were tried; none where every search is exact.
+    pub queries: usize,
+}
+
 impl VectorStore {
-    /// Share of the `k` nearest that searches with such options find, 0 to 1, on a sample of the
-    /// stored vectors: half of the queries are vectors that may not be found meanwhile, half are
-    /// mixed of two. The filter of the options is left out. One where every search is exact.
+    /// Share of the `k` nearest that searches with such options find on a sample of the stored
+    /// vectors, so many at most and one in eight: half of the queries are vectors that may not be
+    /// found meanwhile, half are mixed of two. The filter of the options is left out.
     ///
     /// Costs an exact search and one through the index for each query, on all processors.
     ///
     /// # Errors
     /// As [`VectorStore::search_with`].
-    pub fn measure_recall(&self, k: usize, sample: usize, options: &SearchOptions) -> Result<f64> {
+    pub fn measure_recall(
+        &self,
+        k: usize,
+        sample: usize,
+        options: &SearchOptions,
+    ) -> Result<MeasuredRecall> {
         options.check()?;
-        let Some(snapshot) = self.snapshot()? else { return Ok(1.0) };
+        let exact = MeasuredRecall { recall: 1.0, k, queries: 0 };
+        let Some(snapshot) = self.snapshot()? else { return Ok(exact) };
         let loaded = if options.exact { None } else { self.config.index_of(&snapshot) };
         let aimed = self.aimed(options, k, (&snapshot, loaded.as_ref()), None)?;
-        let Some((built, index)) = loaded.as_ref().and_then(Loaded::index) else { return Ok(1.0) };
+        let Some((built, index)) = loaded.as_ref().and_then(Loaded::index) else {
+            return Ok(exact);
+        };
         if aimed.exact || k == 0 || sample == 0 {
-            return Ok(1.0);
+            return Ok(exact);
         }
         let all: RowSet =
             (0..snapshot.rows_end()).map(RowId).filter(|row| snapshot.is_live(*row)).collect();
@@ -52,6 +71,7 @@ impl VectorStore {
                 index.search(built, way, &source, scratch, slice::from_mut(top))
             })
         });
-        recall.map_err(index_failure)
+        let measured = |recall| MeasuredRecall { recall, k, queries: queries.len() };
+        recall.map(measured).map_err(index_failure)
     }
 }

@@ -21,6 +21,7 @@ use crate::collection::{Companion, SharedCompanion, Snapshot};
 use crate::error::Result;
 
 pub use build::IndexStats;
+pub use measured::MeasuredRecall;
 pub use search::SearchOptions;
 pub use tuned::TunedSearch;
 pub(super) use tuned::{Tunings, check_target};

@@ -37,6 +37,14 @@ pub struct SearchOptions {
     pub filter: Option<Arc<KeyFilter>>,
 }
 
+impl SearchOptions {
+    /// Those that reach a recall; see [`SearchOptions::target_recall`].
+    #[must_use]
+    pub fn for_recall(target_recall: f64) -> Self {
+        Self { target_recall: Some(target_recall), ..Self::default() }
+    }
+}
+
 impl StoreIndex {
     /// Offers the nearest rows of the part, of the coded tail, and of what is known to neither.
     pub(in crate::vector) fn search(

@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 use crate::kv::SynaDB;
 use crate::vector::index::IndexStats;
 use crate::vector::search::Hit;
-use crate::vector::{IndexBackend, SearchOptions, VectorConfig, VectorStore};
+use crate::vector::{IndexBackend, MeasuredRecall, SearchOptions, VectorConfig, VectorStore};
 
 /// Name of the table of new vectors; the others are in the table that every store opens.
 const HOT: &str = "vector:hot/";
 
 /// Configuration of a [`HybridVectorStore`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HybridConfig {
     /// Of the new vectors.
     pub hot: GwiConfig,
@@ -185,7 +185,7 @@ impl HybridVectorStore {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search_batch(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<HybridSearchResult>>> {
-        self.search_for(queries, k, None)
+        self.search_batch_for_recall(queries, k, None)
     }
 
     /// As [`HybridVectorStore::search_batch`], for a recall where one is given: both tables reach
@@ -193,7 +193,7 @@ impl HybridVectorStore {
     ///
     /// # Errors
     /// As [`VectorStore::search_with`].
-    pub fn search_for(
+    pub fn search_batch_for_recall(
         &self,
         queries: &[f32],
         k: usize,
@@ -277,16 +277,14 @@ impl HybridVectorStore {
         Ok(results(found.into_iter().flatten().collect(), layer))
     }
 
-    /// Share of the `k` nearest of a table that a search of it finds, of both weighed by their
-    /// vectors; see [`VectorStore::measure_recall`].
+    /// What share of its `k` nearest a search of each table finds, the hot one first; see
+    /// [`VectorStore::measure_recall`].
     ///
     /// # Errors
     /// As there.
-    pub fn measure_recall(&self, k: usize, sample: usize) -> Result<f64> {
+    pub fn measure_recall(&self, k: usize, sample: usize) -> Result<[MeasuredRecall; 2]> {
         let hot = self.hot.measure_recall(k, sample, &self.looks_hot(None))?;
-        let cold = self.cold.measure_recall(k, sample, &self.looks_cold(None))?;
-        let (news, stays) = (self.hot_count() as f64, self.cold_count() as f64);
-        Ok(if news + stays == 0.0 { 1.0 } else { (hot * news + cold * stays) / (news + stays) })
+        Ok([hot, self.cold.measure_recall(k, sample, &self.looks_cold(None))?])
     }
 
     /// The `k` nearest of those that stay.
