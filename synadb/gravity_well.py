@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from synadb._arguments import whole_number
 from synadb._native import SearchResult
+from synadb._recall import Usual
 from synadb._unsynced import UnsyncedStore
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ GwiSearchResult = SearchResult
 
 _BRANCHING_FACTOR = 16
 _LEVELS = 3
+_NPROBE = Usual(50)
 _CELLS_MAX = 2**31 - 1
 """No table has more rows, and so no inverted file more cells."""
 
@@ -84,6 +86,7 @@ class GravityWellIndex(UnsyncedStore):
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self:
         factor = whole_number("branching_factor", branching_factor, 1, 65_535)
         levels = whole_number("num_levels", num_levels, 1, 255)
@@ -103,6 +106,7 @@ class GravityWellIndex(UnsyncedStore):
             access=access,
             lock_timeout=lock_timeout,
             maintenance=maintenance,
+            target_recall=target_recall,
         )
         gwi._backend = cls._own_kind
         gwi._cells = None if cells is None else min(cells, _CELLS_MAX)
@@ -118,6 +122,15 @@ class GravityWellIndex(UnsyncedStore):
 
     def _own_parameters(self) -> IndexParameters:
         return {"cells": self._cells}
+
+    def _own_numbers(self) -> list[int | None]:
+        return [None, int(_NPROBE), None, None]
+
+    def _cells_to_probe(self, nprobe: int | None, target_recall: float | None) -> int | None:
+        """The number that was given, and the usual one where no recall takes its place."""
+        if isinstance(nprobe, Usual) and (target_recall is not None or self._aim is not None):
+            return None
+        return nprobe
 
     def initialize(self, sample_vectors: ArrayLike) -> None:
         """Checks a sample of the vectors, float32 of shape `(n, dimensions)`, `n` at least 1.
@@ -135,12 +148,13 @@ class GravityWellIndex(UnsyncedStore):
         self,
         query: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
@@ -154,9 +168,10 @@ class GravityWellIndex(UnsyncedStore):
             k,
             exact=exact,
             ef_search=ef_search,
-            nprobe=nprobe,
+            nprobe=self._cells_to_probe(nprobe, target_recall),
             candidates=candidates,
             num_probes=num_probes,
+            target_recall=target_recall,
             filter=filter,
         )
 
@@ -165,12 +180,13 @@ class GravityWellIndex(UnsyncedStore):
         self,
         queries: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -180,12 +196,13 @@ class GravityWellIndex(UnsyncedStore):
         self,
         queries: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -194,41 +211,33 @@ class GravityWellIndex(UnsyncedStore):
         self,
         queries: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
     ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The answers of `search` to every row of `queries`; see `VectorStore.search_batch`."""
-        if as_arrays:
-            return super().search_batch(
-                queries,
-                k,
-                exact=exact,
-                ef_search=ef_search,
-                nprobe=nprobe,
-                candidates=candidates,
-                num_probes=num_probes,
-                filter=filter,
-                threads=threads,
-                as_arrays=True,
-            )
-        return super().search_batch(
+        search: Any = super().search_batch
+        found: list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]] = search(
             queries,
             k,
             exact=exact,
             ef_search=ef_search,
-            nprobe=nprobe,
+            nprobe=self._cells_to_probe(nprobe, target_recall),
             candidates=candidates,
             num_probes=num_probes,
+            target_recall=target_recall,
             filter=filter,
             threads=threads,
+            as_arrays=as_arrays,
         )
+        return found
 
     def save(self) -> None:
         """The same as `checkpoint`: everything is on the medium, the inverted file too."""

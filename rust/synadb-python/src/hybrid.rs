@@ -46,9 +46,9 @@ fn found(hit: HybridSearchResult) -> Found {
     (hit.key, hit.score, source)
 }
 
-/// Both paths and the dimensions.
 /// Recall, `k`, and how many queries were tried.
 type Measured = (f64, usize, usize);
+/// Both paths and the dimensions.
 type Arguments = (OsString, OsString, usize);
 
 impl HybridVectorStore {

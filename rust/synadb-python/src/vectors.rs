@@ -192,7 +192,7 @@ impl VectorStore {
     /// place `target_recall`, saying how nearly. Only keys of `filter`, a `KeyFilter` or keys, are
     /// found.
     #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
-        num_probes=None, target_recall=None, filter=None, _usual=false))]
+        num_probes=None, target_recall=None, filter=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search(
         &self,
@@ -206,19 +206,17 @@ impl VectorStore {
         num_probes: Option<Count>,
         target_recall: Option<Recall>,
         filter: Option<Filtering>,
-        _usual: bool,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
         let numbers = [ef_search, nprobe, candidates, num_probes];
-        let given = Given { exact, numbers, target_recall, are_usual: _usual, filter };
+        let given = Given { exact, numbers, target_recall, are_usual: false, filter };
         searching::one(py, &self.store, query, k, given)
     }
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
     /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
     #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
-        num_probes=None, target_recall=None, filter=None, threads=None, as_arrays=false,
-        _usual=false))]
+        num_probes=None, target_recall=None, filter=None, threads=None, as_arrays=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
         &self,
@@ -234,11 +232,10 @@ impl VectorStore {
         filter: Option<Filtering>,
         threads: Option<Count>,
         as_arrays: bool,
-        _usual: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
         let numbers = [ef_search, nprobe, candidates, num_probes];
-        let given = Given { exact, numbers, target_recall, are_usual: _usual, filter };
+        let given = Given { exact, numbers, target_recall, are_usual: false, filter };
         searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
     }
 
@@ -321,6 +318,12 @@ impl VectorStore {
     /// What the index is and holds, or `None`.
     fn index_stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         indexing::index_stats(py, &self.store)
+    }
+
+    /// The recall that a search is to reach that is told nothing.
+    #[getter]
+    fn _aim(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        answered(py.detach(|| self.store.aim()))
     }
 
     /// Recall, `k` and queries of searches with `ef_search`, `nprobe`, `candidates`, `num_probes`.

@@ -28,6 +28,18 @@ pub struct MeasuredRecall {
 }
 
 impl VectorStore {
+    /// The recall that a search is to reach that is told nothing: that of the store, or else that
+    /// which the index was built for.
+    ///
+    /// # Errors
+    /// `Closed`, `ConfigMismatch`.
+    pub fn aim(&self) -> Result<Option<f64>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(self.target_recall) };
+        let loaded = self.config.index_of(&snapshot);
+        let of_index = loaded.as_ref().and_then(Loaded::index);
+        Ok(self.target_recall.or_else(|| of_index.and_then(|(_, index)| index.tuned.target)))
+    }
+
     /// Share of the `k` nearest that searches with such options find on a sample of the stored
     /// vectors, so many at most and one in eight: half of the queries are vectors that may not be
     /// found meanwhile, half are mixed of two. The filter of the options is left out.
