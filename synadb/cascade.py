@@ -88,7 +88,8 @@ class CascadeIndex(UnsyncedStore):
     `"fast_search"` for .90. Numbers that are given beside it replace its own; `config`, a
     `CascadeConfig`, gives all of them. Without either they are those of the cascade that the file
     has, or by default. `num_probes` and `ef_search` of the constructor, or of its preset, are what
-    a search does that is not told otherwise.
+    a search does that is not told otherwise. `target_recall` is that of `VectorStore`, goes before
+    the numbers of a preset, and cannot be given beside either of these two.
 
     Every search is exact until there are 10,000 vectors and searches have scanned them so often
     that it pays; a thread of its own builds the cascade then, and anew as the store grows, as
@@ -224,7 +225,8 @@ class CascadeIndex(UnsyncedStore):
 
         Looks into `num_probes` buckets and walks with a queue of `ef_search` vectors; without them
         as the constructor was told. `k` are found whenever there are so many. With `exact` it looks
-        at every vector. See `VectorStore.search`.
+        at every vector, with `target_recall`, of the search, the store or the index, at as many as
+        find so much of the `k` nearest. See `VectorStore.search`.
         """
         probes = _probes(num_probes, nprobe)
         return super().search(

@@ -50,8 +50,8 @@ class GravityWellIndex(UnsyncedStore):
     `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
     are given. `initial_capacity` is checked and has no effect: the file grows as it is written to.
     As in `MmapVectorStore`, writes return before they are on the medium unless `sync_on_write` says
-    otherwise, and the file opens as any other store. `path`, `name`, `access`, `lock_timeout` and
-    `maintenance` are those of `VectorStore`, and so is what each call raises.
+    otherwise, and the file opens as any other store. `path`, `name`, `access`, `lock_timeout`,
+    `maintenance` and `target_recall` are those of `VectorStore`, and so is what each call raises.
 
     >>> import numpy as np
     >>> import synadb
@@ -161,7 +161,8 @@ class GravityWellIndex(UnsyncedStore):
 
         Looks at the `nprobe` nearest cells, and at more where these hold fewer than `k`: `k` are
         found whenever there are so many. `candidates` of what it sees there are compared in full.
-        With `exact` it looks at every vector. See `VectorStore.search`.
+        With `exact` it looks at every vector, with `target_recall`, of the search, the store or the
+        index, at as many as find so much of the `k` nearest. See `VectorStore.search`.
         """
         return super().search(
             query,

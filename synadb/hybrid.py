@@ -47,7 +47,8 @@ class HybridVectorStore(_native.HybridVectorStore):
     both are the same file. `dimensions` and `metric` are those of the file; a new one has 768 and
     `"cosine"` unless they are given. `preset` is that of `CascadeIndex`. As in `MmapVectorStore`,
     writes return before they are on the medium unless `sync_on_write` says otherwise; `access`,
-    `lock_timeout` and `maintenance` are those of `VectorStore`, and so is what each call raises.
+    `lock_timeout`, `maintenance` and `target_recall` are those of `VectorStore`, and so is what
+    each call raises; each table reaches the recall by itself.
 
     Both tables are scanned until there are 10,000 vectors in one and it pays to build its index,
     by a thread of its own, as `VectorStore` says; `build_cold()` builds the cascade at once. What

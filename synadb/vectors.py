@@ -56,6 +56,15 @@ class VectorStore(_native.VectorStore):
     are compared in full: three times `k` at least; `num_probes` is how many buckets of a cascade
     are looked into. The more, the more of the nearest are found.
 
+    `target_recall`, above 0 and at most 1, takes the place of these numbers: of a search, of
+    `build_index`, whose index is then tuned to it and keeps it, and of the store, for all searches
+    that are told neither; the narrower one goes first. The index is tuned on a sample of its own
+    vectors, half of them mixed with others, for each recall and `k` once, in some seconds at most,
+    and remembers what it found, in the file from the next checkpoint on. Queries unlike the vectors
+    find less: measure with `exact=True`, which 1.0 is. A scan is made where the index does not
+    reach the recall, and while it has less than 1,000 vectors. A recall and a number together
+    raise `InvalidArgumentError`.
+
     `filter` of a search, a `KeyFilter` or an iterable of keys, says which keys it may return. Every
     kind of index heeds it while it searches: `k` hits are found where `k` keys pass.
 
@@ -150,7 +159,8 @@ class VectorStore(_native.VectorStore):
         of them `seed`. `ef_search`, `nprobe` and `num_probes` are what a search does that is not
         told otherwise; one that the index has not is ignored by a search. An inverted file without
         `nprobe` looks at 48 cells, and compares 100 candidates; both are raised where a sample
-        shows that of vectors without structure these find less than .96 of the ten nearest.
+        shows that of vectors without structure these find less than .96 of the ten nearest. In
+        their place `target_recall` has any kind tuned for ten neighbours, as the class says.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index, in full or by their codes, until it takes
@@ -348,7 +358,9 @@ class VectorStore(_native.VectorStore):
         A dict: `kind`, as `build_index` takes it; `rows`, live vectors in it; `dead`, vectors in
         it that were deleted or replaced since; `tail`, live vectors that came after it; `coded`,
         those of them that were coded since, the others are scanned in full; `bytes` that it takes
-        beside the vectors. Raises `DatabaseClosedError`.
+        beside the vectors; `target_recall` that it was built for, or `None`; `tuned`, what was
+        found to reach a recall: dicts of `target_recall`, `k`, `recall` of the sample, and the
+        numbers of the search, without any where it is a scan. Raises `DatabaseClosedError`.
         """
         return super().index_stats()
 

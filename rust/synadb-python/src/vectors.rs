@@ -402,7 +402,7 @@ impl VectorStore {
 
     /// As `flush`, and saves a checkpoint beside the file, from which it opens fast.
     fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
-        answered(py.detach(|| self.store.sync().and_then(|()| self.database.checkpoint())))
+        answered(py.detach(|| self.store.checkpoint()))
     }
 
     /// Moves a reader to the newest commit; whether there was one.

@@ -118,6 +118,17 @@ impl VectorStore {
         Ok(backend)
     }
 
+    /// Returns once everything written so far is on the medium, and a checkpoint of it beside the
+    /// file, from which it opens fast: with the index, and what it was tuned to.
+    ///
+    /// # Errors
+    /// `Io`, `Busy`, `DiskFull`, `ReadOnly`, `Closed`.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.sync()?;
+        let (engine, terms) = (self.handle.writable()?, &self.handle.terms);
+        if self.knows_more()? { engine.checkpoint_anew(terms) } else { engine.checkpoint(terms) }
+    }
+
     /// Puts the index into the file's checkpoint, where the handle may write.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use synadb_index::{Filter, Job, Sample};
 use synadb_types::{RowId, RowSet};
 
 use super::Loaded;
+use super::sampled::{ROWS_A_QUERY, queries_of, without};
 use super::search::SearchOptions;
-use super::tuned::{ROWS_A_QUERY, queries_of, without};
 use crate::error::Result;
 use crate::vector::VectorStore;
 use crate::vector::filter::Filters;
@@ -40,6 +40,13 @@ impl VectorStore {
         Ok(self.target_recall.or_else(|| of_index.and_then(|(_, index)| index.tuned.target)))
     }
 
+    /// Whether the index was tuned by a search since it was saved.
+    pub(super) fn knows_more(&self) -> Result<bool> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(false) };
+        let loaded = self.config.index_of(&snapshot);
+        Ok(loaded.as_ref().and_then(Loaded::index).is_some_and(|(_, index)| index.tuned.is_new()))
+    }
+
     /// Share of the `k` nearest that searches with such options find on a sample of the stored
     /// vectors, so many at most and one in eight: half of the queries are vectors that may not be
     /// found meanwhile, half are mixed of two. The filter of the options is left out.
@@ -67,7 +74,7 @@ impl VectorStore {
         }
         let all: RowSet =
             (0..snapshot.rows_end()).map(RowId).filter(|row| snapshot.is_live(*row)).collect();
-        let step = (all.len() / sample).max(ROWS_A_QUERY);
+        let step = all.len().div_ceil(sample).max(ROWS_A_QUERY);
         let chosen: Vec<RowId> = all.iter().step_by(step).collect();
         let dimensions = usize::from(self.dimensions());
         let source = MappedVectors { snapshot: &snapshot, dimensions };

@@ -4,6 +4,7 @@
 mod apart;
 mod build;
 mod measured;
+mod sampled;
 mod saved;
 mod search;
 mod tail;

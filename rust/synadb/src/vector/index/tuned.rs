@@ -1,16 +1,17 @@
 //! Searches that reach a recall: what was found for which one, and finding it.
 //!
-//! An index is tuned on its own rows. Some are taken for queries, every other one mixed with a
-//! second row, for queries to come lie between the rows; none of them may be found, so that no query
-//! finds itself. What is found is kept with the index, in memory and in the checkpoint.
+//! An index is tuned on its own rows, as [`sampled`](super::sampled) takes them for queries. What is
+//! found is kept with the index, in memory and in the checkpoint.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use synadb_index::{Filter, IndexError, Job, Query, Sample, VectorSource, inverse_norm};
-use synadb_types::{RowId, RowSet};
+use synadb_index::{Filter, IndexError, Job, Sample};
+use synadb_types::RowSet;
 
+use super::sampled::sample;
 use super::search::SearchOptions;
 use super::{Built, Loaded, StoreIndex};
 use crate::collection::Snapshot;
@@ -22,17 +23,6 @@ use crate::vector::source::MappedVectors;
 /// A sample is never quite like the queries to come: of what may be missed, so much is aimed at. Of
 /// passages that were tuned to .99 on other passages, questions found .987.
 const MISSES: f64 = 0.6;
-/// Mixed queries are a row and so much of another one.
-const MIXED: f32 = 0.4;
-/// Neighbours that the queries of a sample have together: to tell a recall to some parts in a
-/// thousand. With many neighbours each there are so many queries at least, with few at most.
-const NEIGHBOURS: usize = 4000;
-const QUERIES_MIN: usize = 100;
-const QUERIES_MAX: usize = 1000;
-/// Products of components that the exact searches of the sample take: a few seconds of one thread.
-const WORK: usize = 1 << 36;
-/// One in so many rows is taken for a query at most, for those cannot be found.
-pub(super) const ROWS_A_QUERY: usize = 8;
 /// Fewer rows are scanned faster than a search through an index could be tuned.
 const ROWS_MIN: usize = 1000;
 /// Codes grow with the store: with so many times the rows they are tuned anew.
@@ -134,6 +124,8 @@ pub(in crate::vector) struct Tunings {
     /// The recall that the index was built for.
     pub(super) target: Option<f64>,
     known: ArcSwap<Vec<TunedSearch>>,
+    /// Whether something was found that no checkpoint has.
+    is_new: AtomicBool,
     /// Held by the one who tunes; others wait for what he finds.
     turn: Mutex<()>,
     /// How many rows of an index lived at a moment: live keys and rows of the table then.
@@ -147,6 +139,7 @@ impl Tunings {
 
     /// The section of a checkpoint; none where there is nothing to keep.
     pub(super) fn export(&self) -> Option<Vec<u8>> {
+        self.is_new.store(false, Ordering::Relaxed);
         let known = self.known.load();
         if known.is_empty() && self.target.is_none() {
             return None;
@@ -167,6 +160,10 @@ impl Tunings {
         rest.is_empty().then_some(tunings)
     }
 
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new.load(Ordering::Relaxed)
+    }
+
     fn find(&self, (target, k): (f64, usize), rows: usize) -> Option<TunedSearch> {
         let known = self.known.load();
         let is_it = |tuned: &&TunedSearch| tuned.target_recall == target && tuned.k == k;
@@ -181,6 +178,7 @@ impl Tunings {
         known.retain(|other| !is_it(other));
         known.push(tuned);
         self.known.store(Arc::new(known));
+        self.is_new.store(true, Ordering::Relaxed);
     }
 
     /// The search that reaches a recall for `k`, of which `live` is the share that lives; found
@@ -282,59 +280,6 @@ fn tune(
         }
     };
     Ok(if found.recall >= aim { found } else { exact })
-}
-
-/// Queries of the rows of an index, and the rows that they may find: all but those.
-fn sample(
-    built: &Built,
-    k: usize,
-    source: &MappedVectors<'_>,
-) -> std::result::Result<(Vec<Query>, RowSet), IndexError> {
-    let rows = built.part().rows();
-    let live: Vec<RowId> = rows.iter().filter(|row| source.is_live(*row)).collect();
-    let scan = live.len().saturating_mul(source.dimensions()).max(1);
-    let affordable = (WORK / scan).max(QUERIES_MIN);
-    let count = (NEIGHBOURS / k.max(1)).clamp(QUERIES_MIN, QUERIES_MAX).min(affordable);
-    let step = (live.len() / count).max(ROWS_A_QUERY);
-    let chosen: Vec<RowId> = live.into_iter().step_by(step).collect();
-    Ok((queries_of(built.metric(), &chosen, source)?, without(rows, &chosen)))
-}
-
-/// The rows as queries, every other one mixed with the one half of them away.
-pub(super) fn queries_of(
-    metric: synadb_index::Metric,
-    chosen: &[RowId],
-    source: &MappedVectors<'_>,
-) -> std::result::Result<Vec<Query>, IndexError> {
-    let mut queries = Vec::with_capacity(chosen.len());
-    for (at, row) in chosen.iter().enumerate() {
-        let Some(vector) = source.vector(*row) else { continue };
-        let other = chosen[(at + chosen.len() / 2) % chosen.len()];
-        let mixed = source.vector(other).filter(|_| at % 2 == 1).map(|other| mix(vector, other));
-        // The sum of two rows may be beyond what a float holds.
-        match Query::new(metric, mixed.as_deref().unwrap_or(vector)) {
-            Err(IndexError::NonFinite { .. }) => {}
-            query => queries.push(query?),
-        }
-    }
-    Ok(queries)
-}
-
-pub(super) fn without(rows: &RowSet, chosen: &[RowId]) -> RowSet {
-    let mut others = rows.clone();
-    for row in chosen {
-        others.remove(*row);
-    }
-    others
-}
-
-/// A vector between two, as long as the first.
-fn mix(vector: &[f32], other: &[f32]) -> Vec<f32> {
-    let (inverse, of_other) = (inverse_norm(vector), inverse_norm(other));
-    let share = if inverse > 0.0 { MIXED * of_other / inverse } else { MIXED };
-    let sum: Vec<f32> = vector.iter().zip(other).map(|(a, b)| a + share * b).collect();
-    let scale = inverse_norm(&sum) / inverse;
-    if scale.is_normal() { sum.iter().map(|value| value * scale).collect() } else { sum }
 }
 
 impl SearchOptions {
@@ -471,7 +416,9 @@ mod tests {
         tunings.remember(tuned);
         tunings.remember(TunedSearch::exact(0.95, 20, 5000));
         tunings.remember(TunedSearch { nprobe: Some(8), ..tuned });
+        assert!(tunings.is_new());
         let bytes = tunings.export().expect("something");
+        assert!(!tunings.is_new());
         let read = Tunings::import(&bytes).expect("whole");
         assert_eq!(read.target, Some(0.9));
         assert_eq!(**read.known.load(), **tunings.known.load());

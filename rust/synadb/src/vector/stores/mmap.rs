@@ -176,8 +176,7 @@ impl MmapVectorStore {
     /// # Errors
     /// `Io`, `Busy`, `DiskFull`, `ReadOnly`, `Closed`.
     pub fn checkpoint(&self) -> Result<()> {
-        self.store.sync()?;
-        self.store.database().checkpoint()
+        self.store.checkpoint()
     }
 
     /// Returns once everything written so far is on the medium.

@@ -346,8 +346,7 @@ impl CascadeIndex {
         };
         let real = |path: &Path| std::fs::canonicalize(path).ok();
         if real(path.as_ref()).is_some_and(|path| real(store.path()) == Some(path)) {
-            store.sync()?;
-            return store.database().checkpoint();
+            return store.checkpoint();
         }
         let mut copy = Indexed::<Part>::new(self.dimensions(), self.metric());
         if let Some(snapshot) = store.snapshot()? {

@@ -434,8 +434,8 @@ impl HybridVectorStore {
     /// # Errors
     /// As [`VectorStore::sync`] and [`SynaDB::checkpoint`].
     pub fn save_cold(&self) -> Result<()> {
-        self.cold.sync()?;
-        self.database.checkpoint()
+        self.hot.checkpoint()?;
+        self.cold.checkpoint()
     }
 
     /// Whether the store was closed.

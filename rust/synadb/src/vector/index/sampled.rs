@@ -1,0 +1,75 @@
+//! Rows of a store that stand for the queries to come.
+//!
+//! Every other one is mixed with a second row, for queries to come lie between the rows; none of them
+//! may be found, so that no query finds itself.
+
+use synadb_index::{IndexError, Query, VectorSource, inverse_norm};
+use synadb_types::{RowId, RowSet};
+
+use super::Built;
+use crate::vector::source::MappedVectors;
+
+/// Mixed queries are a row and so much of another one.
+const MIXED: f32 = 0.4;
+/// Neighbours that the queries of a sample have together: to tell a recall to some parts in a
+/// thousand. With many neighbours each there are so many queries at least, with few at most.
+const NEIGHBOURS: usize = 4000;
+const QUERIES_MIN: usize = 100;
+const QUERIES_MAX: usize = 1000;
+/// Products of components that the exact searches of the sample take: a few seconds of one thread.
+const WORK: usize = 1 << 36;
+/// One in so many rows is taken for a query at most, for those cannot be found.
+pub(super) const ROWS_A_QUERY: usize = 8;
+
+/// Queries of the rows of an index, and the rows that they may find: all but those.
+pub(super) fn sample(
+    built: &Built,
+    k: usize,
+    source: &MappedVectors<'_>,
+) -> std::result::Result<(Vec<Query>, RowSet), IndexError> {
+    let rows = built.part().rows();
+    let live: Vec<RowId> = rows.iter().filter(|row| source.is_live(*row)).collect();
+    let scan = live.len().saturating_mul(source.dimensions()).max(1);
+    let affordable = (WORK / scan).max(QUERIES_MIN);
+    let count = (NEIGHBOURS / k.max(1)).clamp(QUERIES_MIN, QUERIES_MAX).min(affordable);
+    let step = (live.len() / count).max(ROWS_A_QUERY);
+    let chosen: Vec<RowId> = live.into_iter().step_by(step).collect();
+    Ok((queries_of(built.metric(), &chosen, source)?, without(rows, &chosen)))
+}
+
+/// The rows as queries, every other one mixed with the one half of them away.
+pub(super) fn queries_of(
+    metric: synadb_index::Metric,
+    chosen: &[RowId],
+    source: &MappedVectors<'_>,
+) -> std::result::Result<Vec<Query>, IndexError> {
+    let mut queries = Vec::with_capacity(chosen.len());
+    for (at, row) in chosen.iter().enumerate() {
+        let Some(vector) = source.vector(*row) else { continue };
+        let other = chosen[(at + chosen.len() / 2) % chosen.len()];
+        let mixed = source.vector(other).filter(|_| at % 2 == 1).map(|other| mix(vector, other));
+        // The sum of two rows may be beyond what a float holds.
+        match Query::new(metric, mixed.as_deref().unwrap_or(vector)) {
+            Err(IndexError::NonFinite { .. }) => {}
+            query => queries.push(query?),
+        }
+    }
+    Ok(queries)
+}
+
+pub(super) fn without(rows: &RowSet, chosen: &[RowId]) -> RowSet {
+    let mut others = rows.clone();
+    for row in chosen {
+        others.remove(*row);
+    }
+    others
+}
+
+/// A vector between two, as long as the first.
+fn mix(vector: &[f32], other: &[f32]) -> Vec<f32> {
+    let (inverse, of_other) = (inverse_norm(vector), inverse_norm(other));
+    let share = if inverse > 0.0 { MIXED * of_other / inverse } else { MIXED };
+    let sum: Vec<f32> = vector.iter().zip(other).map(|(a, b)| a + share * b).collect();
+    let scale = inverse_norm(&sum) / inverse;
+    if scale.is_normal() { sum.iter().map(|value| value * scale).collect() } else { sum }
+}
