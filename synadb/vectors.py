@@ -423,9 +423,9 @@ class VectorStore(_native.VectorStore):
 
         With `recall` also what share of the ten nearest a search of this store finds that is told
         nothing, under `"recall"`: a dict of `recall`, `k` (10) and `queries`, how many were tried:
-        200 at most and one for eight vectors, stored ones and mixtures of two, which may not be
-        found themselves. Costs an exact search and one through the index for each of them, on all
-        processors; nothing where there is no index, and then `queries` is 0 and `recall` 1.
+        200 at most and one for eight vectors, stored ones, which are no neighbours of their own,
+        and mixtures of two. Costs an exact search and one through the index for each of them, on
+        all processors; nothing where there is no index, and then `queries` is 0 and `recall` 1.
         """
         check_bool("recall", recall)
         stats = cast("StoreStats", super().stats(usage))

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use synadb_types::RowSet;
+use synadb_types::{RowId, RowSet};
 
 use crate::job::Crew;
 use crate::{Filter, FlatIndex, IndexError, Job, Query, Scratch, TopK, VectorSource};
@@ -18,6 +18,8 @@ const STEP: usize = 16;
 pub struct Sample<'a> {
     k: usize,
     queries: &'a [Query],
+    /// For each query the row that it was made of, where it was.
+    own: Vec<Option<RowId>>,
     filter: &'a Filter,
     source: &'a dyn VectorSource,
     truth: Vec<(usize, f32)>,
@@ -43,6 +45,9 @@ pub type Searching<'a> = &'a (
             + Sync
     );
 
+/// Queries that a thread takes, and the rows that they were made of.
+type Piece<'a> = (&'a [Query], &'a [Option<RowId>]);
+
 impl<'a> Sample<'a> {
     /// Scans `rows` for the `k` nearest of each query that the filter allows. O(queries * rows * d)
     /// on the threads of the job.
@@ -57,22 +62,58 @@ impl<'a> Sample<'a> {
         (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
         job: &Job<'a>,
     ) -> Result<Self, IndexError> {
+        let own = vec![None; queries.len()];
+        Self::with_own(rows, k, own, (queries, filter, source), job)
+    }
+
+    /// As [`Sample::new`], for queries that were made of rows: the row of each is none of its
+    /// neighbours. A filter would have a graph searched in another way.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there is not one row for each query.
+    pub fn of_rows(
+        rows: &RowSet,
+        k: usize,
+        own: &[RowId],
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        job: &Job<'a>,
+    ) -> Result<Self, IndexError> {
+        assert_eq!(own.len(), queries.len(), "each query has a row");
+        let own = own.iter().copied().map(Some).collect();
+        Self::with_own(rows, k, own, (queries, filter, source), job)
+    }
+
+    fn with_own(
+        rows: &RowSet,
+        k: usize,
+        own: Vec<Option<RowId>>,
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        job: &Job<'a>,
+    ) -> Result<Self, IndexError> {
         let (exact, crew) = (FlatIndex::new(rows.clone()), job.crew());
         let mut truth = vec![(0, 0.0); queries.len()];
         let len = crew.piece_len(queries.len(), PIECE_QUERIES);
-        let pieces = queries.chunks(len).zip(truth.chunks_mut(len)).collect();
-        crew.each(pieces, |(queries, truth): (&[Query], &mut [(usize, f32)])| {
-            let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
+        let pieces = queries.chunks(len).zip(own.chunks(len)).zip(truth.chunks_mut(len)).collect();
+        crew.each(pieces, |((queries, own), truth): (Piece<'_>, &mut [(usize, f32)])| {
+            let top = |own: &Option<RowId>| TopK::new(k.saturating_add(usize::from(own.is_some())));
+            let mut tops: Vec<TopK> = own.iter().map(top).collect();
             exact.search_batch(queries, filter, source, &mut Scratch::new(), &mut tops)?;
             let mut hits = Vec::new();
-            for ((query, top), truth) in queries.iter().zip(&mut tops).zip(truth) {
+            for (((query, own), top), truth) in queries.iter().zip(own).zip(&mut tops).zip(truth) {
                 hits.clear();
                 top.finish(query, source, &mut hits);
+                hits.retain(|hit| Some(hit.row) != *own);
+                hits.truncate(k);
                 *truth = hits.last().map_or((0, 0.0), |last| (hits.len(), last.score));
             }
             Ok(())
         })?;
-        Ok(Self { k, queries, filter, source, truth, crew })
+        Ok(Self { k, queries, own, filter, source, truth, crew })
     }
 
     /// Neighbours that are looked for.
@@ -90,16 +131,18 @@ impl<'a> Sample<'a> {
     pub fn recall(&self, search: Searching<'_>) -> Result<f64, IndexError> {
         let found = AtomicUsize::new(0);
         let len = self.crew.piece_len(self.queries.len(), PIECE_QUERIES);
-        let pieces = self.queries.chunks(len).zip(self.truth.chunks(len)).collect();
-        self.crew.each(pieces, |(queries, truth): (&[Query], &[(usize, f32)])| {
+        let pieces = self.queries.chunks(len).zip(self.own.chunks(len));
+        let pieces = pieces.zip(self.truth.chunks(len)).collect();
+        self.crew.each(pieces, |((queries, own), truth): (Piece<'_>, &[(usize, f32)])| {
             let (mut scratch, mut hits) = (Scratch::new(), Vec::new());
             let mut top = TopK::new(self.k);
-            for (query, &(count, last)) in queries.iter().zip(truth) {
-                top.reset(self.k);
+            for ((query, own), &(count, last)) in queries.iter().zip(own).zip(truth) {
+                top.reset(self.k.saturating_add(usize::from(own.is_some())));
                 hits.clear();
                 search(query, self.filter, self.source, &mut scratch, &mut top)?;
                 top.finish(query, self.source, &mut hits);
-                let near = hits.iter().filter(|hit| hit.score <= last).count().min(count);
+                hits.retain(|hit| hit.score <= last && Some(hit.row) != *own);
+                let near = hits.len().min(count);
                 found.fetch_add(near, Ordering::Relaxed);
             }
             Ok(())

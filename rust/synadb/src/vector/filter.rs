@@ -82,24 +82,6 @@ pub(super) struct Filters {
 
 impl Filters {
     pub const ALL: Self = Self { all: Filter::All, part: None };
-
-    /// These rows, as an index takes them too.
-    pub fn of(allowed: &RowSet, loaded: Option<&Loaded>) -> Self {
-        let part = loaded.and_then(|loaded| {
-            let (built, index) = loaded.index()?;
-            let unborn = index.known.unborn.as_ref().and_then(|unborn| {
-                let mut rows = allowed.clone();
-                if let Filter::Rows(unborn) = unborn {
-                    rows.intersect_with(unborn);
-                }
-                (!rows.is_empty()).then_some(Filter::Rows(rows))
-            });
-            let indexed = built.part().prepare(allowed);
-            let tail = index.prepare_tail(allowed);
-            Some(OfPart { index: loaded.downgrade(), indexed, tail, unborn })
-        });
-        Self { all: Filter::Rows(allowed.clone()), part }
-    }
 }
 
 /// The rows of an index that a filter allows.
@@ -291,7 +273,20 @@ impl Found {
     }
 
     fn prepare(&mut self, loaded: Option<&Loaded>) {
-        self.filters = Filters::of(&self.allowed, loaded);
+        let part = loaded.and_then(|loaded| {
+            let (built, index) = loaded.index()?;
+            let unborn = index.known.unborn.as_ref().and_then(|unborn| {
+                let mut rows = self.allowed.clone();
+                if let Filter::Rows(unborn) = unborn {
+                    rows.intersect_with(unborn);
+                }
+                (!rows.is_empty()).then_some(Filter::Rows(rows))
+            });
+            let indexed = built.part().prepare(&self.allowed);
+            let tail = index.prepare_tail(&self.allowed);
+            Some(OfPart { index: loaded.downgrade(), indexed, tail, unborn })
+        });
+        self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
     }
 }
 

@@ -8,7 +8,7 @@ use synadb_index::{Filter, Job, Sample};
 use synadb_types::{RowId, RowSet};
 
 use super::Loaded;
-use super::sampled::{ROWS_A_QUERY, queries_of, without};
+use super::sampled::{ROWS_A_QUERY, queries_of};
 use super::search::SearchOptions;
 use crate::error::Result;
 use crate::vector::VectorStore;
@@ -48,8 +48,8 @@ impl VectorStore {
     }
 
     /// Share of the `k` nearest that searches with such options find on a sample of the stored
-    /// vectors, so many at most and one in eight: half of the queries are vectors that may not be
-    /// found meanwhile, half are mixed of two. The filter of the options is left out.
+    /// vectors, so many at most and one in eight: half of the queries are vectors, which do not
+    /// count as their own neighbours, half are mixed of two. The filter of the options is left out.
     ///
     /// Costs an exact search and one through the index for each query, on all processors.
     ///
@@ -79,14 +79,13 @@ impl VectorStore {
         let dimensions = usize::from(self.dimensions());
         let source = MappedVectors { snapshot: &snapshot, dimensions };
         let metric = self.metric().kernel();
-        let queries = queries_of(metric, &chosen, &source).map_err(index_failure)?;
-        let filters = Filters::of(&without(&all, &chosen), loaded.as_ref());
+        let (queries, own) = queries_of(metric, &chosen, &source).map_err(index_failure)?;
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let (job, allowed) = (Job::with_threads(threads), &filters.all);
-        let sample = Sample::new(&all, k, (&queries, allowed, &source), &job);
+        let job = Job::with_threads(threads);
+        let sample = Sample::of_rows(&all, k, &own, (&queries, &Filter::All, &source), &job);
         let recall = sample.and_then(|sample| {
             sample.recall(&|query, _: &Filter, _, scratch, top| {
-                let way = (slice::from_ref(query), &*aimed, &filters);
+                let way = (slice::from_ref(query), &*aimed, &Filters::ALL);
                 index.search(built, way, &source, scratch, slice::from_mut(top))
             })
         });

@@ -1,10 +1,11 @@
 //! Rows of a store that stand for the queries to come.
 //!
-//! Every other one is mixed with a second row, for queries to come lie between the rows; none of them
-//! may be found, so that no query finds itself.
+//! Every other one is mixed with a second row, for queries to come lie between the rows. The row of a
+//! query is none of its neighbours. It is not kept from the search by a filter: a graph is searched in
+//! another way with one, which may be a scan, and tells nothing then of walks without.
 
 use synadb_index::{IndexError, Query, VectorSource, inverse_norm};
-use synadb_types::{RowId, RowSet};
+use synadb_types::RowId;
 
 use super::Built;
 use crate::vector::source::MappedVectors;
@@ -18,15 +19,15 @@ const QUERIES_MIN: usize = 100;
 const QUERIES_MAX: usize = 1000;
 /// Products of components that the exact searches of the sample take: a few seconds of one thread.
 const WORK: usize = 1 << 36;
-/// One in so many rows is taken for a query at most, for those cannot be found.
+/// One in so many rows is taken for a query at most.
 pub(super) const ROWS_A_QUERY: usize = 8;
 
-/// Queries of the rows of an index, and the rows that they may find: all but those.
+/// Queries of the rows of an index, and the row of each.
 pub(super) fn sample(
     built: &Built,
     k: usize,
     source: &MappedVectors<'_>,
-) -> std::result::Result<(Vec<Query>, RowSet), IndexError> {
+) -> std::result::Result<(Vec<Query>, Vec<RowId>), IndexError> {
     let rows = built.part().rows();
     let live: Vec<RowId> = rows.iter().filter(|row| source.is_live(*row)).collect();
     let scan = live.len().saturating_mul(source.dimensions()).max(1);
@@ -34,16 +35,16 @@ pub(super) fn sample(
     let count = (NEIGHBOURS / k.max(1)).clamp(QUERIES_MIN, QUERIES_MAX).min(affordable);
     let step = (live.len() / count).max(ROWS_A_QUERY);
     let chosen: Vec<RowId> = live.into_iter().step_by(step).collect();
-    Ok((queries_of(built.metric(), &chosen, source)?, without(rows, &chosen)))
+    queries_of(built.metric(), &chosen, source)
 }
 
-/// The rows as queries, every other one mixed with the one half of them away.
+/// The rows as queries, every other one mixed with the one half of them away, each with its row.
 pub(super) fn queries_of(
     metric: synadb_index::Metric,
     chosen: &[RowId],
     source: &MappedVectors<'_>,
-) -> std::result::Result<Vec<Query>, IndexError> {
-    let mut queries = Vec::with_capacity(chosen.len());
+) -> std::result::Result<(Vec<Query>, Vec<RowId>), IndexError> {
+    let (mut queries, mut own) = (Vec::with_capacity(chosen.len()), Vec::new());
     for (at, row) in chosen.iter().enumerate() {
         let Some(vector) = source.vector(*row) else { continue };
         let other = chosen[(at + chosen.len() / 2) % chosen.len()];
@@ -51,18 +52,13 @@ pub(super) fn queries_of(
         // The sum of two rows may be beyond what a float holds.
         match Query::new(metric, mixed.as_deref().unwrap_or(vector)) {
             Err(IndexError::NonFinite { .. }) => {}
-            query => queries.push(query?),
+            query => {
+                queries.push(query?);
+                own.push(*row);
+            }
         }
     }
-    Ok(queries)
-}
-
-pub(super) fn without(rows: &RowSet, chosen: &[RowId]) -> RowSet {
-    let mut others = rows.clone();
-    for row in chosen {
-        others.remove(*row);
-    }
-    others
+    Ok((queries, own))
 }
 
 /// A vector between two, as long as the first.

@@ -250,13 +250,12 @@ fn tune(
     let rows = built.part().rows();
     let exact = TunedSearch::exact(target, k, rows.len());
     let wanted = ((k as f64 * live).ceil() as usize).max(1);
-    let (queries, held_back) = sample(built, wanted, source)?;
+    let (queries, own) = sample(built, wanted, source)?;
     if queries.is_empty() {
         return Ok(exact);
     }
     let quiet = Job { progress: None, ..*job };
-    let filter = Filter::Rows(held_back);
-    let sample = Sample::new(rows, wanted, (&queries, &filter, source), &quiet)?;
+    let sample = Sample::of_rows(rows, wanted, &own, (&queries, &Filter::All, source), &quiet)?;
     let aim = 1.0 - MISSES * (1.0 - target);
     let found = match built {
         Built::Packed(index) => {
