@@ -59,8 +59,8 @@ class VectorStore(_native.VectorStore):
     `target_recall`, above 0 and at most 1, takes the place of these numbers: of a search, of
     `build_index`, whose index is then tuned to it and keeps it, and of the store, for all searches
     that are told neither; the narrower one goes first. The index is tuned on a sample of its own
-    vectors, half of them mixed with others, for each recall and `k` once, in some seconds at most,
-    and remembers what it found, in the file from the next checkpoint on. Queries unlike the vectors
+    vectors, mixed with one another, for each recall and `k` once, in some seconds at most, and
+    remembers what it found, in the file from the next checkpoint on. Queries unlike the vectors
     find less: measure with `exact=True`, which 1.0 is. A scan is made where the index does not
     reach the recall, and while it has less than 1,000 vectors. A recall and a number together
     raise `InvalidArgumentError`.
@@ -423,9 +423,9 @@ class VectorStore(_native.VectorStore):
 
         With `recall` also what share of the ten nearest a search of this store finds that is told
         nothing, under `"recall"`: a dict of `recall`, `k` (10) and `queries`, how many were tried:
-        200 at most and one for eight vectors, stored ones, which are no neighbours of their own,
-        and mixtures of two. Costs an exact search and one through the index for each of them, on
-        all processors; nothing where there is no index, and then `queries` is 0 and `recall` 1.
+        200 at most and one for eight vectors, mixed of two stored ones, the first of which counts
+        as no neighbour. Costs an exact search and one through the index for each of them, on all
+        processors; nothing where there is no index, and then `queries` is 0 and `recall` 1.
         """
         check_bool("recall", recall)
         stats = cast("StoreStats", super().stats(usage))

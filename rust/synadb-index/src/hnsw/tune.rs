@@ -78,8 +78,9 @@ pub(crate) fn shortest(
     nodes: usize,
     search: SearchWithEf<'_>,
 ) -> Result<TunedEf, IndexError> {
-    // A shorter queue finds less than `k`.
-    let limits = (sample.k(), nodes.max(1));
+    // A queue of `k` finds less than `k`, and is tried on queries near a row of the graph, whose links
+    // lead to all of them: others find far less with it.
+    let limits = (sample.k().saturating_mul(2), nodes.max(1));
     let (ef, recall) = Sample::least(target, limits, |ef| {
         sample.recall(&|query, filter, source, scratch, top| {
             search(query, filter, source, scratch, top, ef)

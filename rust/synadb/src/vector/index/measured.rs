@@ -48,8 +48,8 @@ impl VectorStore {
     }
 
     /// Share of the `k` nearest that searches with such options find on a sample of the stored
-    /// vectors, so many at most and one in eight: half of the queries are vectors, which do not
-    /// count as their own neighbours, half are mixed of two. The filter of the options is left out.
+    /// vectors, so many at most and one in eight: the queries are mixed of two, the first of which
+    /// is no neighbour. The filter of the options is left out.
     ///
     /// Costs an exact search and one through the index for each query, on all processors.
     ///

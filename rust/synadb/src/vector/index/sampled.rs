@@ -1,8 +1,8 @@
 //! Rows of a store that stand for the queries to come.
 //!
-//! Every other one is mixed with a second row, for queries to come lie between the rows. The row of a
-//! query is none of its neighbours. It is not kept from the search by a filter: a graph is searched in
-//! another way with one, which may be a scan, and tells nothing then of walks without.
+//! Queries to come lie between the rows: each row is mixed with another one. The row is none of the
+//! neighbours of its query. It is not kept from the search by a filter: a graph is searched in another
+//! way with one, which may be a scan, and tells nothing then of walks without.
 
 use synadb_index::{IndexError, Query, VectorSource, inverse_norm};
 use synadb_types::RowId;
@@ -10,7 +10,8 @@ use synadb_types::RowId;
 use super::Built;
 use crate::vector::source::MappedVectors;
 
-/// Mixed queries are a row and so much of another one.
+/// Queries are a row and so much of another one. With twice as much a graph of passages is searched
+/// with six times the queue that questions need for .90.
 const MIXED: f32 = 0.4;
 /// Neighbours that the queries of a sample have together: to tell a recall to some parts in a
 /// thousand. With many neighbours each there are so many queries at least, with few at most.
@@ -38,25 +39,21 @@ pub(super) fn sample(
     queries_of(built.metric(), &chosen, source)
 }
 
-/// The rows as queries, every other one mixed with the one half of them away, each with its row.
+/// The rows as queries, each mixed with the one half of them away, with the row of each.
 pub(super) fn queries_of(
     metric: synadb_index::Metric,
     chosen: &[RowId],
     source: &MappedVectors<'_>,
 ) -> std::result::Result<(Vec<Query>, Vec<RowId>), IndexError> {
     let (mut queries, mut own) = (Vec::with_capacity(chosen.len()), Vec::new());
-    for (at, row) in chosen.iter().enumerate() {
-        let Some(vector) = source.vector(*row) else { continue };
-        let other = chosen[(at + chosen.len() / 2) % chosen.len()];
-        let mixed = source.vector(other).filter(|_| at % 2 == 1).map(|other| mix(vector, other));
+    for (row, other) in chosen.iter().zip(chosen.iter().cycle().skip(chosen.len() / 2)) {
+        let (Some(vector), Some(other)) = (source.vector(*row), source.vector(*other)) else {
+            continue;
+        };
+        let mixed = mix(vector, other);
         // The sum of two rows may be beyond what a float holds.
-        match Query::new(metric, mixed.as_deref().unwrap_or(vector)) {
-            Err(IndexError::NonFinite { .. }) => {}
-            query => {
-                queries.push(query?);
-                own.push(*row);
-            }
-        }
+        queries.push(Query::new(metric, &mixed).or_else(|_| Query::new(metric, vector))?);
+        own.push(*row);
     }
     Ok((queries, own))
 }
