@@ -489,5 +489,10 @@ def test_stats_tell_the_recall_on_request(path: Path, rows: Rows, questions: Row
         less = gwi.stats(recall=True)["recall"]["recall"]
         gwi.build_index()
         assert gwi.stats(recall=True)["recall"]["recall"] > less
+    with CascadeIndex(path, num_probes=1, ef_search=10) as cascade:
+        cascade.build_index("cascade", num_probes=40, ef_search=200)
+        assert cascade.stats(recall=True)["recall"]["recall"] < 0.95
+    with VectorStore(path) as store:
+        assert store.stats(recall=True)["recall"]["recall"] > 0.99
     with SynaDB(path) as db, VectorStore(db, name="none", dimensions=4) as empty:
         assert empty.stats(recall=True)["recall"] == {"recall": 1.0, "k": 10, "queries": 0}
