@@ -98,10 +98,11 @@ def test_recall_is_reached_on_queries_that_were_not_tuned_on(
             ]
         assert len(tuned(store)) == 3
         assert recall(store, questions, 3, target_recall=0.95) >= 0.95 - 2 * BELOW
+        assert recall(store, questions, 1, target_recall=0.95) >= 0.95 - 2 * BELOW
         assert recall(store, questions[:100], 100, target_recall=0.95) >= 0.95 - BELOW
-        assert [known["k"] for known in tuned(store)] == [10, 10, 10, 3, 100]
+        assert [known["k"] for known in tuned(store)] == [10, 10, 10, 3, 1, 100]
         assert found(store, questions, target_recall=1.0) == found(store, questions, exact=True)
-        assert len(tuned(store)) == 5
+        assert len(tuned(store)) == 6
 
 
 @pytest.mark.parametrize("kind", ["gravity_well", "hnsw", "cascade"])

@@ -165,6 +165,8 @@ fn stores_of_the_original_reach_a_recall() {
     let store = MmapVectorStore::new(directory.path().join("a.mmap"), config).expect("opens");
     fill(store.store());
     store.build_index().expect("builds");
+    let known = store.store().tuned_searches().expect("open").expect("an index");
+    assert_eq!((known.0, known.1.len()), (target_recall, 1));
     let of = |query: &[f32]| store.search(query, 10).expect("searches");
     assert!(recall(store.store(), |q| of(q).into_iter().map(|hit| hit.key).collect()) >= 0.93);
     let of = |query: &[f32]| store.search_for_recall(query, 10, 1.0).expect("searches");
