@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use synadb_index::{
     CascadeIndex, CascadeSearch, Filter, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK,
-    search_batch,
+    VectorSource, search_batch,
 };
 
 use super::{Built, StoreIndex};
 use crate::vector::filter::{Filters, KeyFilter};
-use crate::vector::source::MappedVectors;
+use crate::vector::source::{CommittedVectors, MappedVectors};
 
 /// How one search is done; what is `None` is as the index was built.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +59,13 @@ impl StoreIndex {
             Some(part) => (&part.indexed, &part.tail, &part.unborn),
             None => (&Filter::All, &Filter::All, &self.known.unborn),
         };
-        built.search((queries, options, indexed), source, scratch, tops)?;
+        let committed = CommittedVectors(source);
+        let of_part: &dyn VectorSource = match built {
+            // It grows, and a snapshot may be older than what it has come to.
+            Built::Packed(_) => source,
+            _ => &committed,
+        };
+        built.search((queries, options, indexed), of_part, scratch, tops)?;
         if let Some(coded) = &self.tail {
             coded.search_batch(queries, tail, source, scratch, tops)?;
         }
@@ -76,7 +82,7 @@ impl Built {
     fn search(
         &self,
         (queries, options, filter): (&[Query], &SearchOptions, &Filter),
-        source: &MappedVectors<'_>,
+        source: &dyn VectorSource,
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
