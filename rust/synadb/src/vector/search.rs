@@ -137,6 +137,7 @@ impl VectorStore {
         options: &SearchOptions,
         make: &mut dyn FnMut(Hit, &[u8]) -> T,
     ) -> Result<Vec<Vec<T>>> {
+        options.check()?;
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
             self.check_dimensions("Query", queries.len())?;
@@ -155,7 +156,10 @@ impl VectorStore {
             None => None,
         };
         let filters = allowed.as_ref().map_or(&Filters::ALL, |allowed| allowed.filters());
-        let way = (index.as_ref().and_then(Loaded::index), options, filters);
+        let indexed = filters.part.as_ref().map(|part| &part.indexed);
+        let aimed = self.aimed(options, k, (&snapshot, index.as_ref()), indexed)?;
+        let way = (index.as_ref().and_then(Loaded::index), &*aimed, filters);
+        let way = if aimed.exact { (None, way.1, way.2) } else { way };
         let mut found = Vec::with_capacity(prepared.len());
         for queries in prepared.chunks(QUERIES_AT_ONCE) {
             for hits in self.find(&snapshot, way, (queries, k))? {
