@@ -1,4 +1,4 @@
-//! What a compaction leaves of an index: which kind somebody had asked for.
+//! What a compaction leaves of an index: which kind somebody had asked for, and which recall.
 //!
 //! The rows have other numbers then, so that nothing of the index itself is of use. An index of the
 //! same kind and parameters over no row is put in its place and saved: it counts as none, and says
@@ -12,7 +12,7 @@ use synadb_index::{
 use synadb_types::RowSet;
 
 use super::sample::Sample;
-use super::{Built, Extent, Loaded, StoreIndex};
+use super::{Built, Extent, Loaded, StoreIndex, Tunings};
 use crate::collection::RowsReader;
 use crate::db::{Generation, TableView};
 use crate::vector::StoredConfig;
@@ -50,7 +50,8 @@ impl StoreIndex {
             None => None,
         };
         let known = Extent { end: 0, unborn: None };
-        Some(Self::of_part(built, false, (self.age, 0), known, 0))
+        let next = Self::of_part(built, false, (self.age, 0), known, 0);
+        Some(next.tuned_as(Tunings::for_recall(self.tuned.target)))
     }
 }
 

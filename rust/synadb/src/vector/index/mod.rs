@@ -4,15 +4,18 @@
 mod apart;
 mod build;
 mod handed_on;
+mod measured;
 mod sample;
+mod sampled;
 mod saved;
 mod search;
 mod tail;
+mod tuned;
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
-use synadb_index::{CascadeIndex, Filter, HnswIndex, IvfIndex, PackedFlat, Part};
+use synadb_index::{CascadeIndex, Filter, HnswIndex, IvfIndex, Metric, PackedFlat, Part};
 use synadb_storage::Result as StorageResult;
 use synadb_types::RowSet;
 
@@ -21,8 +24,11 @@ use crate::collection::{Companion, SharedCompanion, Snapshot};
 use crate::error::Result;
 
 pub use build::IndexStats;
+pub use measured::MeasuredRecall;
 pub(super) use sample::Sample;
 pub use search::SearchOptions;
+pub use tuned::TunedSearch;
+pub(super) use tuned::{Tunings, check_target};
 
 /// A built index of any kind.
 pub(super) enum Built {
@@ -39,6 +45,15 @@ impl Built {
             Self::Hnsw(index) => index,
             Self::GravityWell(index) => index,
             Self::Cascade(index) => index,
+        }
+    }
+
+    fn metric(&self) -> Metric {
+        match self {
+            Self::Packed(index) => index.metric(),
+            Self::Hnsw(index) => index.metric(),
+            Self::GravityWell(index) => index.metric(),
+            Self::Cascade(index) => index.metric(),
         }
     }
 
@@ -71,6 +86,8 @@ pub(super) struct StoreIndex {
     pub(super) known: Extent,
     /// Bytes that it takes.
     bytes: usize,
+    /// Which searches reach which recall. Shared as `built` is.
+    tuned: Arc<Tunings>,
 }
 
 /// Rows that were looked at.

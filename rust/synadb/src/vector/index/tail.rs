@@ -9,7 +9,7 @@ use std::sync::Arc;
 use synadb_index::{Filter, PackedConfig, PackedFlat, Part};
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Extent, StoreIndex, filter_of};
+use super::{Built, Extent, StoreIndex, Tunings, filter_of};
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
@@ -37,8 +37,13 @@ impl StoreIndex {
         known: Extent,
         bytes: usize,
     ) -> Self {
-        let of_part = known.clone();
-        Self { built, is_chosen, age, visible, of_part, tail: None, known, bytes }
+        let (of_part, tuned) = (known.clone(), Arc::default());
+        Self { built, is_chosen, age, visible, of_part, tail: None, known, bytes, tuned }
+    }
+
+    /// The same index with what is known of it.
+    pub(super) fn tuned_as(self, tuned: Tunings) -> Self {
+        Self { tuned: Arc::new(tuned), ..self }
     }
 
     /// The tail of an index before this one, but for the rows that this one has in its part.
@@ -205,6 +210,7 @@ impl Coding<'_> {
             built: index.built.clone(),
             of_part: index.of_part.clone(),
             tail: index.tail.clone(),
+            tuned: Arc::clone(&index.tuned),
             known,
             ..*index
         };
