@@ -43,9 +43,8 @@ class GravityWellIndex(UnsyncedStore):
     `build_index()` builds it at once, on all processors, in about 0.03 ms for each vector.
     Reopening costs no rebuild.
 
-    The attractors come from the sample that `initialize` got, or else from the stored vectors, when
-    the inverted file is built. There are
-    `num_attractors` of them, or `branching_factor ** num_levels`; without the first, and with the
+    The attractors come from the sample that `initialize` got, where it is like the stored vectors,
+    or else from these, when the inverted file is built. There are `num_attractors` of them, or `branching_factor ** num_levels`; without the first, and with the
     defaults of the others, as many as suit the vectors, which is what to take.
 
     `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
@@ -143,10 +142,10 @@ class GravityWellIndex(UnsyncedStore):
 
         Where there are vectors, it builds the inverted file of them anew. This handle copies the
         sample and keeps it for every build that begins anew; one that takes new vectors in keeps
-        the attractors that there are, and so does another handle, a pickle too. An attractor that
-        gets far too many of the stored vectors is split, so that a sample unlike them costs time
-        and little recall. Repeatable, and not needed: without it attractors come from the stored
-        vectors. Raises `InvalidArgumentError` for no vector, `DimensionError`,
+        the attractors that there are, and so does another handle, a pickle too. A sample that
+        is unlike the stored vectors costs time and no recall: where theirs would be much nearer to
+        them, they are taken in its place, by each build anew. Repeatable, and not needed: without
+        it attractors come from the stored vectors. Raises `InvalidArgumentError` for no vector, `DimensionError`,
         `InvalidVectorError`, and what `build_index` does.
         """
         self._keep_sample(sample_vectors)

@@ -100,9 +100,10 @@ class HybridVectorStore(_native.HybridVectorStore):
         """Takes the attractors from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
 
         Where there are new vectors, it builds the inverted file of them anew; this object keeps the
-        sample for later builds. Repeatable, and not needed: without it attractors come from the
-        stored vectors. Raises `InvalidArgumentError` for no
-        vector, `DimensionError`, `InvalidVectorError`, and what a build does.
+        sample for later builds. Those of the vectors take the place of a sample unlike them, see
+        `GravityWellIndex.initialize`. Repeatable, and not needed: without it attractors come from
+        the stored vectors. Raises `InvalidArgumentError` for no vector, `DimensionError`,
+        `InvalidVectorError`, and what a build does.
         """
         super().initialize_hot(sample_vectors)
 

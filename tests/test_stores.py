@@ -322,8 +322,8 @@ def test_attractors_come_from_the_sample(tmp_path: Path, many: NDArray[np.float3
             sizes[name] = gwi._cell_sizes() or []
             assert recall(gwi, queries, nprobe=24) >= 0.95, name
             assert 32 <= gwi.num_clusters <= 128, name
-    assert sizes["none"] == sizes["itself"]
-    assert len({tuple(found) for found in sizes.values()}) == 3
+    assert sizes["none"] == sizes["itself"] == sizes["far"], "what lies elsewhere says nothing"
+    assert sizes["some"] != sizes["none"]
     with GravityWellIndex(tmp_path / "late", 16, metric="euclidean", num_attractors=64) as gwi:
         gwi.initialize(many[9_000:12_000])
         assert gwi.initialized

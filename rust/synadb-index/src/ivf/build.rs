@@ -20,6 +20,8 @@ use crate::{IndexError, Job, KMeans, VectorSource};
 /// Shares of the work, as measured: training, then assignment, then the rest.
 const TRAINED: f32 = 0.55;
 const ASSIGNED: f32 = 0.9;
+/// Of the training, that on a sample, where there is one.
+const SAMPLED: f32 = 0.5;
 /// An index with so many times the cells that its rows would get is built anew.
 const SHRUNK: usize = 4;
 /// So is one with so many times the rows: its few centroids say little about them.
@@ -47,13 +49,13 @@ impl IvfIndex {
         source: &dyn VectorSource,
         job: &Job<'_>,
     ) -> Result<Self, IndexError> {
-        let sample: Vec<RowId> = rows.iter().collect();
-        Self::build_from_sample(metric, config, (&sample, source), rows, source, job)
+        Self::build_from_sample(metric, config, (&[], source), rows, source, job)
     }
 
     /// As [`IvfIndex::build`], with the centroids of other vectors: rows of a source of the same
-    /// dimensions, of which at most `config.sample_per_cell` a cell are looked at. An empty
-    /// sample stands for the rows themselves.
+    /// dimensions, of which at most `config.sample_per_cell` a cell are looked at. A sample that is
+    /// empty, too small or unlike the rows costs no recall: the centroids are those of the rows
+    /// then.
     ///
     /// # Errors
     ///
@@ -71,23 +73,29 @@ impl IvfIndex {
         if query != dimensions {
             return Err(IndexError::Dimensions { query, source: dimensions });
         }
+        let (all, crew): (Vec<RowId>, _) = (rows.iter().collect(), job.crew());
         let mut meter = job.meter();
-        let training = KMeans {
-            centroids: config.cells_for(rows.len().max(sample.0.len())),
+        let training = |rows| KMeans {
+            centroids: config.cells_for(rows),
             iterations: config.iterations.min(ITERATIONS_MAX),
             sample_per_centroid: config.sample_per_cell,
             spherical: false,
             seed: config.seed,
         };
-        let tell = |share| meter.tell(TRAINED * share);
-        let all: Vec<RowId>;
-        let (sample, from) = if sample.0.is_empty() {
-            all = rows.iter().collect();
-            (all.as_slice(), source)
-        } else {
-            sample
+        let (mut begun, mut found) = (0.0, None);
+        if !sample.0.is_empty() {
+            begun = SAMPLED;
+            let tell = |share| meter.tell(TRAINED * SAMPLED * share);
+            let training = training(rows.len().max(sample.0.len()));
+            found = training.train_for(metric, sample, (&all, source), &crew, tell)?;
+        }
+        let centroids = match found {
+            Some(found) => found,
+            None => {
+                let tell = |share| meter.tell(TRAINED * (begun + (1.0 - begun) * share));
+                training(rows.len()).train_in_frame(metric, &all, source, &crew, tell)?
+            }
         };
-        let centroids = training.train_in_frame(metric, sample, from, &job.crew(), tell)?;
         let mut config = config.clone();
         if dimensions < CODED_DIMENSIONS_MIN {
             config.codes = IvfCodes::Full;

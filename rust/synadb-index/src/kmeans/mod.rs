@@ -22,6 +22,10 @@ use crate::{IndexError, Job, VectorSource};
 
 /// The first rounds look at a part of the sample; this many rows a centroid at least.
 const ROWS_PER_CENTROID_MIN: usize = 12;
+/// Rows may be so many times as far (squared) from the centroids of a sample as from the means of the
+/// cells that other rows make of these. Of samples like the rows it is .95 to 1.05, as measured;
+/// of such as lie elsewhere, hold half of the groups or very few vectors 1.25 to tens of thousands.
+const SUITED: f64 = 1.1;
 /// Centroids whose means a worker computes at once.
 const PIECE_CENTROIDS: usize = 32;
 
@@ -86,12 +90,7 @@ impl KMeans {
         mut progress: impl FnMut(f32),
     ) -> Result<Centroids, IndexError> {
         let kernels = kernels()?;
-        let mut random = Random::new(self.seed);
-        let mut sample = rows.to_vec();
-        let count = self.centroids.saturating_mul(self.sample_per_centroid.max(1));
-        let count = count.min(sample.len());
-        random.draw(&mut sample, count);
-        sample.truncate(count);
+        let sample = self.drawn(rows);
         let frame = Frame::of(metric, &sample, source);
         let codes = frame.encode(&sample, source, kernels, crew)?;
         let dimensions = source.dimensions();
@@ -102,6 +101,35 @@ impl KMeans {
             progress((round + 1) as f32 / self.iterations as f32);
         }
         Ok(Centroids { frame, points: lloyd.points, dimensions })
+    }
+
+    /// The rows that a training looks at, in random order.
+    fn drawn(&self, rows: &[RowId]) -> Vec<RowId> {
+        let mut sample = rows.to_vec();
+        let count = self.centroids.saturating_mul(self.sample_per_centroid.max(1));
+        let count = count.min(sample.len());
+        Random::new(self.seed).draw(&mut sample, count);
+        sample.truncate(count);
+        sample
+    }
+
+    /// The centroids of a sample, in the frame of the rows that they are for: the frame of vectors
+    /// that lie elsewhere would cost the codes of rows their digits. None where the sample is unlike
+    /// the rows: where a round of the algorithm brings its centroids much nearer to them.
+    ///
+    /// Time: three passes over as many rows as a training looks at, beside the training.
+    pub(crate) fn train_for(
+        &self,
+        metric: Metric,
+        (sample, from): (&[RowId], &dyn VectorSource),
+        (rows, source): (&[RowId], &dyn VectorSource),
+        crew: &Crew<'_>,
+        progress: impl FnMut(f32),
+    ) -> Result<Option<Centroids>, IndexError> {
+        let trained = self.train_in_frame(metric, sample, from, crew, progress)?;
+        let rows = self.drawn(rows);
+        let trained = trained.moved_to(Frame::of(metric, &rows, source));
+        Ok(trained.suit(&rows, source, crew)?.then_some(trained))
     }
 }
 
@@ -130,6 +158,39 @@ impl Centroids {
 
     pub(crate) fn point(&self, cell: u32) -> &[f32] {
         &self.points[cell as usize * self.dimensions..][..self.dimensions]
+    }
+
+    /// The same centroids in another frame.
+    fn moved_to(self, frame: Frame) -> Self {
+        let (points, dimensions) = (self.leave(), self.dimensions);
+        let mut moved = vec![0.0; points.len()];
+        let width = dimensions.max(1);
+        for (out, point) in moved.chunks_mut(width).zip(points.chunks(width)) {
+            frame.enter_scaled(point, 1.0, out);
+        }
+        Self { frame, points: moved, dimensions }
+    }
+
+    /// Whether half of the rows are not much nearer to the means of the cells that the other half
+    /// makes than to the centroids: the means of few rows are near to these, and say nothing.
+    fn suit(
+        &self,
+        rows: &[RowId],
+        source: &dyn VectorSource,
+        crew: &Crew<'_>,
+    ) -> Result<bool, IndexError> {
+        let (kernels, dimensions) = (kernels()?, self.dimensions);
+        let (half, rest) = rows.split_at(rows.len() / 2);
+        let half = self.frame.encode(half, source, kernels, crew)?;
+        let (points, near) = (self.points.clone(), Vec::new());
+        let mut moved = Lloyd { codes: &half, kernels, dimensions, points, near };
+        moved.round(1.0, None, crew)?;
+        let codes = &self.frame.encode(rest, source, kernels, crew)?;
+        let (points, near) = (self.points.clone(), Vec::new());
+        let before = Lloyd { codes, kernels, dimensions, points, near }.error(crew)?;
+        let (points, near) = (moved.points, Vec::new());
+        let after = Lloyd { codes, kernels, dimensions, points, near }.error(crew)?;
+        Ok(before <= SUITED * after)
     }
 
     /// The centroids in the coordinates of the vectors.
@@ -196,6 +257,13 @@ impl<'a> Lloyd<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Sum of the squared distances of all rows from their nearest centroids.
+    fn error(&mut self, crew: &Crew<'_>) -> Result<f64, IndexError> {
+        let codes = self.codes;
+        let near = self.assign(codes.count(), crew)?.iter().enumerate();
+        Ok(near.map(|(row, [near])| f64::from(near.key + codes.squared_norm(row))).sum())
     }
 
     /// Finds the nearest centroid of the first rows.

@@ -5,6 +5,7 @@ mod common;
 
 mod building;
 mod far;
+mod foreign;
 mod odd;
 mod recall;
 mod sections;
