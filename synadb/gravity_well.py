@@ -44,8 +44,9 @@ class GravityWellIndex(UnsyncedStore):
     Reopening costs no rebuild.
 
     The attractors come from the sample that `initialize` got, where it is like the stored vectors,
-    or else from these, when the inverted file is built. There are `num_attractors` of them, or `branching_factor ** num_levels`; without the first, and with the
-    defaults of the others, as many as suit the vectors, which is what to take.
+    or else from these, when the inverted file is built. There are `num_attractors` of them, or
+    `branching_factor ** num_levels`; without the first, and with the defaults of the others, as
+    many as suit the vectors, which is what to take.
 
     `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
     are given. `initial_capacity` is checked and has no effect: the file grows as it is written to.
@@ -145,8 +146,8 @@ class GravityWellIndex(UnsyncedStore):
         the attractors that there are, and so does another handle, a pickle too. A sample that
         is unlike the stored vectors costs time and no recall: where theirs would be much nearer to
         them, they are taken in its place, by each build anew. Repeatable, and not needed: without
-        it attractors come from the stored vectors. Raises `InvalidArgumentError` for no vector, `DimensionError`,
-        `InvalidVectorError`, and what `build_index` does.
+        it attractors come from the stored vectors. Raises `InvalidArgumentError` for no vector,
+        `DimensionError`, `InvalidVectorError`, and what `build_index` does.
         """
         self._keep_sample(sample_vectors)
         if len(self):

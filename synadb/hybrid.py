@@ -160,9 +160,7 @@ class HybridVectorStore(_native.HybridVectorStore):
     ) -> bool:
         """Builds the cascade of the cold vectors; see `VectorStore.build_index`."""
         with reporting(progress, "build index") as report:
-            return super().build_cold(
-                target_recall=target_recall, threads=threads, progress=report
-            )
+            return super().build_cold(target_recall=target_recall, threads=threads, progress=report)
 
     def stats(self, usage: bool = True, *, recall: bool = False) -> HybridStats:
         """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`.
