@@ -22,10 +22,10 @@ use crate::{IndexError, Job, VectorSource};
 
 /// The first rounds look at a part of the sample; this many rows a centroid at least.
 const ROWS_PER_CENTROID_MIN: usize = 12;
-/// Rows may be so many times as far (squared) from the centroids of a sample as from the means of the
-/// cells that other rows make of these. Of samples like the rows it is .95 to 1.05, as measured;
-/// of such as lie elsewhere, hold half of the groups or very few vectors 1.25 to tens of thousands.
-const SUITED: f64 = 1.1;
+/// Rows may be so many times as far (squared) from the centroids of a sample as from the means of
+/// the cells that other rows make of these. Of twenty vectors a centroid that are like the rows it
+/// was .95, of such as lie elsewhere, lack half of the groups or are very few 1.25 to 12,000.
+const SUITED: f64 = 1.05;
 /// Centroids whose means a worker computes at once.
 const PIECE_CENTROIDS: usize = 32;
 
