@@ -113,9 +113,9 @@ impl KMeans {
         sample
     }
 
-    /// The centroids of a sample, in the frame of the rows that they are for: the frame of vectors
-    /// that lie elsewhere would cost the codes of rows their digits. None where the sample is unlike
-    /// the rows: where a round of the algorithm brings its centroids much nearer to them.
+    /// The centroids of a sample, in the frame of the rows that they are for: that of vectors that
+    /// lie elsewhere would cost the codes of rows their digits. None where the sample is unlike the
+    /// rows: where a round of the algorithm brings its centroids nearer to them.
     ///
     /// Time: three passes over as many rows as a training looks at, beside the training.
     pub(crate) fn train_for(

@@ -82,9 +82,9 @@ impl VectorStore {
     ///
     /// Meanwhile others read, search and write. The file keeps it in its checkpoint, so that
     /// reopening costs no rebuild, where the handle may write and there is space for it; compaction
-    /// drops it but for its kind, and a backup has none. Returns whether it was saved: without space, or where
-    /// something else has the checkpoint's name, it is built anew after the next opening, and that
-    /// is all. With [`IndexBackend::None`] there is none afterwards.
+    /// drops it but for its kind, and a backup has none. Returns whether it was saved: without
+    /// space, or where something else has the checkpoint's name, it is built anew after the next
+    /// opening, and that is all. With [`IndexBackend::None`] there is none afterwards.
     /// `progress` is told steps done and steps in all, anew after a compaction meanwhile.
     ///
     /// # Errors
