@@ -119,6 +119,14 @@ impl RowSet {
         self.recount();
     }
 
+    /// Drops all members that `other` has too.
+    pub fn subtract(&mut self, other: &RowSet) {
+        for (word, &mask) in self.words.iter_mut().zip(&other.words) {
+            *word &= !mask;
+        }
+        self.recount();
+    }
+
     /// Adds all members of `other`.
     pub fn union_with(&mut self, other: &RowSet) {
         if self.words.len() < other.words.len() {

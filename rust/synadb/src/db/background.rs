@@ -1,5 +1,8 @@
-//! The threads of an open file that do what takes long and nobody waits for: they build indexes, and
-//! code the rows that come meanwhile.
+//! The threads of an open file that do what takes long and nobody waits for: they build indexes,
+//! code the rows that come meanwhile, and seal what was coded.
+//!
+//! They give way to those that search and write, the more the longer their work takes: on a machine
+//! with two processors one that inserts, one that searches and one that codes keep both busy.
 //!
 //! Apart from the maintenance thread, which has to be there when somebody wants the write lock.
 
@@ -8,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use synadb_storage::lock::LockKind;
+use synadb_storage::priority::give_way;
 
 use super::Engine;
 use crate::config::{Maintenance, Terms};
@@ -20,6 +24,28 @@ pub(crate) enum Work {
     Build,
     /// Rows are coded, some milliseconds each time, for the searches of this process.
     Code,
+    /// Rows that were coded become a piece of their own, some hundred milliseconds each time; apart
+    /// from the coding, for whose end searches wait with rows that they compare in full.
+    Seal,
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Build => "synadb-background",
+            Self::Code => "synadb-coding",
+            Self::Seal => "synadb-sealing",
+        }
+    }
+
+    /// How far it gives way to others.
+    fn nice(self) -> u8 {
+        match self {
+            Self::Build => 15,
+            Self::Code => 5,
+            Self::Seal => 10,
+        }
+    }
 }
 
 /// The threads, while there is work.
@@ -27,6 +53,7 @@ pub(crate) enum Work {
 pub(super) struct Background {
     build: Worker,
     code: Worker,
+    seal: Worker,
     stopping: Arc<AtomicBool>,
 }
 
@@ -42,6 +69,7 @@ impl Background {
         match work {
             Work::Build => &self.build,
             Work::Code => &self.code,
+            Work::Seal => &self.seal,
         }
     }
 
@@ -54,7 +82,8 @@ impl Background {
     /// Has the work end, and waits for it; none is taken from then on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        for worker in [&self.build, &self.code] {
+        // Who codes may have somebody seal.
+        for worker in [&self.build, &self.code, &self.seal] {
             let thread = worker.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread
                 && thread.join().is_err()
@@ -92,19 +121,16 @@ impl Engine {
         let (engine, stopping) = (self.weak.clone(), Arc::clone(&background.stopping));
         let run = move || {
             let _busy = busy;
+            give_way(what.nice());
             let Some(engine) = engine.upgrade() else { return };
             let stops = move || stopping.load(Ordering::Acquire);
             let terms = Terms::of_upkeep(Arc::new(stops));
             match what {
                 Work::Build => engine.alone(|engine| work(engine, &terms)),
-                Work::Code => work(&engine, &terms),
+                Work::Code | Work::Seal => work(&engine, &terms),
             }
         };
-        let name = match what {
-            Work::Build => "synadb-background",
-            Work::Code => "synadb-coding",
-        };
-        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let spawned = std::thread::Builder::new().name(what.name().to_owned()).spawn(run);
         // The one before has ended, or is about to: it has nothing left to do.
         *thread = spawned.ok();
         thread.is_some()

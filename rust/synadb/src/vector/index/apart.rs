@@ -26,8 +26,10 @@ const COPY_SCANS: u64 = 2;
 /// Codes of so many times as many rows as live are made anew.
 const DEAD_SHARE: usize = 2;
 const ROWS_PER_CELL: usize = 8;
-/// Codes of so many rows are scanned in the time of one row in full.
+/// Codes of so many rows are scanned in the time of one row in full, and a search of pieces looks
+/// at so many times fewer of them.
 const CODED_AS_ONE: usize = 32;
+const IN_PIECES: usize = 4;
 
 impl VectorStore {
     /// Counts the rows that so many searches scanned, `most` each, and has an index built where it pays.
@@ -49,10 +51,12 @@ impl VectorStore {
             return;
         }
         let slot = &snapshot.reader.companion;
+        let in_pieces = index.map_or(0, StoreIndex::piece_rows);
+        let looked_at = (coded - in_pieces + in_pieces / IN_PIECES).min(most);
         // What is scanned behind an index is about to be coded.
         let scanned = match index {
-            Some(_) if self.codes_tails() => (tail.min(most) + coded.min(most)) / CODED_AS_ONE,
-            _ => tail.min(most) + coded.min(most) / CODED_AS_ONE,
+            Some(_) if self.codes_tails() => (tail.min(most) + looked_at) / CODED_AS_ONE,
+            _ => tail.min(most) + looked_at / CODED_AS_ONE,
         };
         let scanned = slot.count_scanned((queries * scanned) as u64);
         if scanned < worth(index, tail + coded, u64::from(snapshot.rows_end())) {
@@ -156,7 +160,7 @@ fn rows_there(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
 /// those of the tail, and of codes all where most are of dead rows, or where there are so many that
 /// nobody would have chosen codes.
 fn rows_coded(index: &StoreIndex, wish: &IndexBackend, live: usize) -> usize {
-    let tail = index.tail_rows();
+    let tail = index.tail_rows() + index.piece_rows();
     let Some(Built::Packed(part)) = index.built.as_deref() else { return tail };
     let rows = part.rows().len() + tail;
     let is_free = index.is_chosen && *wish == IndexBackend::Auto;

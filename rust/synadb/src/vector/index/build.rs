@@ -53,6 +53,8 @@ pub struct IndexStats {
     pub tail: usize,
     /// Those of them that were coded since; the others are scanned in full.
     pub coded: usize,
+    /// Pieces that most of those are in: small inverted files.
+    pub pieces: usize,
     /// Bytes that it takes beside the vectors.
     pub bytes: usize,
 }
@@ -61,10 +63,12 @@ pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -
     let rows = built.part().rows();
     let live_of = |rows: &RowSet| rows.iter().filter(|row| snapshot.is_live(*row)).count();
     let live = live_of(rows);
-    let coded = index.tail.as_ref().map_or(0, |tail| live_of(tail.rows()));
+    let in_tail = index.tail.as_ref().map_or(0, |tail| live_of(tail.rows()));
+    let coded = in_tail + index.pieces.iter().map(|piece| live_of(&piece.rows())).sum::<usize>();
+    let pieces = index.pieces.len();
     let all = (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
     let (kind, dead, tail, bytes) = (built.name(), rows.len() - live, all - live, index.bytes);
-    IndexStats { kind, rows: live, dead, tail, coded, bytes }
+    IndexStats { kind, rows: live, dead, tail, coded, pieces, bytes }
 }
 
 impl VectorStore {
@@ -275,7 +279,7 @@ impl Build<'_> {
 /// What a search does that is not told otherwise: of an inverted file that nobody asked for what
 /// finds enough; of another what was asked for, where anything was, and else the standard, raised
 /// where the rows have so little structure that it finds too few.
-fn search_of(
+pub(super) fn search_of(
     index: &IvfIndex,
     is_chosen: bool,
     rows: &RowSet,

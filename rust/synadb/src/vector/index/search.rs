@@ -1,4 +1,4 @@
-//! Searching the part and what came after it.
+//! Searching the part, and what came after it.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use synadb_index::{
     search_batch,
 };
 
+use super::pieces::Effort;
 use super::{Built, StoreIndex};
 use crate::vector::filter::{Filters, KeyFilter};
 use crate::vector::source::MappedVectors;
@@ -30,7 +31,8 @@ pub struct SearchOptions {
 }
 
 impl StoreIndex {
-    /// Offers the nearest rows of the part, of the coded tail, and of what is known to neither.
+    /// Offers the nearest rows of the part, of the pieces and the tail behind it, and of what is
+    /// known to none of them.
     pub(in crate::vector) fn search(
         &self,
         built: &Built,
@@ -39,12 +41,23 @@ impl StoreIndex {
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
-        let (indexed, tail, unborn) = match &filters.part {
-            Some(part) => (&part.indexed, &part.tail, &part.unborn),
-            None => (&Filter::All, &Filter::All, &self.known.unborn),
+        let (indexed, unborn) = match &filters.part {
+            Some(part) => (&part.indexed, &part.unborn),
+            None => (&Filter::All, &self.known.unborn),
         };
         built.search((queries, options, indexed), source, scratch, tops)?;
+        let behind = filters.part.as_ref().map(|part| &part.behind);
+        if !self.pieces.is_empty() {
+            let effort = built.effort(options);
+            for (at, piece) in self.pieces.iter().enumerate() {
+                let allowed = behind.and_then(|behind| behind.pieces.get(at));
+                for (query, top) in queries.iter().zip(&mut *tops) {
+                    piece.search(effort, query, allowed, source, scratch, top)?;
+                }
+            }
+        }
         if let Some(coded) = &self.tail {
+            let tail = behind.map_or(&Filter::All, |behind| &behind.tail);
             coded.search_batch(queries, tail, source, scratch, tops)?;
         }
         let (end, rows_end) = (self.known.end, source.snapshot.rows_end());
@@ -57,6 +70,19 @@ impl StoreIndex {
 }
 
 impl Built {
+    /// How far a search looks that is done so.
+    fn effort(&self, options: &SearchOptions) -> Effort {
+        match self {
+            Self::Packed(_) => Effort::new(None, None),
+            Self::Hnsw(index) => {
+                let ef = options.ef_search.unwrap_or(index.config().ef_search);
+                Effort::new(None, Some(ef))
+            }
+            Self::GravityWell(index) => Effort::new(Some(probes(index, options).nprobe), None),
+            Self::Cascade(index) => Effort::new(None, Some(buckets(index, options).ef_search)),
+        }
+    }
+
     fn search(
         &self,
         (queries, options, filter): (&[Query], &SearchOptions, &Filter),
