@@ -1,7 +1,7 @@
 //! What a component keeps beside the rows of a table, an index: checkpoints save it with them.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -41,6 +41,8 @@ pub(crate) struct CompanionSlot {
     has_saved: AtomicBool,
     /// Rows that were scanned for want of a companion that knows them.
     scanned: AtomicU64,
+    /// Rows that there were when their count began.
+    scanned_from: AtomicU32,
     /// The same since somebody saw to it that what the companion knows grows.
     scanned_behind: AtomicU64,
 }
@@ -68,10 +70,15 @@ impl CompanionSlot {
         self.current.load_full()
     }
 
-    /// Counts rows that were scanned for want of a companion that knows them; all since the last
-    /// one was set.
-    pub fn count_scanned(&self, rows: u64) -> u64 {
-        self.scanned.fetch_add(rows, Ordering::Relaxed) + rows
+    /// Counts rows that were scanned for want of a companion that knows them, of `all`; all since
+    /// the last one was set, and how many rows have come since.
+    pub fn count_scanned(&self, rows: u64, all: u32) -> (u64, u32) {
+        let before = self.scanned.fetch_add(rows, Ordering::Relaxed);
+        if before == 0 {
+            self.scanned_from.store(all, Ordering::Relaxed);
+        }
+        let from = self.scanned_from.load(Ordering::Relaxed);
+        (before + rows, all.saturating_sub(from))
     }
 
     /// Begins to count anew.

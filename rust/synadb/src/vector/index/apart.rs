@@ -23,6 +23,9 @@ const SCANS: u64 = 30;
 /// of rows would wait for the most part in vain, and copies its own in the time of two scans.
 const EXTEND_SCANS: u64 = 10;
 const COPY_SCANS: u64 = 2;
+/// While a share of so many of all rows comes as these are counted, none is built beside an index: it
+/// would be behind when it is done, and takes a processor that who inserts and who searches need.
+const STREAM_SHARE: u32 = 8;
 /// Codes of so many times as many rows as live are made anew.
 const DEAD_SHARE: usize = 2;
 const ROWS_PER_CELL: usize = 8;
@@ -58,11 +61,13 @@ impl VectorStore {
             Some(_) if self.codes_tails() => (tail.min(most) + looked_at) / CODED_AS_ONE,
             _ => tail.min(most) + looked_at / CODED_AS_ONE,
         };
-        let scanned = slot.count_scanned((queries * scanned) as u64);
-        if scanned < worth(index, tail + coded, u64::from(snapshot.rows_end())) {
+        let all = snapshot.rows_end();
+        let (scanned, came) = slot.count_scanned((queries * scanned) as u64, all);
+        if scanned < worth(index, tail + coded, u64::from(all)) {
             return;
         }
-        if rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
+        let is_stream = index.is_some() && self.codes_tails() && came > all / STREAM_SHARE;
+        if is_stream || rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
             slot.forget_scanned();
             return;
         }

@@ -35,7 +35,7 @@ const SHARE: usize = 16;
 /// more cells to sort the rows into sealing is slower, and searches hardly faster.
 const ROWS_PER_CELL: usize = 512;
 const CELLS: usize = 256;
-const PROBED: usize = 4;
+const PROBED: usize = 8;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
