@@ -299,6 +299,24 @@ mod tests {
     }
 
     #[test]
+    fn subtracts_a_longer_and_a_shorter_set() {
+        let of = |rows: Vec<RowId>| {
+            (rows.iter().copied().collect::<RowSet>(), BTreeSet::from_iter(rows))
+        };
+        let (some, some_model) = of(rows(3, 300, 700));
+        let (others, others_model) = of(rows(5, 300, 400));
+        for ((left, left_model), (right, right_model)) in [
+            ((&some, &some_model), (&others, &others_model)),
+            ((&others, &others_model), (&some, &some_model)),
+        ] {
+            let (mut left, model) = (left.clone(), left_model - right_model);
+            left.subtract(right);
+            assert_eq!(left.len(), model.len());
+            assert!(left.iter().eq(model));
+        }
+    }
+
+    #[test]
     fn follows_an_ordered_set_through_inserts_and_removals() {
         let mut set = RowSet::new();
         let mut model = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The codes of what came after an index was built.
+//! The codes of what came after an index was built, and the pieces that are made of them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -192,6 +192,121 @@ fn an_index_that_is_built_anew_takes_the_rows_over() {
     }
 }
 
+/// Rows that make a piece.
+const PIECE: usize = 32 * LEAST;
+
+/// Searches until so many pieces were sealed, a minute at most.
+fn search_until_sealed(store: &VectorStore, pieces: usize) {
+    let began = Instant::now();
+    while stats(store).pieces < pieces {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", stats(store));
+        (0..5).for_each(|number| drop(store.search(&row(number), 1).expect("searches")));
+    }
+}
+
+/// A store with an index of 1000 rows, and rows behind it that make two pieces and some more.
+fn with_pieces(store: &VectorStore, backend: &IndexBackend) {
+    insert(store, 0..1000);
+    build(store, backend);
+    insert(store, 1000..1000 + 2 * PIECE + LEAST);
+    search_until_coded(store);
+    search_until_sealed(store, 2);
+}
+
+#[test]
+fn what_was_coded_is_sealed_in_pieces_and_found_as_before() {
+    let chosen = IndexBackend::Auto;
+    for backend in backends().into_iter().skip(1).chain([chosen.clone()]) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory, OpenOptions::new());
+        with_pieces(&store, &backend);
+        let found = stats(&store);
+        assert_eq!(found.rows + found.tail, store.len(), "{found:?}");
+        assert_eq!(plain(&store), found.tail - found.coded);
+        assert!(recall(&store, None) >= 0.99, "{backend:?}");
+        // Rows of the pieces die, and others take their place.
+        (2000..2400).for_each(|n| store.delete(&n.to_string()).expect("deletes"));
+        for number in 3000..3200 {
+            store.update(&number.to_string(), &row(1_000_000 + number)).expect("is there");
+        }
+        assert!(recall(&store, None) >= 0.99, "{backend:?}");
+        let first = |number: usize| store.search(&row(number), 1).expect("searches").remove(0);
+        for number in (3000..3200).step_by(9) {
+            let found = first(1_000_000 + number);
+            assert_eq!((&*found.key, found.score), (&*number.to_string(), 0.0), "{backend:?}");
+            assert!(first(number).score > 0.0, "{backend:?}");
+            assert!(first(number - 1000).score > 0.0, "{backend:?}");
+        }
+        let odd = Arc::new(KeyFilter::passing(|key| key.ends_with(['1', '3', '7'])));
+        let few = Arc::new(KeyFilter::of_keys((900..9000).step_by(97).map(|n| n.to_string())));
+        for filter in [&odd, &few] {
+            assert!(recall(&store, Some(filter)) >= 0.99, "{backend:?}");
+        }
+        // An index that is built anew has them all.
+        build(&store, &backend);
+        let found = stats(&store);
+        assert_eq!((found.rows, found.tail, found.pieces), (store.len(), 0, 0), "{found:?}");
+        assert!(recall(&store, None) >= 0.98, "{backend:?}");
+    }
+}
+
+#[test]
+fn a_search_by_default_finds_of_pieces_what_it_finds_of_an_index() {
+    for (backend, least) in
+        [(IndexBackend::GravityWell(IvfConfig::default()), 0.95), (IndexBackend::Auto, 0.985)]
+    {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory, OpenOptions::new());
+        with_pieces(&store, &backend);
+        let (mut found, exact) = (0, SearchOptions { exact: true, ..SearchOptions::default() });
+        for number in 0..100 {
+            let query: Vec<f32> = row(number * 97).iter().map(|value| value * 0.9).collect();
+            let got = store.search(&query, 10).expect("searches");
+            let truth = store.search_with(&query, 10, &exact).expect("searches");
+            found += truth.iter().filter(|hit| got.contains(hit)).count();
+        }
+        assert!(found as f64 >= least * 1000.0, "{backend:?}: {found}");
+    }
+}
+
+#[test]
+fn pieces_outlive_a_build_that_does_not_know_their_rows_and_no_closing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory, OpenOptions::new());
+    insert(&store, 0..2000);
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(8)));
+    let mut is_first = true;
+    let came_meanwhile = |_, _| {
+        if std::mem::take(&mut is_first) {
+            insert(&store, 2000..2000 + PIECE + LEAST);
+            search_until_coded(&store);
+            search_until_sealed(&store, 1);
+        }
+        true
+    };
+    let mut came_meanwhile = came_meanwhile;
+    let backend = IndexBackend::GravityWell(IvfConfig::default());
+    store.build_index_with(&backend, 1, &mut came_meanwhile).expect("builds");
+    let found = stats(&store);
+    assert_eq!((found.kind, found.rows, found.pieces), ("gravity_well", 2000, 1), "{found:?}");
+    assert!(found.tail - found.coded < LEAST, "{found:?}");
+    assert!(recall(&store, None) >= 0.99);
+    store.checkpoint_and_close();
+    // Closed while it seals: nothing of it is left, and all is found.
+    for _ in 0..3 {
+        let store = open(&directory, OpenOptions::new());
+        assert_eq!((stats(&store).coded, stats(&store).pieces), (0, 0));
+        search_until_coded(&store);
+        drop(store.search(&row(0), 1).expect("searches"));
+        store.close_handle().expect("closes");
+    }
+    let store = open(&directory, OpenOptions::new());
+    search_until_coded(&store);
+    search_until_sealed(&store, 1);
+    (0..5000).for_each(|n| store.delete(&n.to_string()).expect("deletes"));
+    assert!(recall(&store, None) >= 0.99);
+}
+
 #[test]
 fn codes_that_are_mostly_of_dead_rows_are_made_anew() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -291,16 +406,23 @@ fn each_handle_codes_for_itself_and_none_where_nothing_works_apart() {
     search_until_coded(&reader);
     assert_eq!(stats(&store).coded, 0, "others see nothing of it");
     assert!(recall(&reader, None) >= 0.99);
+    insert(&store, 2000..2000 + PIECE);
+    search_until_coded(&reader);
+    search_until_sealed(&reader, 1);
+    assert_eq!((stats(&store).coded, stats(&store).pieces), (0, 0));
+    (2000..2500).for_each(|n| store.delete(&n.to_string()).expect("deletes"));
+    assert!(recall(&reader, None) >= 0.99);
     reader.close_handle().expect("closes");
     store.checkpoint_and_close();
     // What is saved is the part: the tail is coded again after the next opening.
     let store = open(&directory, OpenOptions::new().maintenance(Maintenance::Inline));
-    assert_eq!(stats(&store).tail, 1000);
+    let later = 500 + PIECE;
+    assert_eq!(stats(&store).tail, later);
     for number in 0..100 {
         store.search(&row(number), 1).expect("searches");
     }
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(plain(&store), 1000);
+    assert_eq!(plain(&store), later);
     store.close_handle().expect("closes");
     let store = open(&directory, OpenOptions::new());
     search_until_coded(&store);

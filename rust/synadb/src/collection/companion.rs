@@ -186,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn a_count_knows_how_many_rows_came_since_it_began() {
+        let slot = CompanionSlot::default();
+        assert_eq!(slot.count_scanned(10, 1000), (10, 0));
+        assert_eq!(slot.count_scanned(20, 1300), (30, 300));
+        slot.forget_scanned();
+        assert_eq!(slot.count_scanned(5, 1400), (5, 0));
+        assert_eq!(slot.count_scanned(5, 1200), (10, 0), "a snapshot that is older");
+    }
+
+    #[test]
     fn what_has_grown_takes_the_place_of_what_it_grew_from_alone() {
         let slot = CompanionSlot::default();
         let get = || slot.get(|_, _| None);

@@ -41,9 +41,8 @@ impl Work {
     /// How far it gives way to others.
     fn nice(self) -> u8 {
         match self {
-            Self::Build => 15,
-            Self::Code => 5,
-            Self::Seal => 10,
+            Self::Code => 10,
+            Self::Build | Self::Seal => 19,
         }
     }
 }

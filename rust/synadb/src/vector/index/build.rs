@@ -279,7 +279,7 @@ impl Build<'_> {
 /// What a search does that is not told otherwise: of an inverted file that nobody asked for what
 /// finds enough; of another what was asked for, where anything was, and else the standard, raised
 /// where the rows have so little structure that it finds too few.
-pub(super) fn search_of(
+fn search_of(
     index: &IvfIndex,
     is_chosen: bool,
     rows: &RowSet,
@@ -290,17 +290,8 @@ pub(super) fn search_of(
     if !is_chosen && asked.candidates != standard.candidates {
         return Ok(asked);
     }
-    let row = rows.len().saturating_mul(source.dimensions()).max(1);
-    let (work, least) =
-        if is_chosen { (TUNED_WORK, TUNED_ON_MIN) } else { (RAISED_WORK, RAISED_ON) };
-    let most = (work / row).clamp(least, TUNED_ON);
-    let step = (rows.len() / most).max(1);
-    let mut queries = Vec::with_capacity(most);
-    for row in rows.iter().step_by(step) {
-        if let Some(vector) = source.vector(row) {
-            queries.push(Query::new(index.metric(), vector)?);
-        }
-    }
+    let most = if is_chosen { (TUNED_WORK, TUNED_ON_MIN) } else { (RAISED_WORK, RAISED_ON) };
+    let queries = sample_of(index, rows, source, most)?;
     if queries.is_empty() {
         return Ok(asked);
     }
@@ -312,6 +303,38 @@ pub(super) fn search_of(
         index.raise(RAISED_RECALL, TUNED_K, keeps_cells, &queries, &all, source, &quiet)?
     };
     Ok(found.search)
+}
+
+/// What a search of a piece does, that was asked for or chosen: as much as its configuration says,
+/// more where a sample finds too little so.
+pub(super) fn search_of_piece(
+    index: &IvfIndex,
+    is_chosen: bool,
+    rows: &RowSet,
+    source: &MappedVectors<'_>,
+    job: &Job<'_>,
+) -> std::result::Result<IvfSearch, IndexError> {
+    let queries = sample_of(index, rows, source, (RAISED_WORK, RAISED_ON))?;
+    if queries.is_empty() {
+        return Ok(index.config().search);
+    }
+    let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let recall = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
+    Ok(index.raise(recall, TUNED_K, false, &queries, &all, source, &quiet)?.search)
+}
+
+/// Some of the rows, as queries: for so much work, and so many at least.
+fn sample_of(
+    index: &IvfIndex,
+    rows: &RowSet,
+    source: &MappedVectors<'_>,
+    (work, least): (usize, usize),
+) -> std::result::Result<Vec<Query>, IndexError> {
+    let row = rows.len().saturating_mul(source.dimensions()).max(1);
+    let most = (work / row).clamp(least, TUNED_ON);
+    let step = (rows.len() / most).max(1);
+    let vectors = rows.iter().step_by(step).filter_map(|row| source.vector(row));
+    vectors.map(|vector| Query::new(index.metric(), vector)).collect()
 }
 
 /// The live rows, and those that are not there yet and may come.

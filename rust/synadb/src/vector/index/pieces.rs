@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{
-    Filter, HnswConfig, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat, Part,
+    Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat, Part, Query,
+    Scratch, TopK,
 };
-use synadb_types::RowSet;
+use synadb_types::{RowId, RowSet};
 
-use super::build::search_of;
 use super::StoreIndex;
+use super::build::search_of_piece;
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
@@ -25,17 +26,17 @@ use crate::vector::search::index_failure;
 use crate::vector::source::MappedVectors;
 
 /// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule: they are
-/// scanned in 0.3 ms, and sealed in as much as half a second.
+/// scanned in 0.3 ms, and sealed in a third of a second.
 const ROWS: usize = 32;
 /// And with a share of the rows in the pieces before it, so that their number grows slowly: a piece
 /// costs a search some 20 us whatever it holds, a row of the tail 2 ns.
 const SHARE: usize = 16;
-/// Rows of a cell, of up to so many cells, of which so many are searched. Of 500,000 vectors of
-/// passages .98 of the ten nearest are found, in a quarter of the time of a scan of the codes; with
-/// more cells to sort the rows into sealing is slower, and searches hardly faster.
+/// Rows of a cell, of up to so many cells, and the share of them that is searched unless a sample
+/// wants more. Of 131,072 vectors of passages .97 of the ten nearest are found so, in a third of the
+/// time of a scan of the codes; with twice the cells sealing takes a third longer.
 const ROWS_PER_CELL: usize = 512;
 const CELLS: usize = 256;
-const PROBED: usize = 8;
+const PROBED: usize = 6;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
@@ -94,11 +95,11 @@ impl Piece {
     pub(super) fn search(
         &self,
         effort: Effort,
-        query: &synadb_index::Query,
+        query: &Query,
         allowed: Option<&Filter>,
         source: &MappedVectors<'_>,
-        scratch: &mut synadb_index::Scratch,
-        top: &mut synadb_index::TopK,
+        scratch: &mut Scratch,
+        top: &mut TopK,
     ) -> std::result::Result<(), IndexError> {
         let search = effort.of(self.index.default_search());
         let filter = allowed.unwrap_or(&self.kept);
@@ -109,21 +110,24 @@ impl Piece {
 /// How much further than by default a search looks: who wants more of the part wants more of the
 /// pieces.
 #[derive(Clone, Copy)]
-pub(super) struct Effort(f64);
+pub(super) struct Effort {
+    times: f64,
+    /// Rows that are compared in full, at least.
+    candidates: usize,
+}
 
 impl Effort {
-    /// That of a search through a part with so many cells, or so long a queue.
-    pub(super) fn new(nprobe: Option<usize>, ef_search: Option<usize>) -> Self {
-        let times = |asked: Option<usize>, standard: usize| {
-            asked.map_or(1.0, |asked| asked as f64 / standard.max(1) as f64)
-        };
-        let cells = times(nprobe, IvfSearch::default().nprobe);
-        Self(cells.max(times(ef_search, HnswConfig::default().ef_search)).max(1.0))
+    /// That of a search of so many cells, or so long a queue, where the other number is the usual
+    /// one.
+    pub(super) fn new((looked_at, usual): (usize, usize), candidates: Option<usize>) -> Self {
+        let times = (looked_at as f64 / usual.max(1) as f64).max(1.0);
+        Self { times, candidates: candidates.unwrap_or(0) }
     }
 
     fn of(self, search: IvfSearch) -> IvfSearch {
-        let times = |count: usize| (count as f64 * self.0) as usize;
-        IvfSearch { nprobe: times(search.nprobe), candidates: times(search.candidates) }
+        let times = |count: usize| (count as f64 * self.times) as usize;
+        let candidates = times(search.candidates).max(self.candidates);
+        IvfSearch { nprobe: times(search.nprobe), candidates }
     }
 }
 
@@ -135,7 +139,22 @@ impl StoreIndex {
 
     /// Whether the tail has as many rows as make a piece, where `least` are coded.
     pub(super) fn is_full(&self, least: usize) -> bool {
-        self.tail_rows() >= rows_of_one(least).max(self.piece_rows() / SHARE)
+        self.tail_rows() >= self.next_rows(least)
+    }
+
+    /// The rows that make the next piece.
+    fn next_rows(&self, least: usize) -> usize {
+        rows_of_one(least).max(self.piece_rows() / SHARE)
+    }
+
+    /// The first rows of the tail, those of one piece: where sealing is late the others wait, for
+    /// its cells would grow with it.
+    fn next_piece(&self, least: usize) -> Option<RowSet> {
+        let rows = self.tail.as_ref().filter(|_| self.is_full(least))?.rows();
+        let last = rows.iter().nth(self.next_rows(least).max(1) - 1)?;
+        let mut first = RowSet::range(RowId(0), last.0 + 1);
+        first.intersect_with(rows);
+        Some(first)
     }
 
     /// The index with a piece of what its tail still has of those rows.
@@ -163,7 +182,7 @@ pub(super) fn seal(engine: &Engine, table: &Arc<str>, config: StoredConfig, leas
     engine.do_apart(Work::Seal, move |engine, terms| {
         let sealing = Sealing { engine, table: &table, config, least };
         if sealing.run(terms).is_err() {
-            // Searches go on with the tail; after some more rows it is tried again.
+            // Searches go on with the tail, and the next one has it tried again.
         }
     });
 }
@@ -186,10 +205,14 @@ impl Sealing<'_> {
         while !terms.is_interrupted() {
             let Some(snapshot) = self.config.snapshot(self.engine, self.table)? else { break };
             let Some(loaded) = self.config.index_of(&snapshot) else { break };
-            let full = loaded.any().filter(|index| index.is_full(self.least));
-            let Some(tail) = full.and_then(|index| index.tail.as_ref()) else { break };
-            let piece = self.sealed(tail.rows(), &snapshot, terms).map_err(index_failure)?;
+            let Some(rows) = loaded.any().and_then(|index| index.next_piece(self.least)) else {
+                break;
+            };
+            // What was coded of a later moment than this one is not there yet.
+            let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
+            let is_chosen = loaded.any().is_some_and(|index| index.is_chosen);
             drop(loaded);
+            let piece = self.sealed(&rows, is_chosen, &snapshot, terms).map_err(index_failure)?;
             if !self.put(&Arc::new(Piece::new(Arc::new(piece))), &snapshot, terms)? {
                 break;
             }
@@ -201,6 +224,7 @@ impl Sealing<'_> {
     fn sealed(
         &self,
         rows: &RowSet,
+        is_chosen: bool,
         snapshot: &Snapshot,
         terms: &Terms,
     ) -> std::result::Result<IvfIndex, IndexError> {
@@ -220,7 +244,7 @@ impl Sealing<'_> {
             ..IvfConfig::default()
         };
         let index = IvfIndex::build(self.config.metric.kernel(), &config, rows, &source, &job)?;
-        let search = search_of(&index, false, rows, &source, &job)?;
+        let search = search_of_piece(&index, is_chosen, rows, &source, &job)?;
         Ok(index.with_search(search))
     }
 

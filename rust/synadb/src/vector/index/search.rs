@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use synadb_index::{
-    CascadeIndex, CascadeSearch, Filter, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK,
-    search_batch,
+    CascadeConfig, CascadeIndex, CascadeSearch, Filter, HnswConfig, IndexError, IvfIndex,
+    IvfSearch, Query, Scratch, TopK, search_batch,
 };
 
 use super::pieces::Effort;
@@ -48,7 +48,7 @@ impl StoreIndex {
         built.search((queries, options, indexed), source, scratch, tops)?;
         let behind = filters.part.as_ref().map(|part| &part.behind);
         if !self.pieces.is_empty() {
-            let effort = built.effort(options);
+            let effort = built.effort(options, self.is_chosen);
             for (at, piece) in self.pieces.iter().enumerate() {
                 let allowed = behind.and_then(|behind| behind.pieces.get(at));
                 for (query, top) in queries.iter().zip(&mut *tops) {
@@ -70,17 +70,23 @@ impl StoreIndex {
 }
 
 impl Built {
-    /// How far a search looks that is done so.
-    fn effort(&self, options: &SearchOptions) -> Effort {
-        match self {
-            Self::Packed(_) => Effort::new(None, None),
+    /// How far a search looks that is done so. An index that was chosen is tuned, its pieces too.
+    fn effort(&self, options: &SearchOptions, is_chosen: bool) -> Effort {
+        let looked_at = match self {
+            Self::Packed(_) => (1, 1),
             Self::Hnsw(index) => {
-                let ef = options.ef_search.unwrap_or(index.config().ef_search);
-                Effort::new(None, Some(ef))
+                let usual = HnswConfig::default().ef_search;
+                (options.ef_search.unwrap_or(index.config().ef_search), usual)
             }
-            Self::GravityWell(index) => Effort::new(Some(probes(index, options).nprobe), None),
-            Self::Cascade(index) => Effort::new(None, Some(buckets(index, options).ef_search)),
-        }
+            Self::GravityWell(index) => {
+                let usual = if is_chosen { index.default_search() } else { IvfSearch::default() };
+                (probes(index, options).nprobe, usual.nprobe)
+            }
+            Self::Cascade(index) => {
+                (buckets(index, options).ef_search, CascadeConfig::default().ef_search)
+            }
+        };
+        Effort::new(looked_at, options.candidates)
     }
 
     fn search(

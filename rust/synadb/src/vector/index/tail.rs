@@ -169,12 +169,20 @@ impl VectorStore {
         self.dimensions() >= DIMENSIONS_MIN
     }
 
-    /// Counts the rows that so many searches scanned beside an index, and has them coded where it
-    /// pays.
+    /// Counts the rows that so many searches scanned beside an index, has them coded where it pays,
+    /// and sealed what was coded before where it is enough.
     pub(super) fn count_behind(&self, snapshot: &Snapshot, index: &StoreIndex, scanned: usize) {
         let behind = index.known.rows_behind(snapshot);
         let least = ROWS_MIN.min(self.index_threshold.max(1));
-        if behind < least || !self.codes_tails() || index.built.is_none() {
+        if !self.codes_tails() || index.built.is_none() {
+            return;
+        }
+        if index.is_full(least)
+            && let Ok(engine) = self.handle.open()
+        {
+            pieces::seal(engine, &self.table, self.config, least);
+        }
+        if behind < least {
             return;
         }
         let slot = &snapshot.reader.companion;
@@ -199,7 +207,7 @@ impl VectorStore {
 /// The coding of what came to a table.
 struct Coding<'a> {
     engine: &'a Engine,
-    table: &'a Arc<str>,
+    table: &'a str,
     config: StoredConfig,
     least: usize,
 }
@@ -215,10 +223,7 @@ impl Coding<'_> {
             };
             let grown = self.grown(index, &snapshot)?;
             // Where another index was put there meanwhile, that one is looked at next.
-            let is_due = grown.is_full(self.least);
-            if snapshot.reader.companion.grow(&loaded.0, Box::new(grown)) && is_due {
-                pieces::seal(self.engine, self.table, self.config, self.least);
-            }
+            snapshot.reader.companion.grow(&loaded.0, Box::new(grown));
         }
         Ok(())
     }
