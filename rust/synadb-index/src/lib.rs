@@ -24,7 +24,9 @@ pub mod testing;
 mod topk;
 
 pub use cascade::{CascadeConfig, CascadeIndex, CascadeSearch, CascadeStats};
-pub use distance::{Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead};
+pub use distance::{
+    Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead, prefetch_bytes,
+};
 pub use error::IndexError;
 pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};

@@ -22,8 +22,9 @@ pub struct Query {
     metric: Metric,
     kernels: &'static Kernels,
     values: Vec<f32>,
-    /// The values at unit length; all zero for a zero query.
+    /// The values at unit length; all zero for a zero query. None for distances.
     unit: Vec<f32>,
+    /// Zero for distances, which need no norm.
     squared_norm: f64,
 }
 
@@ -64,10 +65,13 @@ impl Query {
         }
         self.values.clear();
         self.values.extend_from_slice(values);
+        self.unit.clear();
+        if self.metric == Metric::Euclidean {
+            return Ok(());
+        }
         self.squared_norm = (self.kernels.exact_dot)(values, values);
         let norm = self.squared_norm.sqrt();
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        self.unit.clear();
         self.unit.extend(values.iter().map(|&value| (f64::from(value) * inverse) as f32));
         Ok(())
     }
@@ -90,7 +94,7 @@ impl Query {
         &self.values
     }
 
-    /// The vector at unit length; all zero for a zero query.
+    /// The vector at unit length; all zero for a zero query, empty where distances are compared.
     pub(crate) fn unit(&self) -> &[f32] {
         &self.unit
     }

@@ -1,9 +1,13 @@
 //! `SearchResult`: one answer of a search.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
+use synadb::vector::Hit;
 
 use crate::bulk::one_dimensional;
 use crate::convert::Key;
@@ -15,7 +19,10 @@ use crate::numpy::owned;
 pub struct SearchResult {
     key: String,
     score: f32,
-    vector: Vec<f32>,
+    /// The vectors of all results of the search: to copy them at once takes less than one by one.
+    vectors: Arc<Vec<f32>>,
+    /// Where its own lies.
+    own: Range<usize>,
     array: PyOnceLock<Py<PyArray1<f32>>>,
 }
 
@@ -23,16 +30,22 @@ pub struct SearchResult {
 type Reduced<'py> = (Bound<'py, PyType>, (String, f32, Bound<'py, PyArray1<f32>>));
 
 impl SearchResult {
-    /// A hit with the vector that it stands for.
-    pub fn found(vector: Vec<f32>, hit: synadb::vector::Hit) -> Self {
-        Self { key: hit.key, score: hit.score, vector, array: PyOnceLock::new() }
+    /// Hits with their vectors, which lie side by side.
+    pub fn of_hits(hits: Vec<Hit>, vectors: Vec<f32>) -> Vec<Self> {
+        let wide = vectors.len() / hits.len().max(1);
+        let vectors = Arc::new(vectors);
+        let result = |(index, hit): (usize, Hit)| Self {
+            key: hit.key,
+            score: hit.score,
+            vectors: Arc::clone(&vectors),
+            own: index * wide..(index + 1) * wide,
+            array: PyOnceLock::new(),
+        };
+        hits.into_iter().enumerate().map(result).collect()
     }
-}
 
-impl From<synadb::vector::SearchResult> for SearchResult {
-    fn from(found: synadb::vector::SearchResult) -> Self {
-        let synadb::vector::SearchResult { key, score, vector, .. } = found;
-        Self { key, score, vector, array: PyOnceLock::new() }
+    fn values(&self) -> &[f32] {
+        &self.vectors[self.own.clone()]
     }
 }
 
@@ -46,7 +59,9 @@ impl SearchResult {
             return Err(invalid_argument("score", reason));
         }
         let vector = one_dimensional::<f32>(vector, "vector")?.as_slice()?.to_vec();
-        Ok(Self { key: key.0.to_owned(), score: narrow, vector, array: PyOnceLock::new() })
+        let own = 0..vector.len();
+        let (key, vectors, array) = (key.0.to_owned(), Arc::new(vector), PyOnceLock::new());
+        Ok(Self { key, score: narrow, vectors, own, array })
     }
 
     /// The key under which the vector is stored.
@@ -64,11 +79,11 @@ impl SearchResult {
     /// The stored vector, float32 of shape `(dimensions,)`.
     #[getter]
     fn vector<'py>(&self, py: Python<'py>) -> &Bound<'py, PyArray1<f32>> {
-        self.array.get_or_init(py, || owned(py, self.vector.clone()).unbind()).bind(py)
+        self.array.get_or_init(py, || owned(py, self.values().to_vec()).unbind()).bind(py)
     }
 
     fn __eq__(&self, other: &Self) -> bool {
-        self.key == other.key && self.score == other.score && self.vector == other.vector
+        self.key == other.key && self.score == other.score && self.values() == other.values()
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Reduced<'py> {

@@ -55,8 +55,8 @@ pub fn one(
     let options = given.options()?;
     let array = vector(query, usize::from(store.dimensions()), "Query")?;
     let query = array.as_slice()?;
-    let found = answered(py.detach(|| store.search_with(query, k, &options)))?;
-    Ok(found.into_iter().map(SearchResult::from).collect())
+    let (hits, vectors) = answered(py.detach(|| store.search_side_by_side(query, k, &options)))?;
+    Ok(SearchResult::of_hits(hits, vectors))
 }
 
 /// The answers to every row of `queries` on so many threads: lists of results, or arrays.
@@ -94,8 +94,11 @@ fn with_vectors(
     store: &VectorStore,
     found: Vec<Vec<Hit>>,
 ) -> synadb::Result<Vec<Vec<SearchResult>>> {
-    let result = |hit| Ok(SearchResult::found(store.vector_of(&hit)?, hit));
-    found.into_iter().map(|hits| hits.into_iter().map(result).collect()).collect()
+    let results = |hits: Vec<Hit>| {
+        let vectors = store.vectors_of(&hits)?;
+        Ok(SearchResult::of_hits(hits, vectors))
+    };
+    found.into_iter().map(results).collect()
 }
 
 /// How many hits are wanted.

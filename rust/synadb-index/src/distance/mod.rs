@@ -39,7 +39,7 @@ pub fn prefetch_ahead(rows: &[f32], dimensions: usize) {
 }
 
 /// Asks the processor for bytes that will be read soon.
-pub(crate) fn prefetch_bytes(bytes: &[u8]) {
+pub fn prefetch_bytes(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     avx2::prefetch_bytes(bytes);
     #[cfg(not(target_arch = "x86_64"))]

@@ -12,7 +12,7 @@ use crate::hnsw::int8::CODE_ALIGN;
 use crate::quantize::{BLOCK_ROWS, bit_block_bytes};
 
 /// Bytes that a block's length is a multiple of: a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 /// Bytes of the terms behind the links of a block.
 const TERMS_BYTES: usize = 16;
 
@@ -75,7 +75,8 @@ impl fmt::Debug for Graph {
 
 impl Graph {
     pub(super) fn view(&self) -> GraphView<'_> {
-        GraphView { layout: self.layout, stride: self.layout.stride(), blocks: self.bytes() }
+        let (layout, nodes) = (self.layout, self.nodes);
+        GraphView { layout, nodes, stride: layout.stride(), blocks: self.bytes() }
     }
 
     /// The bytes of all blocks.
@@ -102,6 +103,7 @@ impl Graph {
 #[derive(Clone, Copy)]
 pub(super) struct GraphView<'a> {
     pub(super) layout: Layout,
+    nodes: usize,
     stride: usize,
     blocks: &'a [u8],
 }
@@ -113,7 +115,7 @@ impl<'a> GraphView<'a> {
     }
 
     pub(super) fn nodes(&self) -> usize {
-        self.blocks.len() / self.stride
+        self.nodes
     }
 
     /// The bytes of the code at the beginning of a block.

@@ -75,6 +75,8 @@ pub(crate) struct RowsReader {
     pub born: AppendWords,
     /// Position of the record that ended it, 0 while it lives.
     pub died: AppendWords,
+    /// A bit of each row that has ended: most live, and few bytes tell it of many.
+    ended: AppendWords,
     /// Bits of the inverse norm.
     pub norms: AppendWords,
     /// An index of the rows.
@@ -184,6 +186,9 @@ impl RowsView {
             rows.norms.push(word(2));
             rows.died.push(word(1));
             rows.born.push(word(0));
+            if word(1) != 0 {
+                rows.mark_ended(rows.born.len() as u32 - 1);
+            }
         }
         rows.companion.adopt(sections);
         let view = Self::over(table, row_bytes, KeyMap::import(sections)?, rows);
@@ -250,6 +255,19 @@ impl RowsReader {
         self.born.set(index, position);
     }
 
+    fn mark_ended(&self, row: u32) {
+        let word = u64::from(row / u64::BITS);
+        self.ended.extend_to(word + 1);
+        let bits = self.ended.get(word).unwrap_or(0);
+        self.ended.set(word, bits | 1 << (row % u64::BITS));
+    }
+
+    /// Whether the row has ended by now. Who sees the commit that ended it sees this too.
+    pub fn has_ended(&self, row: u32) -> bool {
+        let bits = self.ended.get(u64::from(row / u64::BITS));
+        bits.is_some_and(|bits| bits >> (row % u64::BITS) & 1 == 1)
+    }
+
     /// Positions of the records of all rows that are alive at `visible`, in order of the rows.
     pub fn live_positions(&self, visible: u64) -> Vec<u64> {
         let is_live = |row: &u64| self.died.get(*row).is_none_or(|at| at == 0 || at >= visible);
@@ -310,6 +328,7 @@ impl TableView for RowsView {
         }
         if let Some(replaced) = replaced {
             self.reader.died.set(u64::from(replaced.row), record.position);
+            self.reader.mark_ended(replaced.row);
         }
         if let Some((row, extent)) = row {
             self.reader.set_row(&row, extent, record.position);

@@ -10,6 +10,9 @@ use synadb_types::RowId;
 use super::RowsReader;
 use crate::db::Generation;
 
+/// A record of a row is about as long, and no shorter than what stands behind it.
+const RECORD_START_BYTES: usize = 64;
+
 /// Rows as of one visible position.
 pub(crate) struct Snapshot {
     pub generation: Arc<Generation>,
@@ -50,10 +53,15 @@ impl Snapshot {
 
     /// Whether the row was born and has not died.
     pub fn is_live(&self, row: RowId) -> bool {
-        let row = u64::from(row.0);
-        let born = self.reader.born.get(row).unwrap_or(0);
-        let died = self.reader.died.get(row).unwrap_or(0);
-        born != 0 && born < self.visible && (died == 0 || died >= self.visible)
+        !self.is_unborn(row) && !self.has_died(row)
+    }
+
+    /// Whether a row that was born has died.
+    pub fn has_died(&self, row: RowId) -> bool {
+        self.reader.has_ended(row.0) && {
+            let died = self.reader.died.get(u64::from(row.0)).unwrap_or(0);
+            died != 0 && died < self.visible
+        }
     }
 
     /// Whether the row is reserved and may be committed after this moment.
@@ -107,6 +115,12 @@ impl Snapshot {
     pub fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>> {
         let hash = self.generation.hash(key);
         self.reader.keys.get(&self.generation.log, key, hash, self.visible)
+    }
+
+    /// The first bytes of the record that committed a row, not verified.
+    pub fn start_of_record(&self, row: RowId) -> Option<&[u8]> {
+        let born = self.reader.born.get(u64::from(row.0))?;
+        self.generation.log.region().bytes(born, RECORD_START_BYTES)
     }
 
     /// The record that committed a row.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use synadb_index::{IndexError, Query, Scratch, TopK, search_batch};
+use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_batch};
 use synadb_types::RowId;
 
 use super::VectorStore;
@@ -44,6 +44,8 @@ impl std::fmt::Debug for Hit {
 /// What is searched, how, and which rows may be found.
 type Way<'a> = (Option<(&'a Built, &'a StoreIndex)>, &'a SearchOptions, &'a Filters);
 
+/// So many hits get room for their vectors before they are found.
+const VECTORS_AHEAD: usize = 100;
 /// Queries that share one pass over the rows.
 const QUERIES_AT_ONCE: usize = 32;
 
@@ -78,8 +80,28 @@ impl VectorStore {
             let vector = super::store::floats(row);
             SearchResult { key: hit.key, score: hit.score, vector }
         };
-        let found = self.search_each(self.snapshot()?, query, k, options, &result)?.pop();
+        let found = self.search_each(self.snapshot()?, query, k, options, &mut { result })?.pop();
         Ok(found.unwrap_or_default())
+    }
+
+    /// As [`VectorStore::search_with`]; the vectors come side by side, in the order of the hits.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search`].
+    pub fn search_side_by_side(
+        &self,
+        query: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<(Vec<Hit>, Vec<f32>)> {
+        self.check_dimensions("Query", query.len())?;
+        let mut vectors = Vec::with_capacity(k.min(VECTORS_AHEAD) * query.len());
+        let mut take = |hit: Hit, row: &[u8]| {
+            super::store::append_floats(row, &mut vectors);
+            hit
+        };
+        let found = self.search_each(self.snapshot()?, query, k, options, &mut take)?.pop();
+        Ok((found.unwrap_or_default(), vectors))
     }
 
     /// The `k` nearest of each of several queries, row-major.
@@ -103,7 +125,7 @@ impl VectorStore {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<Vec<Hit>>> {
-        self.search_each(snapshot, queries, k, options, &|hit, _| hit)
+        self.search_each(snapshot, queries, k, options, &mut |hit, _| hit)
     }
 
     /// What `make` gives for each hit and the bytes of its row, verified.
@@ -113,7 +135,7 @@ impl VectorStore {
         queries: &[f32],
         k: usize,
         options: &SearchOptions,
-        make: &dyn Fn(Hit, &[u8]) -> T,
+        make: &mut dyn FnMut(Hit, &[u8]) -> T,
     ) -> Result<Vec<Vec<T>>> {
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
@@ -189,7 +211,7 @@ impl VectorStore {
         &self,
         snapshot: &Arc<Snapshot>,
         hits: &[synadb_index::Hit],
-        make: &dyn Fn(Hit, &[u8]) -> T,
+        make: &mut dyn FnMut(Hit, &[u8]) -> T,
     ) -> Result<Vec<T>> {
         let name = |hit: &synadb_index::Hit| {
             let record = snapshot.record(hit.row).map_err(|error| self.failure(error))?;
@@ -204,6 +226,10 @@ impl VectorStore {
             };
             Ok(make(hit, row))
         };
+        // All are on their way before the first is read.
+        for start in hits.iter().filter_map(|hit| snapshot.start_of_record(hit.row)) {
+            prefetch_bytes(start);
+        }
         hits.iter().map(name).collect()
     }
 
@@ -212,8 +238,21 @@ impl VectorStore {
     /// # Errors
     /// `Corruption`.
     pub fn vector_of(&self, hit: &Hit) -> Result<Vec<f32>> {
-        let read = || hit.snapshot.record(hit.row)?.row_bytes().map(super::store::floats);
-        read().map_err(|error| self.failure(error).for_key(hit.key.as_bytes()))
+        self.vectors_of(std::slice::from_ref(hit))
+    }
+
+    /// The stored vectors of hits, side by side; as [`VectorStore::vector_of`].
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn vectors_of(&self, hits: &[Hit]) -> Result<Vec<f32>> {
+        let mut vectors = Vec::with_capacity(hits.len() * usize::from(self.dimensions()));
+        for hit in hits {
+            let row = hit.snapshot.record(hit.row).and_then(|record| record.row_bytes());
+            let row = row.map_err(|error| self.failure(error).for_key(hit.key.as_bytes()))?;
+            super::store::append_floats(row, &mut vectors);
+        }
+        Ok(vectors)
     }
 }
 

@@ -77,7 +77,14 @@ impl StoredConfig {
 
 /// Vectors as stored.
 pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+    let mut floats = Vec::with_capacity(bytes.len() / 4);
+    append_floats(bytes, &mut floats);
+    floats
+}
+
+/// Puts vectors as stored behind others.
+pub(super) fn append_floats(bytes: &[u8], floats: &mut Vec<f32>) {
+    floats.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
 }
 
 fn dimensions_needed(table: &str) -> Error {

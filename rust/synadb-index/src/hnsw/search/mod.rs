@@ -10,7 +10,7 @@ use synadb_types::{RowId, RowSet};
 
 use crate::distance::prefetch_bytes;
 use crate::hnsw::HnswIndex;
-use crate::hnsw::codes::{Code, CodeKernels, Codes};
+use crate::hnsw::codes::{Code, CodeKernels, Codes, Terms, rounding};
 use crate::hnsw::graph::GraphView;
 use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
@@ -27,8 +27,10 @@ const STEP_CODES: usize = 48;
 const ENOUGH: usize = 2;
 /// One of so many nodes of the queue is ranked by its full vector.
 const RANKED_EF: usize = 6;
-/// Rows that are prefetched before their keys are computed.
+/// Codes that are on their way while one is compared.
 const AHEAD: usize = 4;
+/// Rows that are: they have more cache lines than a processor keeps track of at once.
+const ROWS_AHEAD: usize = 2;
 
 /// Memory of a search.
 #[derive(Debug, Default)]
@@ -47,6 +49,9 @@ pub(crate) struct HnswScratch {
     found: Fresh,
     distances: Vec<f32>,
     nodes: Vec<u32>,
+    /// Rows that are compared in full, and their inverse norms.
+    rows: Vec<RowId>,
+    norms: Vec<f32>,
     /// Nodes near the query that the caller knows.
     seeds: Vec<u32>,
     counts: SearchCounts,
@@ -183,8 +188,9 @@ impl HnswIndex {
             // After so many codes these rows cost little, and far ones have the coarser codes.
             ef.max(k.saturating_mul(4))
         };
+        job.nearest(code.code(0).terms, keep, scratch, k);
         scratch.code = Some(code);
-        job.rank(keep, scratch, out);
+        job.rank(scratch, out);
         Ok(())
     }
 
@@ -286,15 +292,22 @@ impl Search<'_> {
     /// Puts the nearest entry points into the queue.
     fn start(&self, view: GraphView<'_>, code: Code<'_>, ef: usize, scratch: &mut HnswScratch) {
         scratch.visited.clear();
-        scratch.pool.reset(ef);
         scratch.seen.reset(view.nodes());
         let entries = &self.index.entries;
         scratch.distances.resize(entries.len(), 0.0);
         self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
         scratch.counts.distances += entries.len() as u64;
         let kernels = self.kernels();
+        let starts = (ef / STARTS_EF).max(STARTS_MIN);
         let HnswScratch { pool, visited, distances, seeds, counts, .. } = scratch;
-        visited.extend(distances.iter().copied().zip(entries.iter().copied()));
+        let found = distances.iter().copied().zip(entries.iter().copied());
+        pool.reset(starts);
+        if seeds.is_empty() {
+            found.for_each(|(distance, entry)| pool.insert(distance, entry));
+            pool.lengthen(ef);
+            return;
+        }
+        visited.extend(found);
         counts.distances += seeds.len() as u64;
         for (index, &seed) in seeds.iter().enumerate() {
             if let Some(&ahead) = seeds.get(index + AHEAD) {
@@ -302,17 +315,11 @@ impl Search<'_> {
             }
             visited.push((direct::distance(view, code, kernels, seed), seed));
         }
-        let starts = (ef / STARTS_EF).max(STARTS_MIN);
-        if visited.len() > starts {
-            visited.select_nth_unstable_by(starts, nearer);
-            visited.truncate(starts);
-        }
-        if !seeds.is_empty() {
-            // A seed may be an entry point, whose distance another kernel rounds otherwise.
-            visited.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
-            visited.dedup_by_key(|found| found.1);
-        }
+        // A seed may be an entry point, whose distance another kernel rounds otherwise.
+        visited.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
+        visited.dedup_by_key(|found| found.1);
         visited.drain(..).for_each(|(distance, entry)| pool.insert(distance, entry));
+        pool.lengthen(ef);
     }
 
     /// The distances of the codes of all nodes that may be returned.
@@ -339,37 +346,46 @@ impl Search<'_> {
         }
     }
 
-    /// Offers the rows of the visited nodes that are nearest by their codes.
-    fn rank(&self, keep: usize, scratch: &mut HnswScratch, out: &mut TopK) {
-        let HnswScratch { visited, nodes, counts, .. } = scratch;
-        if visited.len() > keep {
-            visited.select_nth_unstable_by(keep - 1, nearer);
-            visited.truncate(keep);
+    /// Leaves the `k` visited nodes that are nearest by their codes, and of the next ones up to
+    /// `most` in all those that may be nearer but for the rounding of the codes.
+    fn nearest(&self, query: Terms, most: usize, scratch: &mut HnswScratch, k: usize) {
+        let visited = &mut scratch.visited;
+        if visited.len() > most {
+            visited.select_nth_unstable_by(most - 1, nearer);
+            visited.truncate(most);
         }
         visited.sort_unstable_by(nearer);
-        nodes.clear();
-        nodes.extend(visited.iter().map(|&(_, node)| node));
-        let rows = |node| self.accept.rows(node);
-        let mut ahead = nodes.iter().flat_map(|&node| rows(node));
-        for row in ahead.by_ref().take(AHEAD) {
-            self.source.prefetch(row);
-        }
-        for row in nodes.iter().flat_map(|&node| rows(node)) {
-            if let Some(row) = ahead.next() {
-                self.source.prefetch(row);
+        let Some(&(distance, node)) = visited.get(k - 1) else { return };
+        let view = self.index.graph.view();
+        let limit = distance + rounding(query, view.terms(view.block(node)), distance);
+        visited.truncate(visited.partition_point(|found| found.0 <= limit).max(k));
+    }
+
+    /// Offers the rows of the visited nodes.
+    fn rank(&self, scratch: &mut HnswScratch, out: &mut TopK) {
+        let HnswScratch { visited, rows, norms, counts, .. } = scratch;
+        rows.clear();
+        rows.extend(visited.iter().flat_map(|&(_, node)| self.accept.rows(node)));
+        norms.resize(rows.len(), 0.0);
+        if self.query.needs_norms() {
+            for (&row, norm) in rows.iter().zip(&mut *norms) {
+                self.source.inverse_norms(row, std::slice::from_mut(norm));
             }
-            counts.rows += 1;
-            self.offer(row, out);
+        }
+        counts.rows += rows.len() as u64;
+        rows.iter().take(ROWS_AHEAD).for_each(|&row| self.source.prefetch(row));
+        for (index, (&row, &norm)) in rows.iter().zip(&*norms).enumerate() {
+            if let Some(&ahead) = rows.get(index + ROWS_AHEAD) {
+                self.source.prefetch(ahead);
+            }
+            self.offer(row, norm, out);
         }
     }
 
-    fn offer(&self, row: RowId, out: &mut TopK) {
+    fn offer(&self, row: RowId, inverse_norm: f32, out: &mut TopK) {
         let Some(vector) = self.source.vector(row) else { return };
-        let (mut key, mut inverse_norm) = ([0.0], [0.0]);
-        if self.query.needs_norms() {
-            self.source.inverse_norms(row, &mut inverse_norm);
-        }
-        self.query.keys(vector, vector.len(), &inverse_norm, &mut key);
+        let mut key = [0.0];
+        self.query.keys(vector, vector.len(), &[inverse_norm], &mut key);
         let key = if self.query.is_reliable(key[0]) {
             f64::from(key[0])
         } else {

@@ -2,11 +2,14 @@
 
 use crate::distance::prefetch_bytes;
 use crate::hnsw::codes::{Code, CodeKernels};
-use crate::hnsw::graph::GraphView;
+use crate::hnsw::graph::{GraphView, LINE};
 use crate::hnsw::search::pool::{Pool, Seen};
 use crate::hnsw::search::{HnswScratch, direct};
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Rotation, Terms, code_kernels};
 use crate::{IndexError, Kernels, Metric, Query};
+
+/// Pieces in which a block is asked for.
+const PIECES: usize = 3;
 
 /// The point of a query, prepared for packed codes.
 #[derive(Debug)]
@@ -61,9 +64,11 @@ pub(super) fn walk(
     let mut next = pop_new(pool, seen);
     while let Some(node) = next {
         next = pop_new(pool, seen);
-        next.into_iter().for_each(|next| prefetch_bytes(view.block(next)));
+        let mut ahead = Ahead::of(next.map_or(&[], |next| view.block(next)));
+        ahead.fetch();
         let block = view.block(node);
         let distance = direct::distance(view, code, kernels, node);
+        ahead.fetch();
         visited.push((distance, node));
         counts.steps += 1;
         let extra = view.terms(block).extra;
@@ -75,6 +80,7 @@ pub(super) fn walk(
             let codes = view.group(block, group);
             let mut near = estimate(codes, query, &terms, limit, &mut estimates);
             counts.distances += BLOCK_ROWS as u64;
+            ahead.fetch();
             while near != 0 {
                 let slot = near.trailing_zeros() as usize;
                 near &= near - 1;
@@ -91,6 +97,28 @@ pub(super) fn walk(
         if next.is_none() {
             next = pop_new(pool, seen);
         }
+    }
+}
+
+/// A block that will be read soon, asked for piece by piece between pieces of work: as many cache
+/// lines at once as it has are more than a processor keeps track of, and it would wait.
+struct Ahead<'a> {
+    rest: &'a [u8],
+    piece: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// Asks for the last line, for with the terms of its own code a block is begun.
+    fn of(block: &'a [u8]) -> Self {
+        let (rest, last) = block.split_at(block.len().saturating_sub(LINE));
+        prefetch_bytes(last);
+        Self { rest, piece: rest.len().div_ceil(PIECES).next_multiple_of(LINE) }
+    }
+
+    fn fetch(&mut self) {
+        let (now, later) = self.rest.split_at(self.piece.min(self.rest.len()));
+        prefetch_bytes(now);
+        self.rest = later;
     }
 }
 

@@ -24,6 +24,12 @@ impl Pool {
         self.cursor = 0;
     }
 
+    /// Makes room for more nodes.
+    pub(crate) fn lengthen(&mut self, capacity: usize) {
+        self.items.reserve((capacity + 1).saturating_sub(self.items.len()));
+        self.capacity = self.capacity.max(capacity);
+    }
+
     /// Distance at which a node is refused: infinite while there is room.
     pub(crate) fn limit(&self) -> f32 {
         if self.items.len() < self.capacity {
@@ -231,6 +237,17 @@ mod tests {
         assert_eq!(pool.pop(), Some((0.0, 5)));
         assert_eq!(pool.pop(), Some((0.5, 2)));
         assert_eq!(pool.pop(), None);
+    }
+
+    #[test]
+    fn a_short_queue_that_is_lengthened_keeps_the_nearest() {
+        let mut pool = Pool::default();
+        pool.reset(2);
+        (0..5).rev().for_each(|node| pool.insert(node as f32, node));
+        pool.lengthen(4);
+        assert_eq!(pool.limit(), f32::INFINITY);
+        pool.insert(9.0, 9);
+        assert_eq!(pool.nodes().collect::<Vec<_>>(), [0, 1, 9]);
     }
 
     #[test]

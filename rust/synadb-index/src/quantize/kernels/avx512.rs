@@ -2,16 +2,21 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_add_epi32, _mm512_add_epi8, _mm512_add_epi16, _mm512_add_epi32,
-    _mm512_and_si512, _mm512_castsi512_si256, _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_shuffle_epi8,
-    _mm512_slli_epi16, _mm512_srli_epi16, _mm512_sub_epi16, _mm512_xor_si512,
+    __m256i, __m512i, _mm_storeu_si128, _mm256_add_epi32, _mm512_add_epi8, _mm512_add_epi16,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_si256,
+    _mm512_cvtepi32_epi8, _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64,
+    _mm512_loadu_si512, _mm512_mask_add_ps, _mm512_maskz_loadu_epi8, _mm512_max_ps, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_srli_epi16,
+    _mm512_sub_epi16, _mm512_xor_si512,
 };
 
-use super::super::bits::codes_bytes;
-use super::avx2::{fill_bytes, fill_table, finish, hadamard, sum_of};
-use super::{BYTE_SUMS, CodeKernels, ROUNDS_MAX, assert_block, assert_dots};
+use super::super::bits::{GROUP, GROUP_BYTES, codes_bytes};
+use super::avx2::{fill_bytes, finish, hadamard, sum_of};
+use super::scalar::tables_of;
+use super::{
+    BYTE_SUMS, CodeKernels, Filled, ROUNDING, ROUNDS_MAX, TABLE_MAX, assert_block, assert_dots,
+};
 use crate::SimdLevel;
 use crate::quantize::{CodeQuery, Estimates, Terms};
 
@@ -44,6 +49,35 @@ fn estimate_bits(
         let sums = sums(&block[..codes_bytes(query.rotated().len())], &query.table);
         finish(block, sums, query, terms, limit, out)
     }
+}
+
+fn fill_table(values: &[f32], table: &mut [u8]) -> Filled {
+    #[target_feature(enable = "avx512f")]
+    fn inner(values: &[f32], table: &mut [u8]) -> Filled {
+        tables_of(values, table, |group, base, inverse, table| {
+            fill_group(group, base, inverse, table);
+        })
+    }
+    // SAFETY: as in `estimate_bits`, the instructions were found.
+    unsafe { inner(values, table) }
+}
+
+/// The numbers of a table, one in a lane, whose four bits say which of the values it sums up.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fill_group(values: &[f32; GROUP], base: f32, inverse: f32, table: &mut [u8; GROUP_BYTES]) {
+    let lanes_with_bit = [0xaaaa, 0xcccc, 0xf0f0, 0xff00];
+    let mut sums = _mm512_set1_ps(base);
+    for (lanes, &value) in lanes_with_bit.into_iter().zip(values) {
+        sums = _mm512_mask_add_ps(sums, lanes, sums, _mm512_set1_ps(value));
+    }
+    let scaled = _mm512_mul_ps(sums, _mm512_set1_ps(inverse));
+    // The second operand where one is NaN: as with `clamp` it stays one.
+    let scaled = _mm512_max_ps(_mm512_setzero_ps(), scaled);
+    let scaled = _mm512_min_ps(_mm512_set1_ps(TABLE_MAX), scaled);
+    let rounded = _mm512_castps_si512(_mm512_add_ps(scaled, _mm512_set1_ps(ROUNDING)));
+    // SAFETY: the array has the 16 bytes that are written; the store needs no alignment.
+    unsafe { _mm_storeu_si128(table.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(rounded)) };
 }
 
 fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {

@@ -90,6 +90,29 @@ fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
 /// See [`CodeKernels::fill_table`]; the levels above compile it for their registers.
 #[inline(always)]
 pub(super) fn table_of(values: &[f32], table: &mut [u8]) -> Filled {
+    tables_of(values, table, |group, base, inverse, table| {
+        let mut sums = [base; GROUP_BYTES];
+        for (bit, &value) in group.iter().enumerate() {
+            for subset in 0..1 << bit {
+                sums[subset | 1 << bit] = sums[subset] + value;
+            }
+        }
+        for (number, sum) in table.iter_mut().zip(sums) {
+            // The lowest bits of a NaN, as sums beyond `f32` give one, are zero.
+            let rounded = (sum * inverse).clamp(0.0, TABLE_MAX) + ROUNDING;
+            *number = rounded.to_bits() as u8;
+        }
+    })
+}
+
+/// The tables, each filled by `fill`: with what each subset of four values sums up to beside a base,
+/// times the inverse of the step.
+#[inline(always)]
+pub(super) fn tables_of(
+    values: &[f32],
+    table: &mut [u8],
+    fill: impl Fn(&[f32; GROUP], f32, f32, &mut [u8; GROUP_BYTES]),
+) -> Filled {
     let (groups, _) = values.as_chunks::<GROUP>();
     let mut widest = [0.0_f32; GROUP];
     for group in groups.as_chunks::<GROUP>().0 {
@@ -107,17 +130,7 @@ pub(super) fn table_of(values: &[f32], table: &mut [u8]) -> Filled {
             all[lane] += group[lane];
             least[lane] += low[lane];
         }
-        let mut sums = [-((low[0] + low[1]) + (low[2] + low[3])); GROUP_BYTES];
-        for (bit, &value) in group.iter().enumerate() {
-            for subset in 0..1 << bit {
-                sums[subset | 1 << bit] = sums[subset] + value;
-            }
-        }
-        for (number, sum) in table.iter_mut().zip(sums) {
-            // The lowest bits of a NaN, as sums beyond `f32` give one, are zero.
-            let rounded = (sum * inverse).clamp(0.0, TABLE_MAX) + ROUNDING;
-            *number = rounded.to_bits() as u8;
-        }
+        fill(group, -((low[0] + low[1]) + (low[2] + low[3])), inverse, table);
     }
     let sum = |lanes: [f32; GROUP]| (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
     Filled { step, least: sum(least), all: sum(all) }

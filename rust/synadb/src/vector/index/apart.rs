@@ -23,8 +23,8 @@ const SCANS: u64 = 30;
 /// of rows would wait for the most part in vain, and copies its own in the time of two scans.
 const EXTEND_SCANS: u64 = 10;
 const COPY_SCANS: u64 = 2;
-/// While a share of so many of all rows comes as these are counted, none is built beside an index: it
-/// would be behind when it is done, and takes a processor that who inserts and who searches need.
+/// While one in so many of all rows comes as these are counted, none is built beside an index: it
+/// would be behind when it is done, and takes a processor from those that insert and search.
 const STREAM_SHARE: u32 = 8;
 /// Codes of so many times as many rows as live are made anew.
 const DEAD_SHARE: usize = 2;

@@ -1,5 +1,5 @@
-//! The index of a store: one part over the rows that were there when it was built, and behind it what
-//! came later: pieces, codes that are too few for one, and the newest rows, which are scanned.
+//! The index of a store: one part over the rows that were there when it was built, and behind it
+//! what came later: pieces, codes that are too few for one, and the newest rows, which are scanned.
 
 mod apart;
 mod build;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{
     Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat, Part, Query,
-    Scratch, TopK,
+    Scratch, TopK, VectorSource,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -23,17 +23,17 @@ use crate::db::{Engine, Work};
 use crate::error::Result;
 use crate::vector::StoredConfig;
 use crate::vector::search::index_failure;
-use crate::vector::source::MappedVectors;
+use crate::vector::source::{CommittedVectors, MappedVectors};
 
-/// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule: they are
-/// scanned in 0.3 ms, and sealed in a third of a second.
+/// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule, which
+/// are scanned in 0.3 ms, and sealed in a third of a second.
 const ROWS: usize = 32;
 /// And with a share of the rows in the pieces before it, so that their number grows slowly: a piece
 /// costs a search some 20 us whatever it holds, a row of the tail 2 ns.
 const SHARE: usize = 16;
 /// Rows of a cell, of up to so many cells, and the share of them that is searched unless a sample
-/// wants more. Of 131,072 vectors of passages .97 of the ten nearest are found so, in a third of the
-/// time of a scan of the codes; with twice the cells sealing takes a third longer.
+/// wants more. Of 131,072 vectors of passages .97 of the ten nearest are found so, in a third of
+/// the time of a scan of the codes; with twice the cells sealing takes a third longer.
 const ROWS_PER_CELL: usize = 512;
 const CELLS: usize = 256;
 const PROBED: usize = 6;
@@ -48,12 +48,14 @@ pub(in crate::vector) struct Piece {
     kept: Filter,
     /// How many they are.
     rows: usize,
+    /// All of them were committed before this moment.
+    visible: u64,
 }
 
 impl Piece {
-    fn new(index: Arc<IvfIndex>) -> Self {
-        let rows = index.rows().len();
-        Self { index, kept: Filter::All, rows }
+    fn new(index: IvfIndex, made_of: &Snapshot) -> Self {
+        let (rows, visible) = (index.rows().len(), made_of.visible());
+        Self { index: Arc::new(index), kept: Filter::All, rows, visible }
     }
 
     /// How many rows are found in it, those that died since included.
@@ -80,8 +82,8 @@ impl Piece {
         if kept.len() == self.rows {
             return Some(Arc::clone(self));
         }
-        let (index, rows) = (Arc::clone(&self.index), kept.len());
-        (rows > 0).then(|| Arc::new(Self { index, kept: Filter::Rows(kept), rows }))
+        let (index, rows, visible) = (Arc::clone(&self.index), kept.len(), self.visible);
+        (rows > 0).then(|| Arc::new(Self { index, kept: Filter::Rows(kept), rows, visible }))
     }
 
     /// Those of its rows that a filter allows.
@@ -103,6 +105,9 @@ impl Piece {
     ) -> std::result::Result<(), IndexError> {
         let search = effort.of(self.index.default_search());
         let filter = allowed.unwrap_or(&self.kept);
+        let committed = CommittedVectors(source);
+        let is_older = source.snapshot.visible() < self.visible;
+        let source: &dyn VectorSource = if is_older { source } else { &committed };
         self.index.search_with(search, query, filter, source, scratch, top)
     }
 }
@@ -213,7 +218,7 @@ impl Sealing<'_> {
             let is_chosen = loaded.any().is_some_and(|index| index.is_chosen);
             drop(loaded);
             let piece = self.sealed(&rows, is_chosen, &snapshot, terms).map_err(index_failure)?;
-            if !self.put(&Arc::new(Piece::new(Arc::new(piece))), &snapshot, terms)? {
+            if !self.put(&Arc::new(Piece::new(piece, &snapshot)), &snapshot, terms)? {
                 break;
             }
         }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use synadb_index::{
     CascadeConfig, CascadeIndex, CascadeSearch, Filter, HnswConfig, IndexError, IvfIndex,
-    IvfSearch, Query, Scratch, TopK, search_batch,
+    IvfSearch, Query, Scratch, TopK, VectorSource, search_batch,
 };
 
 use super::pieces::Effort;
 use super::{Built, StoreIndex};
 use crate::vector::filter::{Filters, KeyFilter};
-use crate::vector::source::MappedVectors;
+use crate::vector::source::{CommittedVectors, MappedVectors};
 
 /// How one search is done; what is `None` is as the index was built.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,13 @@ impl StoreIndex {
             Some(part) => (&part.indexed, &part.unborn),
             None => (&Filter::All, &self.known.unborn),
         };
-        built.search((queries, options, indexed), source, scratch, tops)?;
+        let committed = CommittedVectors(source);
+        let of_part: &dyn VectorSource = match built {
+            // It grows, and a snapshot may be older than what it has come to.
+            Built::Packed(_) => source,
+            _ => &committed,
+        };
+        built.search((queries, options, indexed), of_part, scratch, tops)?;
         let behind = filters.part.as_ref().map(|part| &part.behind);
         if !self.pieces.is_empty() {
             let effort = built.effort(options, self.is_chosen);
@@ -92,7 +98,7 @@ impl Built {
     fn search(
         &self,
         (queries, options, filter): (&[Query], &SearchOptions, &Filter),
-        source: &MappedVectors<'_>,
+        source: &dyn VectorSource,
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {

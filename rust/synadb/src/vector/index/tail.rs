@@ -232,8 +232,8 @@ impl Coding<'_> {
         index.built.is_some() && index.known.rows_to_code(snapshot) >= self.least
     }
 
-    /// Whether a part of codes takes rows in: one that was asked for always does, another as long as
-    /// it is no larger than a piece.
+    /// Whether a part of codes takes rows in: one that was asked for always does, another as long
+    /// as it is no larger than a piece.
     fn grows(&self, part: &PackedFlat, index: &StoreIndex) -> bool {
         let is_small = part.rows().len() < pieces::rows_of_one(self.least);
         index.pieces.is_empty() && (is_small || !index.is_chosen)
