@@ -42,7 +42,8 @@ impl Work {
     fn nice(self) -> u8 {
         match self {
             Self::Code => 10,
-            Self::Build | Self::Seal => 19,
+            Self::Seal => 15,
+            Self::Build => 19,
         }
     }
 }
