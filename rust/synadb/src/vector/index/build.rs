@@ -39,6 +39,8 @@ const GROWN: usize = 2;
 const RAISED_RECALL: f64 = 0.965;
 const RAISED_ON: usize = 16;
 const RAISED_WORK: usize = 1 << 31;
+/// Queries that a piece is tried with, at most.
+const PIECE_ON: usize = 50;
 
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,22 +307,31 @@ fn search_of(
     Ok(found.search)
 }
 
-/// What a search of a piece does, that was asked for or chosen: as much as its configuration says,
-/// more where a sample finds too little so.
-pub(super) fn search_of_piece(
-    index: &IvfIndex,
+/// A piece, asked for or chosen, with a search that finds enough of a sample: as much as its
+/// configuration says, else of all its cells, each with more candidates where that helps. To try
+/// every number between costs more than to seal.
+pub(super) fn tuned_piece(
+    piece: IvfIndex,
     is_chosen: bool,
     rows: &RowSet,
     source: &MappedVectors<'_>,
     job: &Job<'_>,
-) -> std::result::Result<IvfSearch, IndexError> {
-    let queries = sample_of(index, rows, source, (RAISED_WORK, RAISED_ON))?;
+) -> std::result::Result<IvfIndex, IndexError> {
+    let queries = sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?;
+    let queries = &queries[..queries.len().min(PIECE_ON)];
     if queries.is_empty() {
-        return Ok(index.config().search);
+        return Ok(piece);
     }
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
     let recall = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
-    Ok(index.raise(recall, TUNED_K, false, &queries, &all, source, &quiet)?.search)
+    let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
+    if found.recall >= recall {
+        return Ok(piece.with_search(found.search));
+    }
+    let widest = IvfSearch { nprobe: piece.cells(), ..piece.config().search };
+    let piece = piece.with_search(widest);
+    let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
+    Ok(piece.with_search(found.search))
 }
 
 /// Some of the rows, as queries: for so much work, and so many at least.

@@ -16,7 +16,7 @@ use synadb_index::{
 use synadb_types::{RowId, RowSet};
 
 use super::StoreIndex;
-use super::build::search_of_piece;
+use super::build::tuned_piece;
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
@@ -249,8 +249,7 @@ impl Sealing<'_> {
             ..IvfConfig::default()
         };
         let index = IvfIndex::build(self.config.metric.kernel(), &config, rows, &source, &job)?;
-        let search = search_of_piece(&index, is_chosen, rows, &source, &job)?;
-        Ok(index.with_search(search))
+        tuned_piece(index, is_chosen, rows, &source, &job)
     }
 
     /// Puts a piece behind what there is by now; false where the rows have other numbers, or no
