@@ -308,10 +308,10 @@ fn search_of(
 }
 
 /// A piece, asked for or chosen, with a search that finds enough of a sample: as much as its
-/// configuration says, else of all its cells, each with more candidates where that helps. To try
-/// every number between costs more than to seal.
+/// configuration says, else of twice the cells again and again, with more candidates where that
+/// helps. To try every number between costs more than to seal.
 pub(super) fn tuned_piece(
-    piece: IvfIndex,
+    mut piece: IvfIndex,
     is_chosen: bool,
     rows: &RowSet,
     source: &MappedVectors<'_>,
@@ -324,14 +324,16 @@ pub(super) fn tuned_piece(
     }
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
     let recall = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
-    let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
-    if found.recall >= recall {
-        return Ok(piece.with_search(found.search));
+    loop {
+        let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
+        let nprobe = piece.default_search().nprobe;
+        piece = piece.with_search(found.search);
+        if found.recall >= recall || nprobe >= piece.cells() {
+            return Ok(piece);
+        }
+        let search = piece.config().search;
+        piece = piece.with_search(IvfSearch { nprobe: 2 * nprobe.max(1), ..search });
     }
-    let widest = IvfSearch { nprobe: piece.cells(), ..piece.config().search };
-    let piece = piece.with_search(widest);
-    let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
-    Ok(piece.with_search(found.search))
 }
 
 /// Some of the rows, as queries: for so much work, and so many at least.
