@@ -24,6 +24,12 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     return number
 
 
+def check_bool(name: str, value: object) -> None:
+    """Raises `TypeError` for what is no bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__!r}")
+
+
 def check_faiss(index_type: object, nprobe: object) -> None:
     """Checks the two options that name a FAISS index."""
     if not isinstance(index_type, str):

@@ -8,7 +8,7 @@ __all__ = ["IndexParameters"]
 
 
 class IndexParameters(TypedDict, total=False):
-    """Each is an `int` and the preset a `str`; `None` is what is not given."""
+    """Each is an `int`, the preset a `str` and the recall a number; `None` is what is not given."""
 
     m: int | None
     m_max: int | None
@@ -24,3 +24,4 @@ class IndexParameters(TypedDict, total=False):
     graph_neighbors: int | None
     num_probes: int | None
     seed: int | None
+    target_recall: float | None

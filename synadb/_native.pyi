@@ -1,7 +1,7 @@
 """Types of the compiled module; `synadb.SynaDB` and `synadb.VectorStore` build on it."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, Unpack, final, overload
 
@@ -196,6 +196,7 @@ class VectorStore:
         maintenance: str = "thread",
         backend: str = "auto",
         index_threshold: int | None = None,
+        target_recall: float | None = None,
     ) -> Self: ...
     @property
     def path(self) -> str: ...
@@ -219,6 +220,7 @@ class VectorStore:
         nprobe: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]: ...
     @overload
@@ -232,6 +234,7 @@ class VectorStore:
         nprobe: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -247,6 +250,7 @@ class VectorStore:
         nprobe: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -279,6 +283,11 @@ class VectorStore:
     def _cascade(self) -> dict[str, int] | None: ...
     def _check_sample(self, sample_vectors: ArrayLike) -> int: ...
     def _cell_sizes(self) -> list[int] | None: ...
+    @property
+    def _aim(self) -> float | None: ...
+    def _recall(
+        self, k: int, queries: int, numbers: Sequence[int | None]
+    ) -> tuple[float, int, int]: ...
     def index_stats(self) -> dict[str, Any] | None: ...
     @property
     def has_index(self) -> bool: ...
@@ -329,6 +338,7 @@ class HybridVectorStore:
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self: ...
     @property
     def hot_path(self) -> str: ...
@@ -343,11 +353,20 @@ class HybridVectorStore:
     def initialize_hot(self, sample_vectors: ArrayLike) -> None: ...
     def ingest(self, key: str, vector: ArrayLike) -> None: ...
     def ingest_batch(self, keys: Iterable[str], vectors: ArrayLike) -> int: ...
-    def _search(self, queries: ArrayLike, k: int) -> list[list[_Found]]: ...
-    def _search_one(self, query: ArrayLike, k: int, layer: str) -> list[_Found]: ...
+    def _search(
+        self, queries: ArrayLike, k: int, target_recall: float | None = None
+    ) -> list[list[_Found]]: ...
+    def _search_one(
+        self, query: ArrayLike, k: int, layer: str, target_recall: float | None = None
+    ) -> list[_Found]: ...
+    def _recall(self, k: int, queries: int) -> list[tuple[float, int, int]]: ...
     def promote_to_cold(self) -> int: ...
     def build_cold(
-        self, *, threads: int | None = None, progress: _Progress | None = None
+        self,
+        *,
+        target_recall: float | None = None,
+        threads: int | None = None,
+        progress: _Progress | None = None,
     ) -> None: ...
     def hot_count(self) -> int: ...
     def cold_count(self) -> int: ...

@@ -34,6 +34,7 @@ class UnsyncedStore(VectorStore):
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self:
         options: dict[str, Any] = {
             "sync_on_write": sync_on_write,
@@ -41,6 +42,7 @@ class UnsyncedStore(VectorStore):
             "access": access,
             "lock_timeout": lock_timeout,
             "maintenance": maintenance,
+            "target_recall": target_recall,
         }
         width = _DIMENSIONS if dimensions is None else dimensions
         try:

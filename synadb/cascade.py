@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, overload
 
 from synadb import _native
 from synadb._native import SearchResult
+from synadb._recall import check_only_one
 from synadb._unsynced import UnsyncedStore
 from synadb.errors import InvalidArgumentError
 
@@ -87,7 +88,8 @@ class CascadeIndex(UnsyncedStore):
     `"fast_search"` for .90. Numbers that are given beside it replace its own; `config`, a
     `CascadeConfig`, gives all of them. Without either they are those of the cascade that the file
     has, or by default. `num_probes` and `ef_search` of the constructor, or of its preset, are what
-    a search does that is not told otherwise.
+    a search does that is not told otherwise. `target_recall` is that of `VectorStore`, goes before
+    the numbers of a preset, and cannot be given beside either of these two.
 
     Every search is exact until there are 10,000 vectors and searches have scanned them so often
     that it pays; a thread of its own builds the cascade then, and anew as the store grows, as
@@ -140,6 +142,7 @@ class CascadeIndex(UnsyncedStore):
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self:
         numbers: IndexParameters = {
             "num_hyperplanes": num_hyperplanes,
@@ -150,6 +153,7 @@ class CascadeIndex(UnsyncedStore):
             "num_probes": _probes(num_probes, nprobe),
             "ef_search": ef_search,
         }
+        check_only_one(target_recall, numbers)
         given = _given(preset, config, numbers)
         resolved = _native.cascade_parameters(**given)
         index = super().__new__(
@@ -162,6 +166,7 @@ class CascadeIndex(UnsyncedStore):
             access=access,
             lock_timeout=lock_timeout,
             maintenance=maintenance,
+            target_recall=target_recall,
         )
         index._backend = cls._own_kind
         index._given = given
@@ -183,6 +188,19 @@ class CascadeIndex(UnsyncedStore):
         built: Any = self._cascade() or {}
         return {**built, **self._given}
 
+    def _own_numbers(self) -> list[int | None]:
+        return [self._ef_search, None, None, self._num_probes]
+
+    def _numbers(
+        self, num_probes: int | None, ef_search: int | None, target_recall: float | None
+    ) -> dict[str, int | None]:
+        """The numbers that were given, and the constructor's where no recall takes their place."""
+        told = num_probes is not None or ef_search is not None
+        if target_recall is None and (told or self._aim is None):
+            num_probes = self._num_probes if num_probes is None else num_probes
+            ef_search = self._ef_search if ef_search is None else ef_search
+        return {"num_probes": num_probes, "ef_search": ef_search}
+
     @property
     def config(self) -> CascadeConfig:
         """What the cascade was built with; before there is one, what is to be built."""
@@ -200,23 +218,25 @@ class CascadeIndex(UnsyncedStore):
         exact: bool = False,
         nprobe: int | None = None,
         candidates: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
 
         Looks into `num_probes` buckets and walks with a queue of `ef_search` vectors; without them
         as the constructor was told. `k` are found whenever there are so many. With `exact` it looks
-        at every vector. See `VectorStore.search`.
+        at every vector, with `target_recall`, of the search, the store or the index, at as many as
+        find so much of the `k` nearest. See `VectorStore.search`.
         """
         probes = _probes(num_probes, nprobe)
         return super().search(
             query,
             k,
             exact=exact,
-            ef_search=self._ef_search if ef_search is None else ef_search,
             candidates=candidates,
-            num_probes=self._num_probes if probes is None else probes,
+            target_recall=target_recall,
             filter=filter,
+            **self._numbers(probes, ef_search, target_recall),
         )
 
     @overload
@@ -230,6 +250,7 @@ class CascadeIndex(UnsyncedStore):
         exact: bool = False,
         nprobe: int | None = None,
         candidates: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -245,6 +266,7 @@ class CascadeIndex(UnsyncedStore):
         exact: bool = False,
         nprobe: int | None = None,
         candidates: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -259,6 +281,7 @@ class CascadeIndex(UnsyncedStore):
         exact: bool = False,
         nprobe: int | None = None,
         candidates: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -270,10 +293,10 @@ class CascadeIndex(UnsyncedStore):
             queries,
             k,
             exact=exact,
-            ef_search=self._ef_search if ef_search is None else ef_search,
             candidates=candidates,
-            num_probes=self._num_probes if probes is None else probes,
+            target_recall=target_recall,
             filter=filter,
+            **self._numbers(probes, ef_search, target_recall),
             threads=threads,
             as_arrays=as_arrays,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 from synadb._arguments import whole_number
 from synadb._native import SearchResult
+from synadb._recall import Usual
 from synadb._unsynced import UnsyncedStore
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ GwiSearchResult = SearchResult
 
 _BRANCHING_FACTOR = 16
 _LEVELS = 3
+_NPROBE = Usual(50)
 _CELLS_MAX = 2**31 - 1
 """No table has more rows, and so no inverted file more cells."""
 
@@ -48,8 +50,8 @@ class GravityWellIndex(UnsyncedStore):
     `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
     are given. `initial_capacity` is checked and has no effect: the file grows as it is written to.
     As in `MmapVectorStore`, writes return before they are on the medium unless `sync_on_write` says
-    otherwise, and the file opens as any other store. `path`, `name`, `access`, `lock_timeout` and
-    `maintenance` are those of `VectorStore`, and so is what each call raises.
+    otherwise, and the file opens as any other store. `path`, `name`, `access`, `lock_timeout`,
+    `maintenance` and `target_recall` are those of `VectorStore`, and so is what each call raises.
 
     >>> import numpy as np
     >>> import synadb
@@ -84,6 +86,7 @@ class GravityWellIndex(UnsyncedStore):
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self:
         factor = whole_number("branching_factor", branching_factor, 1, 65_535)
         levels = whole_number("num_levels", num_levels, 1, 255)
@@ -103,6 +106,7 @@ class GravityWellIndex(UnsyncedStore):
             access=access,
             lock_timeout=lock_timeout,
             maintenance=maintenance,
+            target_recall=target_recall,
         )
         gwi._backend = cls._own_kind
         gwi._cells = None if cells is None else min(cells, _CELLS_MAX)
@@ -118,6 +122,15 @@ class GravityWellIndex(UnsyncedStore):
 
     def _own_parameters(self) -> IndexParameters:
         return {"cells": self._cells}
+
+    def _own_numbers(self) -> list[int | None]:
+        return [None, int(_NPROBE), None, None]
+
+    def _cells_to_probe(self, nprobe: int | None, target_recall: float | None) -> int | None:
+        """The number that was given, and the usual one where no recall takes its place."""
+        if isinstance(nprobe, Usual) and (target_recall is not None or self._aim is not None):
+            return None
+        return nprobe
 
     def initialize(self, sample_vectors: ArrayLike) -> None:
         """Checks a sample of the vectors, float32 of shape `(n, dimensions)`, `n` at least 1.
@@ -135,28 +148,31 @@ class GravityWellIndex(UnsyncedStore):
         self,
         query: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[SearchResult]:
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
 
         Looks at the `nprobe` nearest cells, and at more where these hold fewer than `k`: `k` are
         found whenever there are so many. `candidates` of what it sees there are compared in full.
-        With `exact` it looks at every vector. See `VectorStore.search`.
+        With `exact` it looks at every vector, with `target_recall`, of the search, the store or the
+        index, at as many as find so much of the `k` nearest. See `VectorStore.search`.
         """
         return super().search(
             query,
             k,
             exact=exact,
             ef_search=ef_search,
-            nprobe=nprobe,
+            nprobe=self._cells_to_probe(nprobe, target_recall),
             candidates=candidates,
             num_probes=num_probes,
+            target_recall=target_recall,
             filter=filter,
         )
 
@@ -165,12 +181,13 @@ class GravityWellIndex(UnsyncedStore):
         self,
         queries: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -180,12 +197,13 @@ class GravityWellIndex(UnsyncedStore):
         self,
         queries: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -194,41 +212,33 @@ class GravityWellIndex(UnsyncedStore):
         self,
         queries: ArrayLike,
         k: int = 10,
-        nprobe: int | None = 50,
+        nprobe: int | None = _NPROBE,
         *,
         exact: bool = False,
         ef_search: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
     ) -> list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The answers of `search` to every row of `queries`; see `VectorStore.search_batch`."""
-        if as_arrays:
-            return super().search_batch(
-                queries,
-                k,
-                exact=exact,
-                ef_search=ef_search,
-                nprobe=nprobe,
-                candidates=candidates,
-                num_probes=num_probes,
-                filter=filter,
-                threads=threads,
-                as_arrays=True,
-            )
-        return super().search_batch(
+        search: Any = super().search_batch
+        found: list[list[SearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]] = search(
             queries,
             k,
             exact=exact,
             ef_search=ef_search,
-            nprobe=nprobe,
+            nprobe=self._cells_to_probe(nprobe, target_recall),
             candidates=candidates,
             num_probes=num_probes,
+            target_recall=target_recall,
             filter=filter,
             threads=threads,
+            as_arrays=as_arrays,
         )
+        return found
 
     def save(self) -> None:
         """The same as `checkpoint`: everything is on the medium, the inverted file too."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from synadb import _native
+from synadb._arguments import check_bool
 from synadb._progress import Report, reporting
+from synadb._recall import MEASURED_K, MEASURED_QUERIES, measured
 from synadb.errors import ConfigMismatchError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from synadb.reports import Stats
+    from synadb.reports import HybridStats
 
 __all__ = ["HybridSearchResult", "HybridVectorStore"]
 
@@ -45,7 +47,8 @@ class HybridVectorStore(_native.HybridVectorStore):
     both are the same file. `dimensions` and `metric` are those of the file; a new one has 768 and
     `"cosine"` unless they are given. `preset` is that of `CascadeIndex`. As in `MmapVectorStore`,
     writes return before they are on the medium unless `sync_on_write` says otherwise; `access`,
-    `lock_timeout` and `maintenance` are those of `VectorStore`, and so is what each call raises.
+    `lock_timeout`, `maintenance` and `target_recall` are those of `VectorStore`, and so is what
+    each call raises; each table reaches the recall by itself.
 
     Both tables are scanned until there are 10,000 vectors in one and it pays to build its index,
     by a thread of its own, as `VectorStore` says; `build_cold()` builds the cascade at once. What
@@ -74,6 +77,7 @@ class HybridVectorStore(_native.HybridVectorStore):
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self:
         options: dict[str, Any] = {
             "metric": metric,
@@ -82,6 +86,7 @@ class HybridVectorStore(_native.HybridVectorStore):
             "access": access,
             "lock_timeout": lock_timeout,
             "maintenance": maintenance,
+            "target_recall": target_recall,
         }
         width = _DIMENSIONS if dimensions is None else dimensions
         try:
@@ -100,28 +105,38 @@ class HybridVectorStore(_native.HybridVectorStore):
         """
         super().initialize_hot(sample_vectors)
 
-    def search(self, query: ArrayLike, k: int = 10) -> list[HybridSearchResult]:
+    def search(
+        self, query: ArrayLike, k: int = 10, *, target_recall: float | None = None
+    ) -> list[HybridSearchResult]:
         """The `k` vectors nearest to `query`, shape `(dimensions,)`, nearest first, each key once.
 
-        Raises `DimensionError`, `InvalidVectorError`, `InvalidArgumentError` for a negative `k`,
-        `CorruptionError`, `DatabaseClosedError`: no error is taken for no results.
+        With `target_recall` so much of them is found in each table; see `VectorStore`. Raises
+        `DimensionError`, `InvalidVectorError`, `InvalidArgumentError` for a negative `k` and for a
+        recall that is not above 0 and at most 1, `CorruptionError`, `DatabaseClosedError`: no error
+        is taken for no results.
         """
-        return _results(self._search_one(query, k, "both"))
+        return _results(self._search_one(query, k, "both", target_recall))
 
-    def search_hot(self, query: ArrayLike, k: int = 10) -> list[HybridSearchResult]:
+    def search_hot(
+        self, query: ArrayLike, k: int = 10, *, target_recall: float | None = None
+    ) -> list[HybridSearchResult]:
         """As `search`, among the new vectors only."""
-        return _results(self._search_one(query, k, "hot"))
+        return _results(self._search_one(query, k, "hot", target_recall))
 
-    def search_cold(self, query: ArrayLike, k: int = 10) -> list[HybridSearchResult]:
+    def search_cold(
+        self, query: ArrayLike, k: int = 10, *, target_recall: float | None = None
+    ) -> list[HybridSearchResult]:
         """As `search`, among the promoted vectors only."""
-        return _results(self._search_one(query, k, "cold"))
+        return _results(self._search_one(query, k, "cold", target_recall))
 
-    def search_batch(self, queries: ArrayLike, k: int = 10) -> list[list[HybridSearchResult]]:
+    def search_batch(
+        self, queries: ArrayLike, k: int = 10, *, target_recall: float | None = None
+    ) -> list[list[HybridSearchResult]]:
         """The answers of `search` to every row of `queries`, float32 of shape `(q, dimensions)`.
 
         Each piece of the queries sees what is stored when its turn comes; Ctrl-C ends the call.
         """
-        return [_results(found) for found in self._search(queries, k)]
+        return [_results(found) for found in self._search(queries, k, target_recall)]
 
     def promote_to_cold(self) -> int:
         """Moves the new vectors to the cold table, and returns how many moved.
@@ -135,15 +150,28 @@ class HybridVectorStore(_native.HybridVectorStore):
         return super().promote_to_cold()
 
     def build_cold(
-        self, *, threads: int | None = None, progress: bool | Report | None = None
+        self,
+        *,
+        target_recall: float | None = None,
+        threads: int | None = None,
+        progress: bool | Report | None = None,
     ) -> None:
         """Builds the cascade of the cold vectors; see `VectorStore.build_index`."""
         with reporting(progress, "build index") as report:
-            super().build_cold(threads=threads, progress=report)
+            super().build_cold(target_recall=target_recall, threads=threads, progress=report)
 
-    def stats(self, usage: bool = True) -> Stats:
-        """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`."""
-        return super().stats(usage)
+    def stats(self, usage: bool = True, *, recall: bool = False) -> HybridStats:
+        """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`.
+
+        With `recall` also that of searches, as `VectorStore.stats` measures it: of each table
+        under `"hot"` and `"cold"` of `"recall"`.
+        """
+        check_bool("recall", recall)
+        stats = cast("HybridStats", super().stats(usage))
+        if recall:
+            hot, cold = map(measured, self._recall(MEASURED_K, MEASURED_QUERIES))
+            stats["recall"] = {"hot": hot, "cold": cold}
+        return stats
 
     def index_stats(self) -> dict[str, dict[str, Any] | None]:
         """`"hot"` and `"cold"`: what the index of each is and holds, as `VectorStore` says it."""

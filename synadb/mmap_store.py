@@ -32,8 +32,8 @@ class MmapVectorStore(UnsyncedStore):
     `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
     are given. `initial_capacity` is checked and has no effect: the file grows as it is written to,
     by space that is really there, so that a full disk is a `DiskFullError`. `path`, `name`,
-    `access`, `lock_timeout` and `maintenance` are those of `VectorStore`, and so is what each call
-    raises.
+    `access`, `lock_timeout`, `maintenance` and `target_recall` are those of `VectorStore`, and so
+    is what each call raises.
 
     >>> import numpy as np
     >>> import synadb
@@ -58,6 +58,7 @@ class MmapVectorStore(UnsyncedStore):
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
+        target_recall: float | None = None,
     ) -> Self:
         whole_number("initial_capacity", initial_capacity, 0)
         return super().__new__(
@@ -70,4 +71,5 @@ class MmapVectorStore(UnsyncedStore):
             access=access,
             lock_timeout=lock_timeout,
             maintenance=maintenance,
+            target_recall=target_recall,
         )

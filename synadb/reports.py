@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-__all__ = ["ByteCounts", "Recovery", "Stats", "TableBytes"]
+__all__ = [
+    "ByteCounts",
+    "HybridRecall",
+    "HybridStats",
+    "MeasuredRecall",
+    "Recovery",
+    "Stats",
+    "StoreStats",
+    "TableBytes",
+]
 
 
 class Recovery(TypedDict):
@@ -90,3 +99,34 @@ class Stats(_Usage):
     """Live keys of each table."""
     needs_recovery: bool
     recovery: Recovery
+
+
+class MeasuredRecall(TypedDict):
+    """What a sample says of the recall of searches."""
+
+    recall: float
+    """Share of the `k` nearest that they find, 0 to 1; 1 where every search is exact."""
+    k: int
+    queries: int
+    """How many were tried; none where every search is exact."""
+
+
+class StoreStats(Stats, total=False):
+    """What a vector store adds."""
+
+    recall: MeasuredRecall
+    """Only with `stats(recall=True)`."""
+
+
+class HybridRecall(TypedDict):
+    """The recall of each table."""
+
+    hot: MeasuredRecall
+    cold: MeasuredRecall
+
+
+class HybridStats(Stats, total=False):
+    """What a `HybridVectorStore` adds."""
+
+    recall: HybridRecall
+    """Only with `stats(recall=True)`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, cast, overload
 
 from synadb import _native
-from synadb._arguments import check_faiss, checked_backend
+from synadb._arguments import check_bool, check_faiss, checked_backend
 from synadb._native import KeyFilter, SearchResult
 from synadb._progress import Report, reporting
+from synadb._recall import MEASURED_K, MEASURED_QUERIES, aimed, measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from synadb._index_parameters import IndexParameters
     from synadb.database import SynaDB
     from synadb.faiss import FaissIndex
-    from synadb.reports import Stats
+    from synadb.reports import StoreStats
 
 __all__ = ["KeyFilter", "SearchResult", "VectorStore"]
 
@@ -55,6 +56,15 @@ class VectorStore(_native.VectorStore):
     are compared in full: three times `k` at least; `num_probes` is how many buckets of a cascade
     are looked into. The more, the more of the nearest are found.
 
+    `target_recall`, above 0 and at most 1, takes the place of these numbers: of a search, of
+    `build_index`, whose index is then tuned to it and keeps it, and of the store, for all searches
+    that are told neither; the narrower one goes first. The index is tuned on a sample of its own
+    vectors, mixed with one another, for each recall and `k` once, in some seconds at most, and
+    remembers what it found, in the file from the next checkpoint on. Queries unlike the vectors
+    find less: measure with `exact=True`, which 1.0 is. A scan is made where the index does not
+    reach the recall, and while it has less than 1,000 vectors. A recall and a number together
+    raise `InvalidArgumentError`.
+
     `filter` of a search, a `KeyFilter` or an iterable of keys, says which keys it may return. Every
     kind of index heeds it while it searches: `k` hits are found where `k` keys pass.
 
@@ -89,6 +99,7 @@ class VectorStore(_native.VectorStore):
     _backend: str
     _faiss_index_type: str
     _faiss_nprobe: int
+    _target_recall: float | None
 
     def __new__(
         cls,
@@ -106,6 +117,7 @@ class VectorStore(_native.VectorStore):
         lock_timeout: float | None = None,
         maintenance: str = "thread",
         index_threshold: int | None = None,
+        target_recall: float | None = None,
     ) -> Self:
         asked = checked_backend(backend, use_gpu)
         check_faiss(faiss_index_type, faiss_nprobe)
@@ -121,10 +133,12 @@ class VectorStore(_native.VectorStore):
             maintenance=maintenance,
             backend=asked,
             index_threshold=index_threshold,
+            target_recall=target_recall,
         )
         store._backend = asked
         store._faiss_index_type = faiss_index_type
         store._faiss_nprobe = faiss_nprobe
+        store._target_recall = target_recall
         return store
 
     def build_index(
@@ -145,7 +159,8 @@ class VectorStore(_native.VectorStore):
         of them `seed`. `ef_search`, `nprobe` and `num_probes` are what a search does that is not
         told otherwise; one that the index has not is ignored by a search. An inverted file without
         `nprobe` looks at 48 cells, and compares 100 candidates; both are raised where a sample
-        shows that of vectors without structure these find less than .96 of the ten nearest.
+        shows that of vectors without structure these find less than .96 of the ten nearest. In
+        their place `target_recall` has any kind tuned for ten neighbours, as the class says.
 
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index, in full or by their codes, until it takes
@@ -174,14 +189,19 @@ class VectorStore(_native.VectorStore):
         """
         if kind is None:
             kind = self._backend if self._backend in ("flat", "hnsw") else self._own_kind
-        if isinstance(kind, str) and kind.lower() == self._own_kind:
-            parameters = {**self._own_parameters(), **parameters}
+        is_own = isinstance(kind, str) and kind.lower() == self._own_kind
+        own: IndexParameters = self._own_parameters() if is_own else {}
+        parameters = aimed(self._target_recall, parameters, own)
         with reporting(progress, "build index") as report:
             super().build_index(kind, threads=threads, progress=report, **parameters)
 
     def _own_parameters(self) -> IndexParameters:
         """What an index of the class's own kind is built with where nothing else is given."""
         return {}
+
+    def _own_numbers(self) -> list[int | None]:
+        """`ef_search`, `nprobe`, `candidates` and `num_probes` of a search that is told nothing."""
+        return [None, None, None, None]
 
     @overload
     def search_batch(
@@ -194,6 +214,7 @@ class VectorStore(_native.VectorStore):
         nprobe: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
@@ -209,6 +230,7 @@ class VectorStore(_native.VectorStore):
         nprobe: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
@@ -223,6 +245,7 @@ class VectorStore(_native.VectorStore):
         nprobe: int | None = None,
         candidates: int | None = None,
         num_probes: int | None = None,
+        target_recall: float | None = None,
         filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
@@ -253,6 +276,7 @@ class VectorStore(_native.VectorStore):
             nprobe=nprobe,
             candidates=candidates,
             num_probes=num_probes,
+            target_recall=target_recall,
             filter=filter,
             threads=threads,
             as_arrays=as_arrays,
@@ -335,7 +359,9 @@ class VectorStore(_native.VectorStore):
         it that were deleted or replaced since; `tail`, live vectors that came after it; `coded`,
         those of them that were coded since, the others are scanned in full; `pieces`, small
         inverted files that most of the coded ones are in once they are many; `bytes` that it takes
-        beside the vectors. Raises `DatabaseClosedError`.
+        beside the vectors; `target_recall` that it was built for, or `None`; `tuned`, what was
+        found to reach a recall: dicts of `target_recall`, `k`, `recall` of the sample, and the
+        numbers of the search, without any where it is a scan. Raises `DatabaseClosedError`.
         """
         return super().index_stats()
 
@@ -388,9 +414,26 @@ class VectorStore(_native.VectorStore):
         """True: there is nothing to train without FAISS."""
         return True
 
-    def stats(self, usage: bool = True) -> Stats:
-        """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`."""
-        return super().stats(usage)
+    @property
+    def target_recall(self) -> float | None:
+        """The recall that this handle was opened for."""
+        return self._target_recall
+
+    def stats(self, usage: bool = True, *, recall: bool = False) -> StoreStats:
+        """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`.
+
+        With `recall` also what share of the ten nearest a search of this store finds that is told
+        nothing, under `"recall"`: a dict of `recall`, `k` (10) and `queries`, how many were tried:
+        200 at most and one for eight vectors, mixed of two stored ones, the first of which counts
+        as no neighbour. Costs an exact search and one through the index for each of them, on all
+        processors; nothing where there is no index, and then `queries` is 0 and `recall` 1.
+        """
+        check_bool("recall", recall)
+        stats = cast("StoreStats", super().stats(usage))
+        if recall:
+            found = self._recall(MEASURED_K, MEASURED_QUERIES, self._own_numbers())
+            stats["recall"] = measured(found)
+        return stats
 
     def backup(
         self,

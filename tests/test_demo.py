@@ -37,6 +37,9 @@ def test_the_main_job_answers_its_questions(tmp_path: Path) -> None:
     assert rate
     assert float(rate[1]) > 0.6
     assert float(rate[2]) > 0.9
+    recall = re.search(r"recall@10 against exact search (\S+), tuned to 0.99", done.stdout)
+    assert recall
+    assert 0.97 <= float(recall[1]) <= 1
     assert re.search(r"killed after [1-9][\d,]* acknowledged puts", done.stdout)
     assert "missing 0" in done.stdout
     assert "the last with 20,000 texts" in done.stdout

@@ -279,6 +279,7 @@ STORE_ONLY = {"backend", "faiss_index_type", "faiss_nprobe"}
 STORE_OPTIONS: list[dict[str, Any]] = [
     {"backend": "hnsw"},
     {"index_threshold": 77},
+    {"target_recall": 0.9},
     {"faiss_index_type": "Flat"},
     {"faiss_nprobe": 3},
     {"name": "others", "dimensions": 2},

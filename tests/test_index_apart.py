@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from index_waits import search_until_indexed
 
 import synadb
 from synadb import VectorStore
@@ -146,3 +147,24 @@ def test_index_threshold_is_checked(tmp_path: Path, bad: int) -> None:
     with pytest.raises(TypeError):
         VectorStore(tmp_path / "a.db", WIDTH, index_threshold="many")  # type: ignore[arg-type]
     assert not (tmp_path / "a.db").exists()
+
+
+def test_index_of_its_own_and_one_that_follows_are_tuned_to_the_recall(
+    tmp_path: Path, rows: Rows
+) -> None:
+    with opened(tmp_path / "own.db", target_recall=0.93) as store:
+        store.insert_batch(keys(range(COUNT)), rows)
+        search_until_indexed(store, rows[:64], COUNT)
+        stats = store.index_stats()
+        assert stats is not None
+        assert stats["target_recall"] == 0.93
+        assert 10 in [tuned["k"] for tuned in stats["tuned"]]
+    with opened(tmp_path / "grown.db") as store:
+        store.insert_batch(keys(range(LEAST)), rows[:LEAST])
+        store.build_index("hnsw", target_recall=0.92)
+        store.insert_batch(keys(range(LEAST, COUNT)), rows[LEAST:])
+        search_until_indexed(store, rows[:64], COUNT)
+        stats = store.index_stats()
+        assert stats is not None
+        assert (stats["kind"], stats["target_recall"]) == ("hnsw", 0.92)
+        assert 10 in [tuned["k"] for tuned in stats["tuned"]]

@@ -43,7 +43,7 @@ impl Default for Job<'_> {
     }
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
     /// A job on so many threads that nobody watches.
     #[must_use]
     pub fn with_threads(threads: usize) -> Self {
@@ -62,7 +62,7 @@ impl Job<'_> {
         }
     }
 
-    pub(crate) fn crew(&self) -> Crew<'_> {
+    pub(crate) fn crew(&self) -> Crew<'a> {
         let all = || thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if self.threads > 1 { self.threads.min(all()) } else { 1 };
         Crew { threads, cancel: self.cancel, builder: Builder::new }

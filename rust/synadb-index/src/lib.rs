@@ -17,6 +17,7 @@ mod part;
 pub mod quantize;
 mod query;
 mod random;
+mod sample;
 mod scratch;
 mod section;
 mod source;
@@ -28,13 +29,14 @@ pub use distance::{
     Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead, prefetch_bytes,
 };
 pub use error::IndexError;
-pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_tail};
+pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_exactly, search_tail};
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
 pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;
 pub use part::{Filter, Part};
 pub use query::{Query, first_non_finite, inverse_norm};
+pub use sample::{Sample, Searching};
 pub use scratch::Scratch;
 pub use section::{Section, SharedBytes};
 pub use source::{Block, VectorSource};

@@ -164,6 +164,21 @@ impl Query {
         }
     }
 
+    /// How far a fast key may be from the exact one, of a row no longer than `largest_norm`.
+    ///
+    /// The error of a sum of n products is below n roundings of the sum of their magnitudes, which
+    /// for two vectors is at most the product of their lengths (Higham 2002, 3.1); a few more are
+    /// those of the unit vector and of the norm.
+    #[must_use]
+    pub(crate) fn key_error(&self, key: f64, largest_norm: f64) -> f64 {
+        let roundings = (self.dimensions() + 16) as f64 * f64::from(f32::EPSILON / 2.0);
+        match self.metric {
+            Metric::Cosine => roundings,
+            Metric::Euclidean => roundings * key,
+            Metric::DotProduct => roundings * largest_norm,
+        }
+    }
+
     /// True when a fast key has its digits; otherwise the exact key is the one to use.
     #[must_use]
     pub fn is_reliable(&self, key: f32) -> bool {

@@ -110,6 +110,21 @@ impl TopK {
         }
     }
 
+    /// The key that the `k`-th nearest row exceeds by no more than the error of keys, where a row that
+    /// was not kept may be nearer, for the keys of those that were kept do not tell.
+    pub(crate) fn undecided(&self, error: impl Fn(f64) -> f64) -> Option<f64> {
+        let farthest = self.heap.peek()?.key;
+        if self.heap.len() < self.keep {
+            return None;
+        }
+        let mut keys: Vec<f64> = self.heap.iter().map(|candidate| candidate.key).collect();
+        let (_, &mut wanted, _) = keys.select_nth_unstable_by(self.k - 1, f64::total_cmp);
+        let nearest = wanted + error(wanted);
+        // Infinite keys and errors decide nothing.
+        let is_decided = farthest - error(farthest) > nearest;
+        (!is_decided).then_some(nearest)
+    }
+
     /// Re-scores the rows in double precision and appends the nearest to `hits`, nearest first.
     /// The collection is empty afterwards.
     pub fn finish(&mut self, query: &Query, source: &dyn VectorSource, hits: &mut Vec<Hit>) {

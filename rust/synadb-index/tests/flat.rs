@@ -5,7 +5,7 @@ mod common;
 use common::{Memory, Random, naive, rows, search};
 use synadb_index::{
     Filter, FlatIndex, Hit, IndexError, Kernels, Metric, Part, Query, Scratch, SimdLevel, TopK,
-    VectorSource, inverse_norm, search_batch, search_tail,
+    VectorSource, inverse_norm, search_batch, search_exactly, search_tail,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -218,4 +218,44 @@ fn gather_copies_vectors_side_by_side() {
     let mut out = vec![0.0; 15];
     source.gather(&[RowId(99), RowId(0), RowId(50)], &mut out);
     assert_eq!(out, [&*vectors[99], &*vectors[0], &*vectors[50]].concat());
+}
+
+#[test]
+fn rows_that_fast_keys_cannot_order_are_found_exactly() -> Result<(), IndexError> {
+    let mut random = Random(23);
+    for dimensions in [3, 100, 384] {
+        for metric in METRICS {
+            // Rows that differ in their last bits, of length 3 for the inner product, among others.
+            let base = random.vector(dimensions);
+            let mut vectors = random.vectors(300, dimensions);
+            for _ in 0..700 {
+                let near = base.iter().map(|&value| value * (1.0 + 4e-7 * random.float()));
+                vectors.push(near.collect());
+            }
+            let source = Memory::new(&vectors, dimensions);
+            let rest = random.vector(dimensions);
+            let query: Vec<f32> = base.iter().zip(rest).map(|(a, b)| a + 0.3 * b).collect();
+            let (even, end) = (|row: RowId| row.0.is_multiple_of(2), vectors.len() as u32);
+            let half = Filter::Rows((0..end).map(RowId).filter(|row| even(*row)).collect());
+            let prepared = [Query::new(metric, &query)?];
+            let mut scratch = Scratch::new();
+            for (filter, expected) in [
+                (&Filter::All, naive(metric, &query, &vectors, |_| true, 10)),
+                (&half, naive(metric, &query, &vectors, even, 10)),
+            ] {
+                let expected: Vec<u32> = expected.iter().map(|(row, _)| row.0).collect();
+                let mut top = [TopK::new(10)];
+                search_exactly(0..end, &prepared, filter, &source, &mut scratch, &mut top)?;
+                let (mut found, [top]) = (Vec::new(), &mut top);
+                top.finish(&prepared[0], &source, &mut found);
+                assert_eq!(rows(&found), expected, "{metric:?}, {dimensions} dimensions");
+                let index = FlatIndex::new(RowSet::range(RowId(0), end));
+                index.search(&prepared[0], filter, &source, &mut scratch, top)?;
+                found.clear();
+                top.finish(&prepared[0], &source, &mut found);
+                assert_eq!(rows(&found), expected, "{metric:?}, {dimensions} dimensions");
+            }
+        }
+    }
+    Ok(())
 }

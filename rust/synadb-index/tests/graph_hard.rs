@@ -259,15 +259,14 @@ fn tuning_finds_the_shortest_queue_that_is_enough() -> Result<(), IndexError> {
     let values = clustered(&mut random, 60, 200);
     let queries = values.iter().map(|values| Query::new(Metric::Euclidean, values));
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
-    let mut scratch = Scratch::new();
-    let mut tune = |target, queries: &[Query]| {
-        index.tune(target, 10, queries, &Filter::All, &source, &mut scratch)
-    };
+    let job = Job::with_threads(2);
+    let tune =
+        |target, queries: &[Query]| index.tune(target, 10, queries, &Filter::All, &source, &job);
     let (low, high) = (tune(0.5, &queries)?, tune(0.999, &queries)?);
-    assert!(low.ef == 20 && low.recall >= 0.5, "{low:?}");
+    assert!(low.ef == 10 && low.recall >= 0.5, "{low:?}");
     assert!(high.ef > low.ef && high.ef < 1000 && high.recall >= 0.999, "{high:?}");
     assert_eq!(tune(1.1, &queries)?.ef, index.nodes());
-    assert_eq!(tune(0.99, &[])?.ef, 20);
+    assert_eq!(tune(0.99, &[])?.ef, 10);
 
     let recall_at = |index: &HnswIndex| compare(index, &values, &vectors, &Filter::All, &source);
     index.set_ef_search(high.ef);

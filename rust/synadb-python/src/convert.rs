@@ -128,6 +128,18 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Share {
     }
 }
 
+/// The argument `target_recall`: an `int` or a `float`, and no `bool`.
+#[derive(Clone, Copy)]
+pub struct Recall(pub f64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Recall {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        number(obj, "target_recall", "a number above 0 and at most 1").map(Self)
+    }
+}
+
 /// A number, and no `bool`, for an argument that an error names.
 fn number(obj: Borrowed<'_, '_, PyAny>, argument: &str, wanted: &str) -> PyResult<f64> {
     let py = obj.py();

@@ -10,7 +10,9 @@ use synadb::vector::IndexBackend;
 use synadb::{CascadeConfig, GwiConfig};
 
 use crate::bulk::check_keys;
-use crate::convert::{self, Count, Key, absolute_path, answered, count, names_of, tuple_of_keys};
+use crate::convert::{
+    self, Count, Key, Recall, absolute_path, answered, count, names_of, tuple_of_keys,
+};
 use crate::errors::{closed, config_mismatch, invalid_argument};
 use crate::indexing::{self, unknown_preset};
 use crate::jobs;
@@ -44,6 +46,8 @@ fn found(hit: HybridSearchResult) -> Found {
     (hit.key, hit.score, source)
 }
 
+/// Recall, `k`, and how many queries were tried.
+type Measured = (f64, usize, usize);
 /// Both paths and the dimensions.
 type Arguments = (OsString, OsString, usize);
 
@@ -57,11 +61,18 @@ impl HybridVectorStore {
     }
 
     /// The new vectors, those that stay, or both.
-    fn look(&self, layer: &str, query: &[f32], k: usize) -> synadb::Result<Vec<Vec<Found>>> {
+    fn look(
+        &self,
+        layer: &str,
+        query: &[f32],
+        k: usize,
+        target_recall: Option<Recall>,
+    ) -> synadb::Result<Vec<Vec<Found>>> {
+        let target = target_recall.map(|recall| recall.0);
         let answers = match layer {
-            "hot" => vec![self.store.search_hot(query, k)?],
-            "cold" => vec![self.store.search_cold(query, k)?],
-            _ => self.store.search_batch(query, k)?,
+            "hot" => vec![self.store.search_layer(ResultSource::Hot, query, k, target)?],
+            "cold" => vec![self.store.search_layer(ResultSource::Cold, query, k, target)?],
+            _ => self.store.search_batch_for_recall(query, k, target)?,
         };
         Ok(answers.into_iter().map(|hits| hits.into_iter().map(found).collect()).collect())
     }
@@ -71,7 +82,8 @@ impl HybridVectorStore {
 impl HybridVectorStore {
     #[new]
     #[pyo3(signature = (hot_path, cold_path, dimensions=None, *, metric=None, preset=None,
-        sync_on_write=false, access="shared", lock_timeout=None, maintenance="thread"))]
+        sync_on_write=false, access="shared", lock_timeout=None, maintenance="thread",
+        target_recall=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -84,6 +96,7 @@ impl HybridVectorStore {
         access: &str,
         lock_timeout: Option<convert::Seconds>,
         maintenance: &str,
+        target_recall: Option<Recall>,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
@@ -94,9 +107,10 @@ impl HybridVectorStore {
                 .ok_or_else(|| unknown_preset(name))?,
         };
         let of_hot = GwiConfig { dimensions: asked.dimensions, ..GwiConfig::default() };
+        let target_recall = target_recall.map(|recall| recall.0);
         let config = HybridConfig {
-            hot: GwiConfig { metric: asked.metric, ..of_hot },
-            cold: CascadeConfig { metric: asked.metric, ..cold },
+            hot: GwiConfig { metric: asked.metric, target_recall, ..of_hot },
+            cold: CascadeConfig { metric: asked.metric, target_recall, ..cold },
         };
         let hot = absolute_path(hot_path, "hot_path")?;
         let cold = absolute_path(cold_path, "cold_path")?;
@@ -188,11 +202,13 @@ impl HybridVectorStore {
     }
 
     /// Key, score and source of the `k` nearest of each row of `queries`.
+    #[pyo3(signature = (queries, k, target_recall=None))]
     fn _search(
         &self,
         py: Python<'_>,
         queries: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = count)] k: i64,
+        target_recall: Option<Recall>,
     ) -> PyResult<Vec<Vec<Found>>> {
         self.open_check()?;
         let (k, width) = (nearest_count(k)?, self.width());
@@ -201,25 +217,27 @@ impl HybridVectorStore {
         py.detach(|| check_finite(values, width))?;
         let mut answers = Vec::new();
         for queries in values.chunks(QUERIES_PER_LOOK * width) {
-            answers.extend(answered(py.detach(|| self.look("both", queries, k)))?);
+            answers.extend(answered(py.detach(|| self.look("both", queries, k, target_recall)))?);
             py.check_signals()?;
         }
         Ok(answers)
     }
 
     /// Key, score and source of the `k` nearest of one query, in one of the tables or in both.
+    #[pyo3(signature = (query, k, layer, target_recall=None))]
     fn _search_one(
         &self,
         py: Python<'_>,
         query: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = count)] k: i64,
         layer: &str,
+        target_recall: Option<Recall>,
     ) -> PyResult<Vec<Found>> {
         self.open_check()?;
         let k = nearest_count(k)?;
         let array = one_vector(query, self.width(), "Query")?;
         let query = array.as_slice()?;
-        let answers = answered(py.detach(|| self.look(layer, query, k)))?;
+        let answers = answered(py.detach(|| self.look(layer, query, k, target_recall)))?;
         Ok(answers.into_iter().flatten().collect())
     }
 
@@ -239,15 +257,22 @@ impl HybridVectorStore {
     }
 
     /// Builds the cascade of the vectors that stay.
-    #[pyo3(signature = (*, threads=None, progress=None))]
+    #[pyo3(signature = (*, target_recall=None, threads=None, progress=None))]
     fn build_cold(
         &self,
         py: Python<'_>,
+        target_recall: Option<Recall>,
         threads: Option<Count>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         self.open_check()?;
-        let backend = IndexBackend::Cascade(self.store.config().cold.parameters());
+        let plain = IndexBackend::Cascade(self.store.config().cold.parameters());
+        let backend = match target_recall {
+            Some(Recall(target_recall)) => {
+                IndexBackend::Aimed { backend: Box::new(plain), target_recall }
+            }
+            None => plain,
+        };
         indexing::build(py, self.store.cold(), backend, threads, progress)
     }
 
@@ -315,13 +340,18 @@ impl HybridVectorStore {
 
     /// What the index of the new vectors is and holds, and that of the others; each may be `None`.
     fn index_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let [hot, cold] = answered(py.detach(|| self.store.index_stats()))?;
         let dict = PyDict::new(py);
-        for (name, stats) in [("hot", hot), ("cold", cold)] {
-            let report = stats.map(|stats| indexing::report(py, &stats)).transpose()?;
-            dict.set_item(name, report)?;
+        for (name, store) in [("hot", self.store.hot()), ("cold", self.store.cold())] {
+            dict.set_item(name, indexing::index_stats(py, store)?)?;
         }
         Ok(dict)
+    }
+
+    /// Recall, `k` and queries of searches of the hot table, and of the cold one.
+    fn _recall(&self, py: Python<'_>, k: usize, queries: usize) -> PyResult<Vec<Measured>> {
+        self.open_check()?;
+        let found = answered(py.detach(|| self.store.measure_recall(k, queries)))?;
+        Ok(found.iter().map(|found| (found.recall, found.k, found.queries)).collect())
     }
 
     /// Sizes and counts of the file.
@@ -346,6 +376,7 @@ impl HybridVectorStore {
         let keywords = opening::keywords(py, &self.store.database().settings())?;
         keywords.set_item("metric", self.metric())?;
         keywords.set_item("preset", &self.preset)?;
+        keywords.set_item("target_recall", self.store.cold().target_recall())?;
         Ok(((self.hot_path.clone(), self.cold_path.clone(), self.width()), keywords))
     }
 

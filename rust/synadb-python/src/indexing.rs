@@ -2,12 +2,12 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 use synadb::vector::{
     CascadeParameters, HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, VectorStore,
 };
 
-use crate::convert::{Count, Unsigned};
+use crate::convert::{Count, Recall, Unsigned, answered};
 use crate::errors::invalid_argument;
 use crate::jobs;
 
@@ -33,6 +33,7 @@ pub struct Parameters {
     numbers: Vec<(&'static str, usize)>,
     preset: Option<String>,
     seed: Option<u64>,
+    target_recall: Option<f64>,
 }
 
 /// A number of at least one.
@@ -74,7 +75,7 @@ impl Parameters {
         for (name, value) in given {
             let name: String = name.extract()?;
             let known = NUMBERS.iter().find(|(known, ..)| *known == name);
-            if known.is_none() && name != "seed" && name != "preset" {
+            if known.is_none() && !["seed", "preset", "target_recall"].contains(&&*name) {
                 let problem = format!("{call}() got an unexpected keyword argument '{name}'");
                 return Err(PyTypeError::new_err(problem));
             }
@@ -99,6 +100,9 @@ impl Parameters {
                 self.numbers.push((name, number));
             }
             None if name == "seed" => self.seed = Some(value.extract::<Unsigned>()?.0),
+            None if name == "target_recall" => {
+                self.target_recall = Some(value.extract::<Recall>()?.0);
+            }
             None => self.preset = Some(value.extract()?),
         }
         Ok(())
@@ -111,8 +115,24 @@ impl Parameters {
     /// The index of that name with these parameters.
     ///
     /// # Errors
-    /// `InvalidArgumentError` for an unknown kind or preset, and a parameter that the kind has not.
-    pub fn backend(self, kind: &str) -> PyResult<IndexBackend> {
+    /// `InvalidArgumentError` for an unknown kind or preset, a parameter that the kind has not, and
+    /// a recall for no index.
+    pub fn backend(mut self, kind: &str) -> PyResult<IndexBackend> {
+        let target = self.target_recall.take();
+        let backend = self.plain_backend(kind)?;
+        match target {
+            Some(_) if backend == IndexBackend::None => {
+                let reason = "an index has one, and kind is \"none\"".to_owned();
+                Err(invalid_argument("target_recall", reason))
+            }
+            Some(target_recall) => {
+                Ok(IndexBackend::Aimed { backend: Box::new(backend), target_recall })
+            }
+            None => Ok(backend),
+        }
+    }
+
+    fn plain_backend(self, kind: &str) -> PyResult<IndexBackend> {
         let kind = &*kind.to_ascii_lowercase();
         let known: &[&str] = match kind {
             "hnsw" => &["m", "m_max", "ef_construction", "ef_search"],
@@ -240,11 +260,43 @@ pub fn build(
     jobs::build_index(py, store, backend, threads, progress)
 }
 
-/// What the index is and holds, as a dict.
+/// What the index of a store is and holds, and what it was tuned to, as a dict; `None` without one.
 ///
 /// # Errors
-/// Python could not allocate it.
-pub fn report<'py>(
+/// What the engine says.
+pub fn index_stats<'py>(
+    py: Python<'py>,
+    store: &VectorStore,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let found = || Ok(store.index_stats()?.zip(store.tuned_searches()?));
+    let Some((stats, (target, tuned))) = answered(py.detach(found))? else { return Ok(None) };
+    let dict = report(py, &stats)?;
+    dict.set_item("target_recall", target)?;
+    let list = PyList::empty(py);
+    for search in tuned {
+        let dict = PyDict::new(py);
+        dict.set_item("target_recall", search.target_recall)?;
+        dict.set_item("k", search.k)?;
+        dict.set_item("recall", search.recall)?;
+        let numbers = [
+            ("ef_search", search.ef_search),
+            ("nprobe", search.nprobe),
+            ("candidates", search.candidates),
+            ("num_probes", search.num_probes),
+        ];
+        for (name, number) in numbers {
+            if number.is_some() {
+                dict.set_item(name, number)?;
+            }
+        }
+        list.append(dict)?;
+    }
+    dict.set_item("tuned", list)?;
+    Ok(Some(dict))
+}
+
+/// What an index is and holds, as a dict.
+fn report<'py>(
     py: Python<'py>,
     stats: &synadb::vector::IndexStats,
 ) -> PyResult<Bound<'py, PyDict>> {

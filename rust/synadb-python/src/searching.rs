@@ -6,7 +6,7 @@ use pyo3::types::PyList;
 use synadb::vector::{Hit, SearchOptions, VectorStore};
 
 use crate::arrays::{self, Asked};
-use crate::convert::{Count, answered};
+use crate::convert::{Count, Recall, answered};
 use crate::errors::invalid_argument;
 use crate::filtering::Filtering;
 use crate::indexing::positive;
@@ -16,10 +16,11 @@ use crate::results::SearchResult;
 /// Options of a search that were given.
 pub struct Given {
     pub exact: bool,
-    pub ef_search: Option<Count>,
-    pub nprobe: Option<Count>,
-    pub candidates: Option<Count>,
-    pub num_probes: Option<Count>,
+    /// `ef_search`, `nprobe`, `candidates` and `num_probes`.
+    pub numbers: [Option<Count>; 4],
+    pub target_recall: Option<Recall>,
+    /// Whether the numbers are those of the store's class, which a recall goes before.
+    pub are_usual: bool,
     pub filter: Option<Filtering>,
 }
 
@@ -29,12 +30,15 @@ impl Given {
     /// # Errors
     /// As `positive`.
     fn options(self) -> PyResult<SearchOptions> {
+        let [ef_search, nprobe, candidates, num_probes] = self.numbers;
         Ok(SearchOptions {
             exact: self.exact,
-            ef_search: positive("ef_search", self.ef_search)?,
-            nprobe: positive("nprobe", self.nprobe)?,
-            candidates: positive("candidates", self.candidates)?,
-            num_probes: positive("num_probes", self.num_probes)?,
+            ef_search: positive("ef_search", ef_search)?,
+            nprobe: positive("nprobe", nprobe)?,
+            candidates: positive("candidates", candidates)?,
+            num_probes: positive("num_probes", num_probes)?,
+            target_recall: self.target_recall.map(|recall| recall.0),
+            are_usual: self.are_usual,
             filter: self.filter.map(|filter| filter.0),
         })
     }
@@ -87,6 +91,23 @@ pub fn batch<'py>(
         Ok(())
     })?;
     Ok(answers.into_any())
+}
+
+/// What share of the `k` nearest a search finds that is not told how, but for the numbers of the
+/// store's class: recall, `k`, and how many queries were tried.
+///
+/// # Errors
+/// What the engine says.
+pub fn recall(
+    py: Python<'_>,
+    store: &VectorStore,
+    (k, queries): (usize, usize),
+    numbers: [Option<Count>; 4],
+) -> PyResult<(f64, usize, usize)> {
+    let (exact, target_recall, are_usual, filter) = (false, None, true, None);
+    let options = Given { exact, numbers, target_recall, are_usual, filter }.options()?;
+    let found = answered(py.detach(|| store.measure_recall(k, queries, &options)))?;
+    Ok((found.recall, found.k, found.queries))
 }
 
 /// Hits with the vectors that they found.

@@ -9,7 +9,7 @@ use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
 use crate::arrays::{self, Block, Since};
-use crate::convert::{self, Count, Key, Name, Seconds, absolute_path, answered, count};
+use crate::convert::{self, Count, Key, Name, Recall, Seconds, absolute_path, answered, count};
 use crate::database::Database;
 use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
 use crate::filtering::Filtering;
@@ -71,7 +71,7 @@ impl VectorStore {
     #[new]
     #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=true, *, name=None,
         access="shared", lock_timeout=None, maintenance="thread", backend="auto",
-        index_threshold=None))]
+        index_threshold=None, target_recall=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -85,6 +85,7 @@ impl VectorStore {
         maintenance: &str,
         backend: &str,
         index_threshold: Option<Count>,
+        target_recall: Option<Recall>,
     ) -> PyResult<Self> {
         let has_timeout = lock_timeout.is_some();
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
@@ -93,6 +94,7 @@ impl VectorStore {
         config.backend = indexing::wanted(backend)?;
         let least = indexing::positive("index_threshold", index_threshold)?;
         config.index_threshold = least.unwrap_or(config.index_threshold);
+        config.target_recall = target_recall.map(|recall| recall.0);
         let asked = metric.map(|_| config.metric);
         let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
@@ -186,11 +188,11 @@ impl VectorStore {
     }
 
     /// The `k` stored vectors nearest to `query`, nearest first: exactly without an index, and
-    /// with `exact`; else nearly, `ef_search`, `nprobe`, `candidates` and `num_probes` saying how
-    /// nearly. Only keys of `filter`, a `KeyFilter` or keys, are found.
+    /// with `exact`; else nearly, `ef_search`, `nprobe`, `candidates` and `num_probes`, or in their
+    /// place `target_recall`, saying how nearly. Only keys of `filter`, a `KeyFilter` or keys, are
+    /// found.
     #[pyo3(signature = (query, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
-        num_probes=None,
-        filter=None))]
+        num_probes=None, target_recall=None, filter=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search(
         &self,
@@ -202,18 +204,19 @@ impl VectorStore {
         nprobe: Option<Count>,
         candidates: Option<Count>,
         num_probes: Option<Count>,
+        target_recall: Option<Recall>,
         filter: Option<Filtering>,
     ) -> PyResult<Vec<SearchResult>> {
         self.open_check()?;
-        let given = Given { exact, ef_search, nprobe, candidates, num_probes, filter };
+        let numbers = [ef_search, nprobe, candidates, num_probes];
+        let given = Given { exact, numbers, target_recall, are_usual: false, filter };
         searching::one(py, &self.store, query, k, given)
     }
 
     /// The answers of `search` to every row of `queries`, shape `(n, dimensions)`: lists of
     /// results, or with `as_arrays` keys and scores of shape `(n, k)`.
     #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
-        num_probes=None,
-        filter=None, threads=None, as_arrays=false))]
+        num_probes=None, target_recall=None, filter=None, threads=None, as_arrays=false))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn search_batch<'py>(
         &self,
@@ -225,12 +228,14 @@ impl VectorStore {
         nprobe: Option<Count>,
         candidates: Option<Count>,
         num_probes: Option<Count>,
+        target_recall: Option<Recall>,
         filter: Option<Filtering>,
         threads: Option<Count>,
         as_arrays: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.open_check()?;
-        let given = Given { exact, ef_search, nprobe, candidates, num_probes, filter };
+        let numbers = [ef_search, nprobe, candidates, num_probes];
+        let given = Given { exact, numbers, target_recall, are_usual: false, filter };
         searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
     }
 
@@ -312,8 +317,25 @@ impl VectorStore {
 
     /// What the index is and holds, or `None`.
     fn index_stats<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let stats = answered(py.detach(|| self.store.index_stats()))?;
-        stats.map(|stats| indexing::report(py, &stats)).transpose()
+        indexing::index_stats(py, &self.store)
+    }
+
+    /// The recall that a search is to reach that is told nothing.
+    #[getter]
+    fn _aim(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        answered(py.detach(|| self.store.aim()))
+    }
+
+    /// Recall, `k` and queries of searches with `ef_search`, `nprobe`, `candidates`, `num_probes`.
+    fn _recall(
+        &self,
+        py: Python<'_>,
+        k: usize,
+        queries: usize,
+        numbers: [Option<Count>; 4],
+    ) -> PyResult<(f64, usize, usize)> {
+        self.open_check()?;
+        searching::recall(py, &self.store, (k, queries), numbers)
     }
 
     /// Whether an index is searched in place of the exact scan.
@@ -380,7 +402,7 @@ impl VectorStore {
 
     /// As `flush`, and saves a checkpoint beside the file, from which it opens fast.
     fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
-        answered(py.detach(|| self.store.sync().and_then(|()| self.database.checkpoint())))
+        answered(py.detach(|| self.store.checkpoint()))
     }
 
     /// Moves a reader to the newest commit; whether there was one.
@@ -450,6 +472,7 @@ impl VectorStore {
         let keywords = opening::keywords(py, &self.database.settings())?;
         keywords.set_item("name", self.store.name())?;
         keywords.set_item("index_threshold", self.store.index_threshold())?;
+        keywords.set_item("target_recall", self.store.target_recall())?;
         Ok(((self.path.clone(), self.width(), self.metric()), keywords))
     }
 

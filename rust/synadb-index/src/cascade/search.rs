@@ -7,9 +7,9 @@ use crate::cascade::config::CascadeSearch;
 use crate::cascade::planes::signature;
 use crate::cascade::probe::{Probe, ProbeScratch};
 use crate::hnsw::TunedEf;
-use crate::hnsw::tune::{SearchWithEf, Trial};
+use crate::hnsw::tune::shortest;
 use crate::quantize::{CodeKernels, code_kernels};
-use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
+use crate::{Filter, IndexError, Job, Part, Query, Sample, Scratch, TopK, VectorSource};
 
 /// One of so many rows of the queue is a row of the buckets.
 const SEEDS_EF: usize = 4;
@@ -139,7 +139,8 @@ impl CascadeIndex {
     ///
     /// # Errors
     ///
-    /// [`IndexError::Dimensions`] when a query does not fit the source.
+    /// [`IndexError::Dimensions`] when a query does not fit the source;
+    /// [`IndexError::Cancelled`].
     ///
     /// # Panics
     ///
@@ -151,14 +152,29 @@ impl CascadeIndex {
         queries: &[Query],
         filter: &Filter,
         source: &dyn VectorSource,
-        scratch: &mut Scratch,
+        job: &Job<'_>,
     ) -> Result<TunedEf, IndexError> {
+        let sample = Sample::new(self.rows(), k, (queries, filter, source), job)?;
+        Ok(self.tune_on(&sample, target)?.1)
+    }
+
+    /// The search that [`CascadeIndex::tune`] finds on a sample whose true neighbours are known,
+    /// with its queue and recall.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn tune_on(
+        &self,
+        sample: &Sample<'_>,
+        target: f64,
+    ) -> Result<(CascadeSearch, TunedEf), IndexError> {
         let usual = self.default_search();
-        let search: SearchWithEf<'_> = &|query, filter, source, scratch, top, ef| {
-            let search = CascadeSearch { ef_search: ef, ..usual };
-            self.search_with(search, query, filter, source, scratch, top)
-        };
-        let (rows, longest, truth) = (self.rows(), self.graph.nodes().max(1), Vec::new());
-        Trial { search, rows, longest, k, queries, filter, source, truth }.tune(target, scratch)
+        let nodes = self.graph.nodes();
+        let search = |ef_search| CascadeSearch { ef_search, ..usual };
+        let tuned = shortest(sample, target, nodes, &|query, filter, source, scratch, top, ef| {
+            self.search_with(search(ef), query, filter, source, scratch, top)
+        })?;
+        Ok((search(tuned.ef), tuned))
     }
 }

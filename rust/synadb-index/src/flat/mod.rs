@@ -1,6 +1,7 @@
 //! Exact scan: the flat index, and the tail of every other.
 
 mod packed;
+mod settle;
 
 use std::ops::Range;
 use std::slice;
@@ -11,6 +12,7 @@ use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
 pub(crate) use packed::PackedScratch;
 pub use packed::{PackedConfig, PackedFlat};
+pub use settle::search_exactly;
 
 /// Rows whose keys are computed before any is looked at, for a lone query.
 const ROWS_OF_ONE: usize = 256;
@@ -56,13 +58,14 @@ impl FlatIndex {
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
         check(queries, source, outs)?;
-        let mut scan = Scan::new(queries, source, scratch, outs);
         let allowed = match filter {
             Filter::All => &self.rows,
             Filter::Rows(allowed) => allowed,
         };
         let accept = |row| self.rows.contains(row) && allowed.contains(row);
-        scan.set(allowed, 0..source.rows_end(), &accept);
+        let within = 0..source.rows_end();
+        let pass = |mut scan: Scan<'_>| scan.set(allowed, within.clone(), &accept);
+        settle::exactly(within.clone(), queries, source, scratch, outs, &pass);
         Ok(())
     }
 }
@@ -121,11 +124,7 @@ pub fn search_batch(
 ) -> Result<(), IndexError> {
     check(queries, source, outs)?;
     let mut scan = Scan::new(queries, source, scratch, outs);
-    let within = range.start..range.end.min(source.rows_end());
-    match filter {
-        Filter::All => scan.range(within, &|_| true),
-        Filter::Rows(allowed) => scan.set(allowed, within, &|row| allowed.contains(row)),
-    }
+    scan.filtered(range.start..range.end.min(source.rows_end()), filter);
     Ok(())
 }
 
@@ -142,6 +141,8 @@ struct Scan<'a> {
     outs: &'a mut [TopK],
     rows_at_once: usize,
     needs_norms: bool,
+    /// In a second pass: every row whose fast key is no greater gets an exact one.
+    exact_within: Option<f64>,
 }
 
 impl<'a> Scan<'a> {
@@ -157,7 +158,15 @@ impl<'a> Scan<'a> {
         scratch.keys.resize(ROWS_OF_ONE, 0.0);
         scratch.inverse_norms.resize(ROWS_OF_ONE, 0.0);
         let needs_norms = queries.iter().any(Query::needs_norms);
-        Self { queries, source, scratch, outs, rows_at_once, needs_norms }
+        Self { queries, source, scratch, outs, rows_at_once, needs_norms, exact_within: None }
+    }
+
+    /// Scans the rows of a range that pass a filter.
+    fn filtered(&mut self, within: Range<u32>, filter: &Filter) {
+        match filter {
+            Filter::All => self.range(within, &|_| true),
+            Filter::Rows(allowed) => self.set(allowed, within, &|row| allowed.contains(row)),
+        }
     }
 
     /// Scans the runs of a set that lie in `within`, and the small gaps between them.
@@ -220,7 +229,7 @@ impl<'a> Scan<'a> {
             }
             query.keys(data, rows.stride, norms, keys);
             data = &rows.data[..(rows.count - 1) * rows.stride + query.dimensions()];
-            select(query, rows, keys, self.source, accept, out);
+            select(query, rows, keys, self.source, accept, self.exact_within, out);
         }
     }
 }
@@ -239,9 +248,10 @@ fn select(
     keys: &[f32],
     source: &dyn VectorSource,
     accept: &impl Fn(RowId) -> bool,
+    exact_within: Option<f64>,
     out: &mut TopK,
 ) {
-    let mut limit = query.key_limit(out.worst());
+    let mut limit = query.key_limit(exact_within.unwrap_or(out.worst()));
     for (chunk, keys) in keys.chunks(SELECT_CHUNK).enumerate() {
         if keys.iter().fold(true, |beyond, &key| beyond & (key > limit)) {
             continue;
@@ -252,12 +262,12 @@ fn select(
             if key > limit || !accept(row) || !source.is_live(row) {
                 continue;
             }
-            let key = if query.is_reliable(key) {
+            let key = if query.is_reliable(key) && exact_within.is_none() {
                 f64::from(key)
             } else {
                 query.exact_key(&rows.data[index * rows.stride..][..query.dimensions()])
             };
-            if out.offer(row, key) {
+            if out.offer(row, key) && exact_within.is_none() {
                 limit = query.key_limit(out.worst());
             }
         }

@@ -2,6 +2,7 @@
 
 use synadb_index::{CascadeConfig, HnswConfig, IvfConfig, PackedConfig};
 
+use super::index::check_target;
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::value::DTYPE_F32;
@@ -24,6 +25,15 @@ pub enum IndexBackend {
     Flat(PackedConfig),
     /// Exact search only.
     None,
+    /// Any of them, whose searches reach a recall where they are not told otherwise: it is tuned on
+    /// a sample of its rows when it is built, for ten neighbours, and for others when they are first
+    /// asked for.
+    Aimed {
+        /// What is built.
+        backend: Box<Self>,
+        /// Above 0 and at most 1.
+        target_recall: f64,
+    },
 }
 
 /// Codes are scanned in 3.5 us for a thousand vectors of 384 dimensions, whatever their number, so
@@ -36,7 +46,26 @@ impl IndexBackend {
         match self {
             Self::Auto if rows < CELLS_FROM => Self::Flat(PackedConfig::default()),
             Self::Auto => Self::GravityWell(IvfConfig::default()),
+            Self::Aimed { backend, .. } => backend.for_rows(rows),
             other => other.clone(),
+        }
+    }
+
+    /// What is built, and the recall that its searches are to reach.
+    pub(super) fn parts(&self) -> (&Self, Option<f64>) {
+        match self {
+            Self::Aimed { backend, target_recall } => (backend.parts().0, Some(*target_recall)),
+            other => (other, None),
+        }
+    }
+
+    /// The same for a recall, unless it has one, or there is to be no index.
+    pub(super) fn aimed_at(self, target_recall: Option<f64>) -> Self {
+        match target_recall {
+            Some(target_recall) if self != Self::None && self.parts().1.is_none() => {
+                Self::Aimed { backend: Box::new(self), target_recall }
+            }
+            _ => self,
         }
     }
 }
@@ -55,6 +84,9 @@ pub struct VectorConfig {
     pub index_threshold: usize,
     /// Which index, until another one is asked for.
     pub backend: IndexBackend,
+    /// Recall, above 0 and at most 1, of searches that are not told otherwise; indexes are tuned to
+    /// it. See [`SearchOptions::target_recall`](super::SearchOptions::target_recall).
+    pub target_recall: Option<f64>,
     /// Whether a write returns only once it is on the medium.
     pub sync_on_write: bool,
     /// Seconds between checkpoints by time; they are written by bytes and at close so far.
@@ -69,6 +101,7 @@ impl Default for VectorConfig {
             key_prefix: "vec/".to_owned(),
             index_threshold: 10_000,
             backend: IndexBackend::default(),
+            target_recall: None,
             sync_on_write: true,
             checkpoint_interval_secs: 30,
         }
@@ -76,6 +109,12 @@ impl Default for VectorConfig {
 }
 
 impl VectorConfig {
+    /// Refuses a recall that cannot be reached by anything.
+    pub(super) fn check_recall(&self) -> Result<()> {
+        check_target(self.target_recall)?;
+        check_target(self.backend.parts().1)
+    }
+
     /// Name of the table.
     pub(crate) fn table(&self) -> String {
         format!("vector:{}", self.key_prefix)

@@ -17,7 +17,7 @@ mod write;
 pub use bulk::PendingRows;
 pub use config::{IndexBackend, VectorConfig};
 pub use filter::KeyFilter;
-pub use index::{IndexStats, SearchOptions};
+pub use index::{IndexStats, MeasuredRecall, SearchOptions, TunedSearch};
 pub use reader::{Changes, MappedRows, Mark, Reader};
 pub use search::{Hit, SearchResult};
 pub use store::VectorStore;

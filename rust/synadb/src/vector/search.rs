@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_batch};
+use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_exactly};
 use synadb_types::RowId;
 
 use super::VectorStore;
@@ -137,6 +137,7 @@ impl VectorStore {
         options: &SearchOptions,
         make: &mut dyn FnMut(Hit, &[u8]) -> T,
     ) -> Result<Vec<Vec<T>>> {
+        options.check()?;
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
             self.check_dimensions("Query", queries.len())?;
@@ -155,7 +156,10 @@ impl VectorStore {
             None => None,
         };
         let filters = allowed.as_ref().map_or(&Filters::ALL, |allowed| allowed.filters());
-        let way = (index.as_ref().and_then(Loaded::index), options, filters);
+        let indexed = filters.part.as_ref().map(|part| &part.indexed);
+        let aimed = self.aimed(options, k, (&snapshot, index.as_ref()), indexed)?;
+        let way = (index.as_ref().and_then(Loaded::index), &*aimed, filters);
+        let way = if aimed.exact { (None, way.1, way.2) } else { way };
         let mut found = Vec::with_capacity(prepared.len());
         for queries in prepared.chunks(QUERIES_AT_ONCE) {
             for hits in self.find(&snapshot, way, (queries, k))? {
@@ -196,7 +200,7 @@ impl VectorStore {
                     let way = (queries, options, filters);
                     index.search(built, way, &source, scratch, &mut tops)
                 }
-                None => search_batch(rows, queries, &filters.all, &source, scratch, &mut tops),
+                None => search_exactly(rows, queries, &filters.all, &source, scratch, &mut tops),
             })
             .map_err(index_failure)?;
         let answer = |(query, top): (&Query, &mut TopK)| {

@@ -43,6 +43,8 @@ pub struct VectorStore {
     pub(super) wish: Arc<ArcSwap<IndexBackend>>,
     /// From so many vectors without an index on.
     pub(super) index_threshold: usize,
+    /// Recall of searches that are not told otherwise.
+    pub(super) target_recall: Option<f64>,
 }
 
 impl std::fmt::Debug for VectorStore {
@@ -144,6 +146,7 @@ impl VectorStore {
         options: OpenOptions,
     ) -> Result<SynaDB> {
         TableInfo::check(name, &[])?;
+        config.check_recall()?;
         let creates = options.create;
         if config.dimensions != 0 || !creates {
             return options.open(path);
@@ -165,6 +168,7 @@ impl VectorStore {
 
     fn over(handle: Arc<Handle>, table: &str, asked_for: &VectorConfig) -> Result<Self> {
         let config = asked_for;
+        config.check_recall()?;
         let stored = {
             let generation = handle.open()?.current()?;
             generation.table(table).map(|found| (found.info.kind, found.info.config.clone()))
@@ -190,9 +194,10 @@ impl VectorStore {
                 asked
             }
         };
-        let wish = Arc::new(ArcSwap::from_pointee(asked_for.backend.clone()));
-        let index_threshold = asked_for.index_threshold;
-        Ok(Self { handle, table: table.into(), config, wish, index_threshold })
+        let VectorConfig { index_threshold, target_recall, .. } = *asked_for;
+        let wish = asked_for.backend.clone().aimed_at(target_recall);
+        let wish = Arc::new(ArcSwap::from_pointee(wish));
+        Ok(Self { handle, table: table.into(), config, wish, index_threshold, target_recall })
     }
 
     pub(super) fn failure(&self, error: StorageError) -> Error {
@@ -288,6 +293,12 @@ impl VectorStore {
     #[must_use]
     pub fn index_threshold(&self) -> usize {
         self.index_threshold
+    }
+
+    /// Recall of searches that are not told otherwise.
+    #[must_use]
+    pub fn target_recall(&self) -> Option<f64> {
+        self.target_recall
     }
 
     /// The file.

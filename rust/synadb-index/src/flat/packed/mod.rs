@@ -7,6 +7,7 @@ mod search;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -197,6 +198,12 @@ impl PackedFlat {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.coder.dimensions()
+    }
+
+    /// Candidates that a search keeps at least when it is not told otherwise.
+    #[must_use]
+    pub fn candidates(&self) -> usize {
+        self.coder.config.candidates
     }
 
     /// Bytes that the codes take.

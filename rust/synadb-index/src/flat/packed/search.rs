@@ -82,6 +82,29 @@ impl PackedFlat {
         scratch: &mut Scratch,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
+        let candidates = self.coder.config.candidates;
+        self.search_batch_with(candidates, queries, filter, source, scratch, outs)
+    }
+
+    /// As [`PackedFlat::search_batch`], keeping so many rows as candidates at least, in the place
+    /// of those that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    pub fn search_batch_with(
+        &self,
+        candidates: usize,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        outs: &mut [TopK],
+    ) -> Result<(), IndexError> {
         assert!(
             queries.iter().all(|query| query.metric() == self.coder.metric),
             "a query has the metric of the index"
@@ -93,7 +116,7 @@ impl PackedFlat {
         }
         let mut packed = std::mem::take(&mut scratch.packed);
         for (queries, outs) in queries.chunks(LANES_MAX).zip(outs.chunks_mut(LANES_MAX)) {
-            self.prepare_lanes(queries, outs, &mut packed.lanes)?;
+            self.prepare_lanes(candidates, queries, outs, &mut packed.lanes)?;
             if path == Path::Bits {
                 self.scan(queries.len(), filter, source, &mut packed);
             }
@@ -170,6 +193,7 @@ impl PackedFlat {
 
     fn prepare_lanes(
         &self,
+        candidates: usize,
         queries: &[Query],
         outs: &[TopK],
         lanes: &mut Vec<Lane>,
@@ -190,7 +214,7 @@ impl PackedFlat {
             }
             let lane = &mut lanes[index];
             lane.terms = lane.code.reset_at(query, &coder.rotation, &coder.anchor, epsilon)?;
-            let keep = coder.config.candidates.max(out.k().saturating_mul(CANDIDATES_A_ROW));
+            let keep = candidates.max(out.k().saturating_mul(CANDIDATES_A_ROW));
             let rows = self.flat.rows.len();
             lane.fine_terms = Terms { error: FINE_CARE * lane.terms.error, ..lane.terms };
             let margin = lane.code.rounding(&lane.terms, &coder.anchor);

@@ -104,23 +104,25 @@ fn worth(index: Option<&StoreIndex>, new: usize, all: u64) -> u64 {
 /// What follows an index: one of its kind, unless nobody had asked for it.
 fn next_backend(index: Option<&StoreIndex>, wish: &IndexBackend) -> IndexBackend {
     let Some(index) = index else { return wish.clone() };
-    match index.built.as_deref() {
+    let (plain, _) = wish.parts();
+    let next = match index.built.as_deref() {
         // It was dropped on purpose.
-        None => IndexBackend::None,
-        Some(_) if index.is_chosen => wish.clone(),
+        None => return IndexBackend::None,
+        Some(_) if index.is_chosen => return wish.clone(),
         Some(Built::Hnsw(graph)) => IndexBackend::Hnsw(*graph.config()),
         Some(Built::GravityWell(cells)) => IndexBackend::GravityWell(cells.config().clone()),
         Some(Built::Cascade(cascade)) => IndexBackend::Cascade(*cascade.config()),
-        Some(Built::Packed(_)) => match wish {
+        Some(Built::Packed(_)) => match plain {
             IndexBackend::Flat(config) => IndexBackend::Flat(*config),
             _ => IndexBackend::Flat(PackedConfig::default()),
         },
-    }
+    };
+    next.aimed_at(index.tuned.target)
 }
 
 /// With fewer rows most of the cells that were asked for would be all but empty.
 fn rows_for(backend: &IndexBackend) -> usize {
-    match backend {
+    match backend.parts().0 {
         IndexBackend::GravityWell(config) => {
             config.cells.unwrap_or(0).saturating_mul(ROWS_PER_CELL)
         }
@@ -168,7 +170,7 @@ fn rows_coded(index: &StoreIndex, wish: &IndexBackend, live: usize) -> usize {
     let tail = index.tail_rows() + index.piece_rows();
     let Some(Built::Packed(part)) = index.built.as_deref() else { return tail };
     let rows = part.rows().len() + tail;
-    let is_free = index.is_chosen && *wish == IndexBackend::Auto;
+    let is_free = index.is_chosen && *wish.parts().0 == IndexBackend::Auto;
     let is_outgrown = is_free && !matches!(wish.for_rows(live), IndexBackend::Flat(_));
     if is_outgrown || rows > DEAD_SHARE * live { rows } else { tail }
 }

@@ -10,7 +10,7 @@ use synadb_index::{
 };
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Extent, Loaded, StoreIndex, filter_of, index_in, saved};
+use super::{Built, Extent, Loaded, StoreIndex, Tunings, check_target, filter_of, index_in, saved};
 use crate::collection::Snapshot;
 use crate::db::Engine;
 use crate::error::{Error, Result};
@@ -91,7 +91,8 @@ impl VectorStore {
     /// `progress` is told steps done and steps in all, anew after a compaction meanwhile.
     ///
     /// # Errors
-    /// `Cancelled`, and the index is as before; `Closed`; `Io` and `Busy` where it cannot be saved:
+    /// `InvalidArgument` for a recall that cannot be asked for; `Cancelled`, and the index is as
+    /// before; `Closed`; `Io` and `Busy` where it cannot be saved:
     /// it is used all the same.
     pub fn build_index_with(
         &self,
@@ -100,6 +101,7 @@ impl VectorStore {
         progress: &mut Progress<'_>,
     ) -> Result<()> {
         let writable = self.handle.writable();
+        let backend = &self.aims(backend)?;
         let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
         let (table, config) = (&*self.table, self.config);
         let saves = writable.is_ok();
@@ -111,7 +113,26 @@ impl VectorStore {
 
     /// Says which index is to be built where nobody says otherwise.
     pub fn want(&self, backend: IndexBackend) {
+        let backend = backend.aimed_at(self.target_recall);
         self.wish.store(Arc::new(backend));
+    }
+
+    /// The index to build, which is tuned to the recall of the store.
+    fn aims(&self, backend: &IndexBackend) -> Result<IndexBackend> {
+        let backend = backend.clone().aimed_at(self.target_recall);
+        check_target(backend.parts().1)?;
+        Ok(backend)
+    }
+
+    /// Returns once everything written so far is on the medium, and a checkpoint of it beside the
+    /// file, from which it opens fast: with the index, and what it was tuned to.
+    ///
+    /// # Errors
+    /// `Io`, `Busy`, `DiskFull`, `ReadOnly`, `Closed`.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.sync()?;
+        let (engine, terms) = (self.handle.writable()?, &self.handle.terms);
+        if self.knows_more()? { engine.checkpoint_anew(terms) } else { engine.checkpoint(terms) }
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write.
@@ -191,8 +212,14 @@ impl Build<'_> {
         let threads = self.threads;
         let job = Job { threads, cancel: Some(&cancel), progress: Some(&tell) };
         let (rows, unborn) = rows_of(snapshot);
+        let (backend, target) = backend.parts();
         let is_chosen = *backend == IndexBackend::Auto;
         let built = self.built(snapshot, &rows, backend, &job).map_err(index_failure)?;
+        let tuned = Tunings::for_recall(target);
+        if let Some(built) = &built {
+            let tuned = tuned.begin(built, &self.source(snapshot), &job);
+            tuned.map_err(index_failure)?;
+        }
         let sections = built.iter().flat_map(saved::sections);
         let bytes = sections.map(|(_, bytes)| bytes.len()).sum();
         if self.saves {
@@ -202,7 +229,8 @@ impl Build<'_> {
         let age = snapshot.generation.sequence().max(next);
         let known = Extent { end: snapshot.rows_end(), unborn: filter_of(unborn) };
         let built = built.map(Arc::new);
-        Ok(StoreIndex::of_part(built, is_chosen, (age, snapshot.visible()), known, bytes))
+        let since = (age, snapshot.visible());
+        Ok(StoreIndex::of_part(built, is_chosen, since, known, bytes).tuned_as(tuned))
     }
 
     fn source<'s>(&self, snapshot: &'s Snapshot) -> MappedVectors<'s> {
@@ -218,7 +246,7 @@ impl Build<'_> {
     ) -> std::result::Result<Option<Built>, IndexError> {
         let (source, metric) = (self.source(snapshot), self.config.metric.kernel());
         Ok(match &backend.for_rows(rows.len()) {
-            IndexBackend::None | IndexBackend::Auto => None,
+            IndexBackend::None | IndexBackend::Auto | IndexBackend::Aimed { .. } => None,
             IndexBackend::Flat(config) => {
                 let index = PackedFlat::build(metric, *config, rows, &source, job.threads)?;
                 Some(Built::Packed(index))

@@ -3,15 +3,18 @@
 
 mod apart;
 mod build;
+mod measured;
 mod pieces;
+mod sampled;
 mod saved;
 mod search;
 mod tail;
+mod tuned;
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
-use synadb_index::{CascadeIndex, Filter, HnswIndex, IvfIndex, PackedFlat, Part};
+use synadb_index::{CascadeIndex, Filter, HnswIndex, IvfIndex, Metric, PackedFlat, Part};
 use synadb_storage::Result as StorageResult;
 use synadb_types::RowSet;
 
@@ -22,8 +25,11 @@ use crate::error::Result;
 use pieces::Piece;
 
 pub use build::IndexStats;
+pub use measured::MeasuredRecall;
 pub use search::SearchOptions;
 pub(in crate::vector) use tail::Behind;
+pub use tuned::TunedSearch;
+pub(super) use tuned::{Tunings, check_target};
 
 /// A built index of any kind.
 pub(super) enum Built {
@@ -40,6 +46,15 @@ impl Built {
             Self::Hnsw(index) => index,
             Self::GravityWell(index) => index,
             Self::Cascade(index) => index,
+        }
+    }
+
+    fn metric(&self) -> Metric {
+        match self {
+            Self::Packed(index) => index.metric(),
+            Self::Hnsw(index) => index.metric(),
+            Self::GravityWell(index) => index.metric(),
+            Self::Cascade(index) => index.metric(),
         }
     }
 
@@ -74,6 +89,8 @@ pub(super) struct StoreIndex {
     pub(super) known: Extent,
     /// Bytes that it takes.
     bytes: usize,
+    /// Which searches reach which recall. Shared as `built` is.
+    tuned: Arc<Tunings>,
 }
 
 /// Rows that were looked at.

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{
-    Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedFlat, Part, Query,
-    Scratch, TopK, VectorSource,
+    Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedConfig, PackedFlat,
+    Part, Query, Scratch, TopK, VectorSource,
 };
 use synadb_types::{RowId, RowSet};
 
-use super::StoreIndex;
 use super::build::tuned_piece;
+use super::{SearchOptions, StoreIndex};
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
@@ -40,6 +40,8 @@ const PROBED: usize = 6;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
+/// Candidates for each row asked for, at least, where a recall is asked for: as of codes alone.
+const AIMED_A_RESULT: usize = 16;
 
 /// Rows in cells of their own, of which a part that was built later may have some.
 pub(in crate::vector) struct Piece {
@@ -103,7 +105,7 @@ impl Piece {
         scratch: &mut Scratch,
         top: &mut TopK,
     ) -> std::result::Result<(), IndexError> {
-        let search = effort.of(self.index.default_search());
+        let search = effort.of(self.index.default_search(), top.k());
         let filter = allowed.unwrap_or(&self.kept);
         let committed = CommittedVectors(source);
         let is_older = source.snapshot.visible() < self.visible;
@@ -119,19 +121,27 @@ pub(super) struct Effort {
     times: f64,
     /// Rows that are compared in full, at least.
     candidates: usize,
+    /// Whether all cells are searched: no piece is tuned to a recall that was asked for, and the
+    /// codes of the tail are all scanned too.
+    is_aimed: bool,
 }
 
 impl Effort {
     /// That of a search of so many cells, or so long a queue, where the other number is the usual
     /// one.
-    pub(super) fn new((looked_at, usual): (usize, usize), candidates: Option<usize>) -> Self {
+    pub(super) fn new((looked_at, usual): (usize, usize), options: &SearchOptions) -> Self {
         let times = (looked_at as f64 / usual.max(1) as f64).max(1.0);
-        Self { times, candidates: candidates.unwrap_or(0) }
+        let (candidates, is_aimed) = (options.candidates, options.target_recall.is_some());
+        Self { times, candidates: candidates.unwrap_or(0), is_aimed }
     }
 
-    fn of(self, search: IvfSearch) -> IvfSearch {
+    fn of(self, search: IvfSearch, k: usize) -> IvfSearch {
         let times = |count: usize| (count as f64 * self.times) as usize;
         let candidates = times(search.candidates).max(self.candidates);
+        if self.is_aimed {
+            let least = PackedConfig::default().candidates.max(k.saturating_mul(AIMED_A_RESULT));
+            return IvfSearch { nprobe: usize::MAX, candidates: candidates.max(least) };
+        }
         IvfSearch { nprobe: times(search.nprobe), candidates }
     }
 }

@@ -9,7 +9,7 @@ use synadb_storage::Result as StorageResult;
 use synadb_types::limits::ROWS_MAX;
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Extent, StoreIndex, filter_of, index_in};
+use super::{Built, Extent, StoreIndex, Tunings, filter_of, index_in};
 use crate::collection::{Companion, FIRST_KIND, SharedCompanion, Snapshot};
 use crate::sections::Saved;
 use crate::vector::StoredConfig;
@@ -20,7 +20,7 @@ const HEADER_BYTES: usize = 24;
 /// In the place of the kind of an index.
 const DROPPED: u32 = 3;
 /// What the kinds of sections from the second one on hold; docs/format.md has the same list.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "unborn",
     "packed.header",
     "packed.anchor",
@@ -46,6 +46,7 @@ const NAMES: [&str; 25] = [
     "cascade.starts",
     "cascade.entries",
     "cascade.signatures",
+    "tuned",
 ];
 
 fn kind_of(name: &str) -> Option<u32> {
@@ -86,6 +87,7 @@ pub(super) fn export(
     };
     let mut all = vec![("unborn", unborn.into())];
     all.extend(index.built.iter().flat_map(|built| sections(built)));
+    all.extend(index.tuned.export().map(|bytes| ("tuned", bytes.into())));
     for (name, bytes) in all {
         if let Some(kind) = kind_of(name) {
             put(kind, &bytes)?;
@@ -130,12 +132,18 @@ impl StoredConfig {
         }
         let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
         let unborn = filter_of(rows_below((*unborn.1).as_ref(), end)?);
+        let tuned = named.iter().find(|(name, _)| *name == "tuned");
+        let tuned = tuned.map_or_else(
+            || Some(Tunings::default()),
+            |(_, bytes)| Tunings::import((**bytes).as_ref()),
+        )?;
         let built = match kind {
             DROPPED => None,
             _ => Some(Arc::new(self.import(kind, &named, end, snapshot).ok()??)),
         };
         let known = Extent { end, unborn };
         let index = StoreIndex::of_part(built, is_chosen, (age, visible), known, bytes);
+        let index = index.tuned_as(tuned);
         Some(Box::new(index.with_tail_of(before.and_then(index_in))))
     }
 

@@ -22,12 +22,28 @@ pub struct SearchOptions {
     /// Cells of an inverted file that are searched.
     pub nprobe: Option<usize>,
     /// Rows of an inverted file that their codes find nearest and that are then compared in full,
-    /// three times as many as are wanted at least.
+    /// three times as many as are wanted at least; of codes alone, no fewer than they were built
+    /// with.
     pub candidates: Option<usize>,
     /// Buckets of a cascade that are looked into.
     pub num_probes: Option<usize>,
+    /// Recall to be reached in the place of all these numbers, above 0 and at most 1: for the first
+    /// search with this one and this `k`, the index is tuned on a sample of its own rows, in some
+    /// seconds at most, and remembers what it found. A scan where nothing less reaches it.
+    pub target_recall: Option<f64>,
+    /// Whether the numbers are those of a configuration, and not of this search: a recall goes
+    /// before them, also one that the store or the index has.
+    pub are_usual: bool,
     /// Keys that may be found; all where there is none.
     pub filter: Option<Arc<KeyFilter>>,
+}
+
+impl SearchOptions {
+    /// Those that reach a recall; see [`SearchOptions::target_recall`].
+    #[must_use]
+    pub fn for_recall(target_recall: f64) -> Self {
+        Self { target_recall: Some(target_recall), ..Self::default() }
+    }
 }
 
 impl StoreIndex {
@@ -92,7 +108,7 @@ impl Built {
                 (buckets(index, options).ef_search, CascadeConfig::default().ef_search)
             }
         };
-        Effort::new(looked_at, options.candidates)
+        Effort::new(looked_at, options)
     }
 
     fn search(
@@ -104,7 +120,12 @@ impl Built {
     ) -> Result<(), IndexError> {
         let mut pairs = queries.iter().zip(&mut *tops);
         match self {
-            Self::Packed(index) => index.search_batch(queries, filter, source, scratch, tops),
+            Self::Packed(index) => match options.candidates {
+                Some(more) if more > index.candidates() => {
+                    index.search_batch_with(more, queries, filter, source, scratch, tops)
+                }
+                _ => index.search_batch(queries, filter, source, scratch, tops),
+            },
             Self::Hnsw(index) => {
                 let ef = options.ef_search.unwrap_or(index.config().ef_search);
                 pairs.try_for_each(|(query, top)| {

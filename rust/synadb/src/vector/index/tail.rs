@@ -9,7 +9,7 @@ use std::sync::Arc;
 use synadb_index::{Filter, PackedConfig, PackedFlat, Part};
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Extent, StoreIndex, filter_of, pieces};
+use super::{Built, Extent, StoreIndex, Tunings, filter_of, pieces};
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
@@ -37,9 +37,14 @@ impl StoreIndex {
         known: Extent,
         bytes: usize,
     ) -> Self {
-        let of_part = known.clone();
+        let (of_part, tuned) = (known.clone(), Arc::default());
         let pieces = Vec::new();
-        Self { built, is_chosen, age, visible, of_part, pieces, tail: None, known, bytes }
+        Self { built, is_chosen, age, visible, of_part, pieces, tail: None, known, bytes, tuned }
+    }
+
+    /// The same index with what is known of it.
+    pub(super) fn tuned_as(self, tuned: Tunings) -> Self {
+        Self { tuned: Arc::new(tuned), ..self }
     }
 
     /// The same index once more, for one that is to have something else.
@@ -50,6 +55,7 @@ impl StoreIndex {
             pieces: self.pieces.clone(),
             tail: self.tail.clone(),
             known: self.known.clone(),
+            tuned: Arc::clone(&self.tuned),
             ..*self
         }
     }

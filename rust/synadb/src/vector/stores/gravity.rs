@@ -7,11 +7,11 @@ use synadb_index::{IvfConfig, IvfSearch, first_non_finite};
 use super::open_unsynced;
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
-use crate::vector::index::{Built, Loaded};
+use crate::vector::index::{Built, Loaded, check_target};
 use crate::vector::{IndexBackend, SearchOptions, SearchResult, VectorConfig, VectorStore};
 
 /// Configuration of a [`GravityWellIndex`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GwiConfig {
     /// Components of a vector, 1 to 65,535; 0 takes what the file has.
     pub dimensions: u16,
@@ -28,6 +28,8 @@ pub struct GwiConfig {
     pub initial_capacity: usize,
     /// Rounds of k-means.
     pub kmeans_iterations: usize,
+    /// As in [`VectorConfig`]: it goes before `nprobe`.
+    pub target_recall: Option<f64>,
 }
 
 impl Default for GwiConfig {
@@ -40,6 +42,7 @@ impl Default for GwiConfig {
             nprobe: 50,
             initial_capacity: 10_000,
             kmeans_iterations: 10,
+            target_recall: None,
         }
     }
 }
@@ -73,8 +76,9 @@ impl GwiConfig {
         let iterations = self.kmeans_iterations;
         let built = IvfConfig { cells: self.cells(), iterations, search, ..standard };
         let backend = IndexBackend::GravityWell(built);
-        let (dimensions, metric) = (self.dimensions, self.metric);
-        VectorConfig { dimensions, metric, backend, ..VectorConfig::default() }
+        let (dimensions, metric, target_recall) =
+            (self.dimensions, self.metric, self.target_recall);
+        VectorConfig { dimensions, metric, backend, target_recall, ..VectorConfig::default() }
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -89,7 +93,7 @@ impl GwiConfig {
                 let reason = "it must be 1 or more, got 0".to_owned();
                 Err(Error::InvalidArgument { argument, reason })
             }
-            None => Ok(()),
+            None => check_target(self.target_recall),
         }
     }
 }
@@ -179,7 +183,23 @@ impl GravityWellIndex {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<GwiSearchResult>> {
-        self.search_with_nprobe(query, k, self.config.nprobe)
+        let nprobe = Some(self.config.nprobe);
+        let options = SearchOptions { nprobe, are_usual: true, ..SearchOptions::default() };
+        self.store.search_with(query, k, &options)
+    }
+
+    /// As [`GravityWellIndex::search`], finding so much of the `k` nearest; see
+    /// [`SearchOptions::target_recall`].
+    ///
+    /// # Errors
+    /// As [`VectorStore::search_with`].
+    pub fn search_for_recall(
+        &self,
+        query: &[f32],
+        k: usize,
+        target_recall: f64,
+    ) -> Result<Vec<GwiSearchResult>> {
+        self.store.search_with(query, k, &SearchOptions::for_recall(target_recall))
     }
 
     /// As [`GravityWellIndex::search`], looking at the vectors of so many cells, and at more where
@@ -283,7 +303,8 @@ impl VectorStore {
     ) -> Result<IndexBackend> {
         let snapshot = self.snapshot()?;
         let loaded = snapshot.and_then(|snapshot| self.config.index_of(&snapshot));
-        let mut config = match (loaded.as_ref().and_then(Loaded::index), &**self.wish.load()) {
+        let wish = self.wish.load();
+        let mut config = match (loaded.as_ref().and_then(Loaded::index), wish.parts().0) {
             (Some((Built::GravityWell(index), _)), _) => index.config().clone(),
             (_, IndexBackend::GravityWell(config)) => config.clone(),
             _ => IvfConfig::default(),

@@ -12,7 +12,7 @@ use crate::collection::Snapshot;
 use crate::distance::DistanceMetric;
 use crate::error::Result;
 use crate::keys;
-use crate::vector::{IndexBackend, SearchResult, VectorConfig, VectorStore};
+use crate::vector::{IndexBackend, SearchOptions, SearchResult, VectorConfig, VectorStore};
 
 /// Configuration of an [`MmapVectorStore`].
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct MmapVectorConfig {
     pub hnsw_config: HnswConfig,
     /// As in [`VectorConfig`].
     pub checkpoint_interval_secs: u64,
+    /// As in [`VectorConfig`].
+    pub target_recall: Option<f64>,
 }
 
 impl Default for MmapVectorConfig {
@@ -42,6 +44,7 @@ impl Default for MmapVectorConfig {
             index_threshold,
             hnsw_config: HnswConfig::default(),
             checkpoint_interval_secs,
+            target_recall: None,
         }
     }
 }
@@ -112,6 +115,7 @@ impl MmapVectorStore {
             index_threshold: config.index_threshold,
             backend: IndexBackend::Hnsw(config.hnsw_config),
             sync_on_write: false,
+            target_recall: config.target_recall,
             checkpoint_interval_secs: config.checkpoint_interval_secs,
             ..VectorConfig::default()
         };
@@ -138,6 +142,20 @@ impl MmapVectorStore {
         self.store.search(query, k)
     }
 
+    /// As [`MmapVectorStore::search`], finding so much of the `k` nearest; see
+    /// [`SearchOptions::target_recall`].
+    ///
+    /// # Errors
+    /// As [`VectorStore::search_with`].
+    pub fn search_for_recall(
+        &self,
+        query: &[f32],
+        k: usize,
+        target_recall: f64,
+    ) -> Result<Vec<MmapSearchResult>> {
+        self.store.search_with(query, k, &SearchOptions::for_recall(target_recall))
+    }
+
     /// Builds the graph; see [`VectorStore::build_index`].
     ///
     /// # Errors
@@ -158,8 +176,7 @@ impl MmapVectorStore {
     /// # Errors
     /// `Io`, `Busy`, `DiskFull`, `ReadOnly`, `Closed`.
     pub fn checkpoint(&self) -> Result<()> {
-        self.store.sync()?;
-        self.store.database().checkpoint()
+        self.store.checkpoint()
     }
 
     /// Returns once everything written so far is on the medium.

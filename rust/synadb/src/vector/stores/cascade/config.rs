@@ -2,6 +2,7 @@
 
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
+use crate::vector::index::check_target;
 use crate::vector::{CascadeParameters, IndexBackend, VectorConfig};
 
 /// Configuration of a [`CascadeIndex`](super::CascadeIndex).
@@ -14,7 +15,7 @@ use crate::vector::{CascadeParameters, IndexBackend, VectorConfig};
 /// let config = CascadeConfig { ef_search: 400, ..CascadeConfig::preset_large(384) };
 /// assert_eq!((config.dimensions, config.num_probes), (384, 24));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CascadeConfig {
     /// Components of a vector, 1 to 65,535; 0 takes what the file has.
     pub dimensions: u16,
@@ -39,6 +40,8 @@ pub struct CascadeConfig {
     pub num_probes: usize,
     /// Vectors in the queue of a search that is not told otherwise: recall and time grow with it.
     pub ef_search: usize,
+    /// As in [`VectorConfig`]: it goes before `num_probes` and `ef_search`.
+    pub target_recall: Option<f64>,
 }
 
 impl Default for CascadeConfig {
@@ -119,6 +122,7 @@ impl CascadeConfig {
             bidirectional: true,
             num_probes: 0,
             ef_search: 0,
+            target_recall: None,
         };
         config.with(parameters)
     }
@@ -141,8 +145,9 @@ impl CascadeConfig {
     /// The table that this asks for.
     pub(in crate::vector) fn table(&self) -> VectorConfig {
         let backend = IndexBackend::Cascade(self.parameters());
-        let (dimensions, metric) = (self.dimensions, self.metric);
-        VectorConfig { dimensions, metric, backend, ..VectorConfig::default() }
+        let (dimensions, metric, target_recall) =
+            (self.dimensions, self.metric, self.target_recall);
+        VectorConfig { dimensions, metric, backend, target_recall, ..VectorConfig::default() }
     }
 
     /// What the index of a store is built of.
@@ -175,9 +180,10 @@ impl CascadeConfig {
             ("ef_search", self.ef_search, 1, most),
         ];
         let wrong = numbers.iter().find(|(_, number, least, most)| number < least || number > most);
-        wrong.map_or(Ok(()), |&(argument, number, least, most)| {
-            Err(beyond(argument, number, (least, most)))
-        })
+        wrong.map_or_else(
+            || check_target(self.target_recall),
+            |&(argument, number, least, most)| Err(beyond(argument, number, (least, most))),
+        )
     }
 }
 

@@ -4,7 +4,9 @@ mod config;
 
 use std::path::Path;
 
-use synadb_index::{CascadeIndex as Part, CascadeSearch, Filter, Job, VectorSource};
+use synadb_index::{
+    CascadeIndex as Part, CascadeSearch, Filter, FlatIndex, Job, Part as _, VectorSource,
+};
 
 use super::memory::Indexed;
 use super::open_unsynced;
@@ -174,7 +176,29 @@ impl CascadeIndex {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<SearchResult>> {
-        self.search_with_params(query, k, self.config.num_probes, self.config.ef_search)
+        self.look(query, k, &self.usual(self.config.target_recall))
+    }
+
+    /// As [`CascadeIndex::search`], finding so much of the `k` nearest; see
+    /// [`SearchOptions::target_recall`]. In memory nothing is tuned: it is a scan there.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search_with`].
+    pub fn search_for_recall(
+        &self,
+        query: &[f32],
+        k: usize,
+        target_recall: f64,
+    ) -> Result<Vec<SearchResult>> {
+        self.look(query, k, &self.usual(Some(target_recall)))
+    }
+
+    /// The numbers of the configuration, unless there is a recall.
+    fn usual(&self, target_recall: Option<f64>) -> SearchOptions {
+        let CascadeConfig { num_probes, ef_search, .. } = self.config;
+        let (num_probes, ef_search) = (Some(num_probes), Some(ef_search));
+        let usual = SearchOptions { are_usual: true, ..SearchOptions::default() };
+        SearchOptions { num_probes, ef_search, target_recall, ..usual }
     }
 
     /// As [`CascadeIndex::search`], looking into so many buckets, with a queue of `ef` vectors.
@@ -193,11 +217,15 @@ impl CascadeIndex {
                 return Err(config::beyond(argument, 0, (1, u32::MAX as usize)));
             }
         }
+        let (num_probes, ef_search) = (Some(num_probes), Some(ef));
+        let options = SearchOptions { num_probes, ef_search, ..SearchOptions::default() };
+        self.look(query, k, &options)
+    }
+
+    fn look(&self, query: &[f32], k: usize, options: &SearchOptions) -> Result<Vec<SearchResult>> {
         match &self.vectors {
             Vectors::File(store) => {
-                let (num_probes, ef_search) = (Some(num_probes), Some(ef));
-                let options = SearchOptions { num_probes, ef_search, ..SearchOptions::default() };
-                let found = store.search_with(query, k, &options)?.into_iter();
+                let found = store.search_with(query, k, options)?.into_iter();
                 let result = |hit: crate::vector::SearchResult| SearchResult {
                     key: hit.key,
                     score: hit.score,
@@ -206,8 +234,17 @@ impl CascadeIndex {
                 Ok(found.map(result).collect())
             }
             Vectors::Memory(vectors) => {
-                let search = CascadeSearch { num_probes, ef_search: ef };
+                options.check()?;
+                let CascadeConfig { num_probes, ef_search, .. } = self.config;
+                let num_probes = options.num_probes.unwrap_or(num_probes);
+                let ef_search = options.ef_search.unwrap_or(ef_search);
+                let search = CascadeSearch { num_probes, ef_search };
+                let is_exact = options.target_recall.is_some();
                 let found = vectors.search(query, k, &|part, query, rows, scratch, top| {
+                    if is_exact {
+                        let all = FlatIndex::new(part.rows().clone());
+                        return all.search(query, &Filter::All, rows, scratch, top);
+                    }
                     part.search_with(search, query, &Filter::All, rows, scratch, top)
                 })?;
                 let result = |(row, score)| SearchResult {
@@ -309,8 +346,7 @@ impl CascadeIndex {
         };
         let real = |path: &Path| std::fs::canonicalize(path).ok();
         if real(path.as_ref()).is_some_and(|path| real(store.path()) == Some(path)) {
-            store.sync()?;
-            return store.database().checkpoint();
+            return store.checkpoint();
         }
         let mut copy = Indexed::<Part>::new(self.dimensions(), self.metric());
         if let Some(snapshot) = store.snapshot()? {

@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 use crate::kv::SynaDB;
 use crate::vector::index::IndexStats;
 use crate::vector::search::Hit;
-use crate::vector::{IndexBackend, SearchOptions, VectorConfig, VectorStore};
+use crate::vector::{IndexBackend, MeasuredRecall, SearchOptions, VectorConfig, VectorStore};
 
 /// Name of the table of new vectors; the others are in the table that every store opens.
 const HOT: &str = "vector:hot/";
 
 /// Configuration of a [`HybridVectorStore`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HybridConfig {
     /// Of the new vectors.
     pub hot: GwiConfig,
@@ -185,14 +185,30 @@ impl HybridVectorStore {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search_batch(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<HybridSearchResult>>> {
+        self.search_batch_for_recall(queries, k, None)
+    }
+
+    /// As [`HybridVectorStore::search_batch`], for a recall where one is given: both tables reach
+    /// it. See [`SearchOptions::target_recall`].
+    ///
+    /// # Errors
+    /// As [`VectorStore::search_with`].
+    pub fn search_batch_for_recall(
+        &self,
+        queries: &[f32],
+        k: usize,
+        target_recall: Option<f64>,
+    ) -> Result<Vec<Vec<HybridSearchResult>>> {
         let [hot, cold] = self.snapshots()?;
-        let found = self.hot.search_hits_in(hot.clone(), queries, k, &self.looks_hot())?;
-        let colder = self.cold.search_hits_in(cold.clone(), queries, k, &self.looks_cold())?;
+        let (looks_hot, looks_cold) =
+            (self.looks_hot(target_recall), self.looks_cold(target_recall));
+        let found = self.hot.search_hits_in(hot.clone(), queries, k, &looks_hot)?;
+        let colder = self.cold.search_hits_in(cold.clone(), queries, k, &looks_cold)?;
         let width = usize::from(self.dimensions());
         let queries = queries.chunks_exact(width);
         let mut answers = Vec::with_capacity(found.len());
         for (query, (found, mut colder)) in queries.zip(found.into_iter().zip(colder)) {
-            self.leave_out_hot(hot.as_ref(), cold.as_ref(), (query, k), &mut colder)?;
+            self.leave_out_hot(hot.as_ref(), cold.as_ref(), (query, k, &looks_cold), &mut colder)?;
             let mut all = results(found, ResultSource::Hot);
             all.extend(results(colder, ResultSource::Cold));
             all.sort_by(|a, b| a.score.total_cmp(&b.score));
@@ -208,7 +224,7 @@ impl HybridVectorStore {
         &self,
         hot: Option<&Arc<Snapshot>>,
         cold: Option<&Arc<Snapshot>>,
-        (query, k): (&[f32], usize),
+        (query, k, options): (&[f32], usize, &SearchOptions),
         hits: &mut Vec<Hit>,
     ) -> Result<()> {
         let Some(hot) = hot else { return Ok(()) };
@@ -228,8 +244,7 @@ impl HybridVectorStore {
                 return Ok(());
             }
             asked = asked.saturating_mul(2).max(asked.saturating_add(hidden));
-            let options = self.looks_cold();
-            let again = self.cold.search_hits_in(cold.cloned(), query, asked, &options)?;
+            let again = self.cold.search_hits_in(cold.cloned(), query, asked, options)?;
             *hits = again.into_iter().flatten().collect();
         }
     }
@@ -239,9 +254,37 @@ impl HybridVectorStore {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search_hot(&self, query: &[f32], k: usize) -> Result<Vec<HybridSearchResult>> {
-        self.hot.check_dimensions("Query", query.len())?;
-        let found = self.hot.search_hits(query, k, &self.looks_hot())?;
-        Ok(results(found.into_iter().flatten().collect(), ResultSource::Hot))
+        self.search_layer(ResultSource::Hot, query, k, None)
+    }
+
+    /// The `k` nearest of one of the two tables, for a recall where one is given.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search_with`].
+    pub fn search_layer(
+        &self,
+        layer: ResultSource,
+        query: &[f32],
+        k: usize,
+        target_recall: Option<f64>,
+    ) -> Result<Vec<HybridSearchResult>> {
+        let (store, options) = match layer {
+            ResultSource::Hot => (&self.hot, self.looks_hot(target_recall)),
+            ResultSource::Cold => (&self.cold, self.looks_cold(target_recall)),
+        };
+        store.check_dimensions("Query", query.len())?;
+        let found = store.search_hits(query, k, &options)?;
+        Ok(results(found.into_iter().flatten().collect(), layer))
+    }
+
+    /// What share of its `k` nearest a search of each table finds, the hot one first; see
+    /// [`VectorStore::measure_recall`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn measure_recall(&self, k: usize, sample: usize) -> Result<[MeasuredRecall; 2]> {
+        let hot = self.hot.measure_recall(k, sample, &self.looks_hot(None))?;
+        Ok([hot, self.cold.measure_recall(k, sample, &self.looks_cold(None))?])
     }
 
     /// The `k` nearest of those that stay.
@@ -249,19 +292,19 @@ impl HybridVectorStore {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search_cold(&self, query: &[f32], k: usize) -> Result<Vec<HybridSearchResult>> {
-        self.cold.check_dimensions("Query", query.len())?;
-        let found = self.cold.search_hits(query, k, &self.looks_cold())?;
-        Ok(results(found.into_iter().flatten().collect(), ResultSource::Cold))
+        self.search_layer(ResultSource::Cold, query, k, None)
     }
 
-    fn looks_hot(&self) -> SearchOptions {
-        SearchOptions { nprobe: Some(self.config.hot.nprobe), ..SearchOptions::default() }
+    fn looks_hot(&self, target_recall: Option<f64>) -> SearchOptions {
+        let nprobe = Some(self.config.hot.nprobe);
+        SearchOptions { nprobe, target_recall, are_usual: true, ..SearchOptions::default() }
     }
 
-    fn looks_cold(&self) -> SearchOptions {
+    fn looks_cold(&self, target_recall: Option<f64>) -> SearchOptions {
         let CascadeConfig { num_probes, ef_search, .. } = self.config.cold;
         let (num_probes, ef_search) = (Some(num_probes), Some(ef_search));
-        SearchOptions { num_probes, ef_search, ..SearchOptions::default() }
+        let usual = SearchOptions { are_usual: true, ..SearchOptions::default() };
+        SearchOptions { num_probes, ef_search, target_recall, ..usual }
     }
 
     /// The rows of both tables as of one moment.
@@ -391,8 +434,8 @@ impl HybridVectorStore {
     /// # Errors
     /// As [`VectorStore::sync`] and [`SynaDB::checkpoint`].
     pub fn save_cold(&self) -> Result<()> {
-        self.cold.sync()?;
-        self.database.checkpoint()
+        self.hot.checkpoint()?;
+        self.cold.checkpoint()
     }
 
     /// Whether the store was closed.

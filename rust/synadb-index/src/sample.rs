@@ -1,0 +1,209 @@
+//! Queries that stand for those to come: what share of their neighbours a search finds, and the
+//! least effort that is enough.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use synadb_types::{RowId, RowSet};
+
+use crate::job::Crew;
+use crate::{Filter, FlatIndex, IndexError, Job, Query, Scratch, TopK, VectorSource};
+
+/// Queries that a thread takes at once, at most: they share each read of the exact scan.
+const PIECE_QUERIES: usize = 32;
+/// [`Sample::least`] ends when its number is at most this much larger than one that is too small:
+/// one part in sixteen changes the time less than a busy machine does.
+const STEP: usize = 16;
+
+/// Queries with the number and the last score of their true neighbours.
+pub struct Sample<'a> {
+    k: usize,
+    queries: &'a [Query],
+    /// For each query the row that it was made of, where it was.
+    own: Vec<Option<RowId>>,
+    filter: &'a Filter,
+    source: &'a dyn VectorSource,
+    truth: Vec<(usize, f32)>,
+    crew: Crew<'a>,
+}
+
+impl std::fmt::Debug for Sample<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Sample");
+        shown.field("k", &self.k).field("queries", &self.queries.len()).finish_non_exhaustive()
+    }
+}
+
+/// A search of one query for the rows that a filter allows.
+pub type Searching<'a> = &'a (
+        dyn Fn(
+    &Query,
+    &Filter,
+    &dyn VectorSource,
+    &mut Scratch,
+    &mut TopK,
+) -> Result<(), IndexError>
+            + Sync
+    );
+
+/// Queries that a thread takes, and the rows that they were made of.
+type Piece<'a> = (&'a [Query], &'a [Option<RowId>]);
+
+impl<'a> Sample<'a> {
+    /// Scans `rows` for the `k` nearest of each query that the filter allows. O(queries * rows * d)
+    /// on the threads of the job.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Dimensions`] when a query does not fit the source;
+    /// [`IndexError::Cancelled`].
+    pub fn new(
+        rows: &RowSet,
+        k: usize,
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        job: &Job<'a>,
+    ) -> Result<Self, IndexError> {
+        let own = vec![None; queries.len()];
+        Self::with_own(rows, k, own, (queries, filter, source), job)
+    }
+
+    /// As [`Sample::new`], for queries that were made of rows: the row of each is none of its
+    /// neighbours. A filter would have a graph searched in another way.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there is not one row for each query.
+    pub fn of_rows(
+        rows: &RowSet,
+        k: usize,
+        own: &[RowId],
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        job: &Job<'a>,
+    ) -> Result<Self, IndexError> {
+        assert_eq!(own.len(), queries.len(), "each query has a row");
+        let own = own.iter().copied().map(Some).collect();
+        Self::with_own(rows, k, own, (queries, filter, source), job)
+    }
+
+    fn with_own(
+        rows: &RowSet,
+        k: usize,
+        own: Vec<Option<RowId>>,
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        job: &Job<'a>,
+    ) -> Result<Self, IndexError> {
+        let (exact, crew) = (FlatIndex::new(rows.clone()), job.crew());
+        let mut truth = vec![(0, 0.0); queries.len()];
+        let len = crew.piece_len(queries.len(), PIECE_QUERIES);
+        let pieces = queries.chunks(len).zip(own.chunks(len)).zip(truth.chunks_mut(len)).collect();
+        crew.each(pieces, |((queries, own), truth): (Piece<'_>, &mut [(usize, f32)])| {
+            let top = |own: &Option<RowId>| TopK::new(k.saturating_add(usize::from(own.is_some())));
+            let mut tops: Vec<TopK> = own.iter().map(top).collect();
+            exact.search_batch(queries, filter, source, &mut Scratch::new(), &mut tops)?;
+            let mut hits = Vec::new();
+            for (((query, own), top), truth) in queries.iter().zip(own).zip(&mut tops).zip(truth) {
+                hits.clear();
+                top.finish(query, source, &mut hits);
+                hits.retain(|hit| Some(hit.row) != *own);
+                hits.truncate(k);
+                *truth = hits.last().map_or((0, 0.0), |last| (hits.len(), last.score));
+            }
+            Ok(())
+        })?;
+        Ok(Self { k, queries, own, filter, source, truth, crew })
+    }
+
+    /// Neighbours that are looked for.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Share of the true neighbours that a search finds, 0 to 1; ties with the last one count. One
+    /// where there is nothing to be found.
+    ///
+    /// # Errors
+    ///
+    /// Those of the search; [`IndexError::Cancelled`].
+    pub fn recall(&self, search: Searching<'_>) -> Result<f64, IndexError> {
+        let found = AtomicUsize::new(0);
+        let len = self.crew.piece_len(self.queries.len(), PIECE_QUERIES);
+        let pieces = self.queries.chunks(len).zip(self.own.chunks(len));
+        let pieces = pieces.zip(self.truth.chunks(len)).collect();
+        self.crew.each(pieces, |((queries, own), truth): (Piece<'_>, &[(usize, f32)])| {
+            let (mut scratch, mut hits) = (Scratch::new(), Vec::new());
+            let mut top = TopK::new(self.k);
+            for ((query, own), &(count, last)) in queries.iter().zip(own).zip(truth) {
+                top.reset(self.k.saturating_add(usize::from(own.is_some())));
+                hits.clear();
+                search(query, self.filter, self.source, &mut scratch, &mut top)?;
+                top.finish(query, self.source, &mut hits);
+                hits.retain(|hit| hit.score <= last && Some(hit.row) != *own);
+                let near = hits.len().min(count);
+                found.fetch_add(near, Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        let wanted: usize = self.truth.iter().map(|&(count, _)| count).sum();
+        Ok(if wanted == 0 { 1.0 } else { found.into_inner() as f64 / wanted as f64 })
+    }
+
+    /// The smallest number from `first` to `last`, but for one part in sixteen, at which a search
+    /// has a recall of `target`, and that recall: up in doubles until one is enough, then by
+    /// halving what is between. The last one where none is enough.
+    ///
+    /// # Errors
+    ///
+    /// Those of the searches.
+    pub(crate) fn least(
+        target: f64,
+        (first, last): (usize, usize),
+        mut recall_at: impl FnMut(usize) -> Result<f64, IndexError>,
+    ) -> Result<(usize, f64), IndexError> {
+        let mut best = first.clamp(1, last.max(1));
+        let mut recall = recall_at(best)?;
+        let mut too_small = 0;
+        while recall < target && best < last {
+            too_small = best;
+            best = best.saturating_mul(2).min(last);
+            recall = recall_at(best)?;
+        }
+        while too_small > 0 && recall >= target && best - too_small > best / STEP + 1 {
+            let between = too_small.midpoint(best);
+            let found = recall_at(between)?;
+            if found >= target {
+                (best, recall) = (between, found);
+            } else {
+                too_small = between;
+            }
+        }
+        Ok((best, recall))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_that_is_enough_is_found_but_for_a_sixteenth() -> Result<(), IndexError> {
+        for enough in [1, 5, 20, 21, 39, 40, 1000, 4096] {
+            let mut asked = 0;
+            let recall_at = |number| {
+                asked += 1;
+                Ok(if number >= enough { 0.9 } else { 0.1 })
+            };
+            let (found, recall) = Sample::least(0.8, (20, 5000), recall_at)?;
+            assert!(recall >= 0.8 && found >= enough && found >= 20, "{found} for {enough}");
+            assert!(found == 20 || found - enough <= found / STEP + 1, "{found} for {enough}");
+            assert!(asked <= 14, "{asked}");
+        }
+        assert_eq!(Sample::least(0.8, (20, 5000), |_| Ok(0.5))?, (5000, 0.5));
+        assert_eq!(Sample::least(0.8, (20, 7), |_| Ok(0.5))?, (7, 0.5));
+        assert_eq!(Sample::least(0.8, (20, 0), |_| Ok(1.0))?, (1, 1.0));
+        Ok(())
+    }
+}
