@@ -263,10 +263,10 @@ fn tuning_finds_the_shortest_queue_that_is_enough() -> Result<(), IndexError> {
     let tune =
         |target, queries: &[Query]| index.tune(target, 10, queries, &Filter::All, &source, &job);
     let (low, high) = (tune(0.5, &queries)?, tune(0.999, &queries)?);
-    assert!(low.ef == 10 && low.recall >= 0.5, "{low:?}");
+    assert!(low.ef == 20 && low.recall >= 0.5, "{low:?}");
     assert!(high.ef > low.ef && high.ef < 1000 && high.recall >= 0.999, "{high:?}");
     assert_eq!(tune(1.1, &queries)?.ef, index.nodes());
-    assert_eq!(tune(0.99, &[])?.ef, 10);
+    assert_eq!(tune(0.99, &[])?.ef, 20);
 
     let recall_at = |index: &HnswIndex| compare(index, &values, &vectors, &Filter::All, &source);
     index.set_ef_search(high.ef);

@@ -31,7 +31,8 @@ impl HnswIndex {
     ///
     /// The queries stand for those to come: take real ones where there are some, a few hundred at
     /// least for a recall above .99, else rows of the store. Gives a queue of all nodes and its
-    /// recall where no shorter one is enough, and the shortest possible where there is no query.
+    /// recall where no shorter one is enough. None is shorter than `2 k`, which is the answer where
+    /// there is no query.
     ///
     /// # Errors
     ///

@@ -394,12 +394,12 @@ impl VectorStore {
 /// all: in steps, so that filters that let about as much pass need one tuning. `None` beyond what
 /// is worth it.
 fn depth_of(k: usize, share: f64) -> Option<usize> {
-    let deep = (k as f64 / share.max(f64::MIN_POSITIVE)).ceil();
+    let deep = k as f64 / share.max(f64::MIN_POSITIVE);
     let most = DEPTH_MAX.max(k.saturating_mul(DEPTHS)) as f64;
     match deep {
         _ if deep > most => None,
         _ if deep * 4.0 <= k as f64 * 5.0 => Some(k),
-        _ => Some((deep as usize).next_power_of_two()),
+        _ => Some((deep.ceil() as usize).next_power_of_two()),
     }
 }
 
