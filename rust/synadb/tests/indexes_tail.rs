@@ -274,12 +274,18 @@ fn a_search_by_default_finds_of_pieces_what_it_finds_of_an_index() {
             let aimed = found_of(&store, &SearchOptions::for_recall(target));
             assert!(aimed >= 0.99, "{backend:?}: {aimed} for {target}");
         }
+        // Rows that a filter allows are further away, in other cells.
+        let filter = Some(Arc::new(KeyFilter::passing(|key| key.ends_with(['3', '7']))));
+        let filtered = SearchOptions { filter, ..SearchOptions::default() };
+        let allowed = found_of(&store, &filtered);
+        assert!(allowed >= 0.97, "{backend:?}: {allowed}");
     }
 }
 
 /// Share of the ten nearest that such searches find.
 fn found_of(store: &VectorStore, options: &SearchOptions) -> f64 {
-    let (mut found, exact) = (0, SearchOptions { exact: true, ..SearchOptions::default() });
+    let (mut found, exact) = (0, SearchOptions { exact: true, ..options.clone() });
+    let exact = SearchOptions { target_recall: None, ..exact };
     for number in 0..100 {
         let query: Vec<f32> = row(number * 97).iter().map(|value| value * 0.9).collect();
         let got = store.search_with(&query, 10, options).expect("searches");

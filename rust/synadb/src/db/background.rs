@@ -38,14 +38,33 @@ impl Work {
         }
     }
 
-    /// How far it gives way to others.
+    /// How far it gives way to others. A build saves what it has built, for which commits wait: that
+    /// is done as by all others, and only the building [gives way](building).
     fn nice(self) -> u8 {
         match self {
+            Self::Build => 0,
             Self::Code => 10,
             Self::Seal => 15,
-            Self::Build => 19,
         }
     }
+}
+
+/// How far the building of an index gives way to others.
+const BUILDING_NICE: u8 = 19;
+
+/// Has something that nobody waits for done by a thread that gives way to all others, and waits.
+pub(crate) fn building<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    std::thread::scope(|scope| {
+        let run = || {
+            give_way(BUILDING_NICE);
+            work()
+        };
+        let thread = std::thread::Builder::new().name("synadb-building".to_owned());
+        match thread.spawn_scoped(scope, run) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => work(),
+        }
+    })
 }
 
 /// The threads, while there is work.
@@ -121,7 +140,9 @@ impl Engine {
         let (engine, stopping) = (self.weak.clone(), Arc::clone(&background.stopping));
         let run = move || {
             let _busy = busy;
-            give_way(what.nice());
+            if what.nice() > 0 {
+                give_way(what.nice());
+            }
             let Some(engine) = engine.upgrade() else { return };
             let stops = move || stopping.load(Ordering::Acquire);
             let terms = Terms::of_upkeep(Arc::new(stops));
@@ -146,5 +167,24 @@ impl Engine {
                 // It goes when the file is closed.
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nice value of this thread: the nineteenth field, the third follows its name.
+    fn nice() -> i64 {
+        let fields = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
+        let behind = fields.rsplit(')').next().expect("a name");
+        behind.split_whitespace().nth(16).expect("a field").parse().expect("a number")
+    }
+
+    #[test]
+    fn a_build_gives_way_and_who_waits_for_it_does_not() {
+        let before = nice();
+        assert_eq!(building(nice), i64::from(BUILDING_NICE));
+        assert_eq!(nice(), before);
     }
 }

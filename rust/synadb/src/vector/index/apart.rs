@@ -9,7 +9,7 @@ use super::build::Build;
 use super::{Built, Loaded, StoreIndex};
 use crate::collection::Snapshot;
 use crate::config::Terms;
-use crate::db::Work;
+use crate::db::{Work, building};
 use crate::error::Result;
 use crate::vector::config::IndexBackend;
 use crate::vector::{PackedConfig, VectorStore};
@@ -145,7 +145,7 @@ impl Build<'_> {
             return Ok(());
         }
         drop(snapshot);
-        self.run(backend, &mut |_, _| !terms.is_interrupted())?;
+        building(|| self.run(backend, &mut |_, _| !terms.is_interrupted()))?;
         if self.saves { self.engine.checkpoint_anew(terms) } else { Ok(()) }
     }
 }

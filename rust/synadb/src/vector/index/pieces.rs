@@ -40,8 +40,8 @@ const PROBED: usize = 6;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
-/// Candidates for each row asked for, at least, where a recall is asked for: as of codes alone.
-const AIMED_A_RESULT: usize = 16;
+/// Candidates for each row that is to be found thoroughly, at least: as of codes alone.
+const CANDIDATES_A_RESULT: usize = 16;
 
 /// Rows in cells of their own, of which a part that was built later may have some.
 pub(in crate::vector) struct Piece {
@@ -105,7 +105,8 @@ impl Piece {
         scratch: &mut Scratch,
         top: &mut TopK,
     ) -> std::result::Result<(), IndexError> {
-        let search = effort.of(self.index.default_search(), top.k());
+        let is_thorough = effort.is_aimed || allowed.is_some();
+        let search = effort.of(self.index.default_search(), is_thorough.then(|| top.k()));
         let filter = allowed.unwrap_or(&self.kept);
         let committed = CommittedVectors(source);
         let is_older = source.snapshot.visible() < self.visible;
@@ -121,8 +122,7 @@ pub(super) struct Effort {
     times: f64,
     /// Rows that are compared in full, at least.
     candidates: usize,
-    /// Whether all cells are searched: no piece is tuned to a recall that was asked for, and the
-    /// codes of the tail are all scanned too.
+    /// Whether a recall is to be reached.
     is_aimed: bool,
 }
 
@@ -135,14 +135,17 @@ impl Effort {
         Self { times, candidates: candidates.unwrap_or(0), is_aimed }
     }
 
-    fn of(self, search: IvfSearch, k: usize) -> IvfSearch {
+    /// What a piece is searched with; of all cells, as the codes of the tail are, where `k` rows
+    /// are to be found thoroughly: those that a filter allows lie further away than the nearest
+    /// cells, and no piece is tuned to a recall that was asked for.
+    fn of(self, search: IvfSearch, thoroughly: Option<usize>) -> IvfSearch {
         let times = |count: usize| (count as f64 * self.times) as usize;
         let candidates = times(search.candidates).max(self.candidates);
-        if self.is_aimed {
-            let least = PackedConfig::default().candidates.max(k.saturating_mul(AIMED_A_RESULT));
-            return IvfSearch { nprobe: usize::MAX, candidates: candidates.max(least) };
-        }
-        IvfSearch { nprobe: times(search.nprobe), candidates }
+        let Some(k) = thoroughly else {
+            return IvfSearch { nprobe: times(search.nprobe), candidates };
+        };
+        let least = PackedConfig::default().candidates.max(k.saturating_mul(CANDIDATES_A_RESULT));
+        IvfSearch { nprobe: usize::MAX, candidates: candidates.max(least) }
     }
 }
 
