@@ -37,6 +37,10 @@ fn row(number: usize) -> Vec<f32> {
 }
 
 fn insert(store: &VectorStore, numbers: std::ops::Range<usize>) {
+    insert_of(store, numbers, row);
+}
+
+fn insert_of(store: &VectorStore, numbers: std::ops::Range<usize>, row: fn(usize) -> Vec<f32>) {
     let rows: Vec<f32> = numbers.clone().flat_map(row).collect();
     let keys: Vec<String> = numbers.map(|number| number.to_string()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -274,25 +278,58 @@ fn a_search_by_default_finds_of_pieces_what_it_finds_of_an_index() {
             let aimed = found_of(&store, &SearchOptions::for_recall(target));
             assert!(aimed >= 0.99, "{backend:?}: {aimed} for {target}");
         }
-        // Rows that a filter allows are further away, in other cells.
-        let filter = Some(Arc::new(KeyFilter::passing(|key| key.ends_with(['3', '7']))));
-        let filtered = SearchOptions { filter, ..SearchOptions::default() };
-        let allowed = found_of(&store, &filtered);
-        assert!(allowed >= 0.97, "{backend:?}: {allowed}");
     }
+}
+
+const CLUSTERS: usize = 64;
+
+fn clustered(number: usize) -> Vec<f32> {
+    let (center, own) = (row(10_000_000 + number % CLUSTERS), row(number));
+    center.iter().zip(&own).map(|(center, own)| 4.0 * center + 0.5 * own).collect()
+}
+
+#[test]
+fn what_is_not_in_the_nearest_cells_is_found_where_a_filter_or_a_recall_wants_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory, OpenOptions::new());
+    insert_of(&store, 0..1000, clustered);
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
+    insert_of(&store, 1000..1000 + 2 * PIECE + LEAST, clustered);
+    search_until_sealed(&store, 2);
+    let is_in_half = |key: &str| key.parse::<usize>().is_ok_and(|n| n % CLUSTERS < CLUSTERS / 2);
+    let half = Some(Arc::new(KeyFilter::passing(is_in_half)));
+    let filtered = SearchOptions { filter: half, ..SearchOptions::default() };
+    // Nearest to what the filter leaves out, and between several clusters.
+    let left_out = |number| clustered(CLUSTERS / 2 + number % (CLUSTERS / 2));
+    let between = |number| {
+        let mut sum = vec![0.0; WIDTH];
+        for cluster in number..number + 5 {
+            sum.iter_mut().zip(clustered(cluster)).for_each(|(sum, value)| *sum += value / 5.0);
+        }
+        sum
+    };
+    let found = found_by(&store, &filtered, left_out);
+    assert!(found >= 0.98, "{found}");
+    let found = found_by(&store, &SearchOptions::for_recall(0.98), between);
+    assert!(found >= 0.98, "{found}");
 }
 
 /// Share of the ten nearest that such searches find.
 fn found_of(store: &VectorStore, options: &SearchOptions) -> f64 {
-    let (mut found, exact) = (0, SearchOptions { exact: true, ..options.clone() });
-    let exact = SearchOptions { target_recall: None, ..exact };
+    let shorter = |number| row(number * 97).iter().map(|value| value * 0.9).collect();
+    found_by(store, options, shorter)
+}
+
+fn found_by(store: &VectorStore, options: &SearchOptions, query: fn(usize) -> Vec<f32>) -> f64 {
+    let exact = SearchOptions { exact: true, target_recall: None, ..options.clone() };
+    let mut found = 0;
     for number in 0..100 {
-        let query: Vec<f32> = row(number * 97).iter().map(|value| value * 0.9).collect();
+        let query = query(number);
         let got = store.search_with(&query, 10, options).expect("searches");
         let truth = store.search_with(&query, 10, &exact).expect("searches");
         found += truth.iter().filter(|hit| got.contains(hit)).count();
     }
-    found as f64 / 1000.0
+    f64::from(u32::try_from(found).expect("few")) / 1000.0
 }
 
 #[test]
@@ -301,10 +338,13 @@ fn pieces_outlive_a_build_that_does_not_know_their_rows_and_no_closing() {
     let store = open(&directory, OpenOptions::new());
     insert(&store, 0..2000);
     build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(8)));
+    // Half of the piece is in the index that is built, too.
+    let in_both = 2000 + PIECE / 2;
+    insert(&store, 2000..in_both);
     let mut is_first = true;
     let came_meanwhile = |_, _| {
         if std::mem::take(&mut is_first) {
-            insert(&store, 2000..2000 + PIECE + LEAST);
+            insert(&store, in_both..in_both + PIECE + LEAST);
             search_until_coded(&store);
             search_until_sealed(&store, 1);
         }
@@ -314,10 +354,10 @@ fn pieces_outlive_a_build_that_does_not_know_their_rows_and_no_closing() {
     let backend = IndexBackend::GravityWell(IvfConfig::default());
     store.build_index_with(&backend, 1, &mut came_meanwhile).expect("builds");
     let found = stats(&store);
-    assert_eq!((found.kind, found.rows, found.pieces), ("gravity_well", 2000, 1), "{found:?}");
+    assert_eq!((found.kind, found.rows, found.pieces), ("gravity_well", in_both, 1), "{found:?}");
     assert!(found.tail - found.coded < LEAST, "{found:?}");
     assert!(recall(&store, None) >= 0.99);
-    store.checkpoint_and_close();
+    checkpoint_and_close(&store);
     // Closed while it seals: nothing of it is left, and all is found.
     for _ in 0..3 {
         let store = open(&directory, OpenOptions::new());
@@ -435,7 +475,7 @@ fn each_handle_codes_for_itself_and_none_where_nothing_works_apart() {
     search_until_sealed(&reader, 1);
     assert_eq!((stats(&store).coded, stats(&store).pieces), (0, 0));
     reader.close_handle().expect("closes");
-    store.checkpoint_and_close();
+    checkpoint_and_close(&store);
     // What is saved is the part: the tail is coded again after the next opening.
     let store = open(&directory, OpenOptions::new().maintenance(Maintenance::Inline));
     let later = 1000 + PIECE;
@@ -452,13 +492,7 @@ fn each_handle_codes_for_itself_and_none_where_nothing_works_apart() {
 }
 
 /// Ends a store with what it has saved.
-trait CheckpointAndClose {
-    fn checkpoint_and_close(&self);
-}
-
-impl CheckpointAndClose for VectorStore {
-    fn checkpoint_and_close(&self) {
-        self.save_index().expect("saves");
-        self.close_handle().expect("closes");
-    }
+fn checkpoint_and_close(store: &VectorStore) {
+    store.save_index().expect("saves");
+    store.close_handle().expect("closes");
 }
