@@ -122,7 +122,7 @@ fn every_number_of_dimensions_is_searched() -> Result<(), IndexError> {
                 let index = packed(metric, config, &source)?;
                 // So few rows are compared as the flat index does, which tells those apart that
                 // differ in their last bits, as all do in one dimension.
-                let flat = FlatIndex::new(RowSet::range(RowId(0), source.rows_end()));
+                let flat = FlatIndex::new(RowSet::range(RowId(0), source.rows as u32));
                 let (mut top, mut expected) = (TopK::new(9), Vec::new());
                 let prepared = Query::new(metric, &query)?;
                 let mut scratch = Scratch::new();
