@@ -113,6 +113,42 @@ def test_threads_search_and_insert_while_it_is_coded(tmp_path: Path) -> None:
         assert recall(store, rows) >= 0.99
 
 
+def test_pieces_are_made_of_what_was_coded(tmp_path: Path) -> None:
+    """Behind a graph, while a thread inserts and deletes; as many as an index finds."""
+    rows, count, piece = made(), 3 * COUNT, 32 * LEAST
+    with opened(tmp_path / "a.db") as store:
+        store.insert_batch(keys(range(1000)), rows[:1000])
+        store.build_index("hnsw", m=16)
+        scale = 1 + np.arange(count // COUNT)[:, None, None] / 8
+        later = np.ascontiguousarray((rows * scale).reshape(-1, WIDTH), np.float32)
+        store.insert_batch([f"later {number}" for number in range(count)], later)
+
+        def write() -> None:
+            for number in range(500):
+                store.insert(f"late {number}", rows[number] * 3)
+                store.delete(f"later {number}")
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        for number in range(400):
+            if (stats := store.index_stats() or {})["pieces"]:
+                break
+            store.search(rows[number], k=1)  # Seldom: after some hundreds an index is built.
+            time.sleep(0.02 * min(number + 1, 10))
+        assert stats["pieces"] > 0, stats
+        thread.join(60)
+        stats = store.index_stats() or {}
+        assert stats["coded"] >= piece - 500, stats
+        assert stats["rows"] + stats["tail"] == len(store) == 1000 + count
+        assert recall(store, rows) >= 0.99
+        assert recall(store, rows, KeyFilter(glob="later *[13579]")) >= 0.99
+        found = {hit.key for hit in store.search(rows[7] * 3, k=3)}
+        assert "late 7" in found
+        assert "later 7" not in {hit.key for hit in store.search(rows[7], k=200)}
+        store.compact()
+        assert recall(store, rows) >= 0.99
+
+
 def _code_in_a_child(path: Path) -> None:
     rows = made()
     with opened(path) as store:

@@ -56,7 +56,7 @@ def write(data: Path, path: Path, seconds: float, searcher: str) -> dict[str, An
     first = rows[: max(len(rows) // 5, min(len(rows), START_ROWS))]
     with synadb.VectorStore(path, rows.shape[1], sync_on_write=False) as store:
         store.insert_batch([str(number) for number in range(len(first))], first)
-        store.build_index("flat")
+        store.build_index("gravity_well")
         times: list[float] = []
         if searcher == "thread":
             thread = threading.Thread(

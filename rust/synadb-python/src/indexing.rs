@@ -306,6 +306,7 @@ fn report<'py>(
     dict.set_item("dead", stats.dead)?;
     dict.set_item("tail", stats.tail)?;
     dict.set_item("coded", stats.coded)?;
+    dict.set_item("pieces", stats.pieces)?;
     dict.set_item("bytes", stats.bytes)?;
     Ok(dict)
 }

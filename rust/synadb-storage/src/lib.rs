@@ -13,6 +13,7 @@ pub mod frame;
 pub mod identity;
 pub mod lock;
 pub mod log;
+pub mod priority;
 pub mod record;
 pub mod region;
 #[cfg(feature = "simulation")]

@@ -119,6 +119,14 @@ impl RowSet {
         self.recount();
     }
 
+    /// Drops all members that `other` has too.
+    pub fn subtract(&mut self, other: &RowSet) {
+        for (word, &mask) in self.words.iter_mut().zip(&other.words) {
+            *word &= !mask;
+        }
+        self.recount();
+    }
+
     /// Adds all members of `other`.
     pub fn union_with(&mut self, other: &RowSet) {
         if self.words.len() < other.words.len() {
@@ -288,6 +296,24 @@ mod tests {
             RowId(u32::try_from((state >> 33) % below).expect("below 2^32"))
         };
         (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn subtracts_a_longer_and_a_shorter_set() {
+        let of = |rows: Vec<RowId>| {
+            (rows.iter().copied().collect::<RowSet>(), BTreeSet::from_iter(rows))
+        };
+        let (some, some_model) = of(rows(3, 300, 700));
+        let (others, others_model) = of(rows(5, 300, 400));
+        for ((left, left_model), (right, right_model)) in [
+            ((&some, &some_model), (&others, &others_model)),
+            ((&others, &others_model), (&some, &some_model)),
+        ] {
+            let (mut left, model) = (left.clone(), left_model - right_model);
+            left.subtract(right);
+            assert_eq!(left.len(), model.len());
+            assert!(left.iter().eq(model));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The codes of what came after an index was built.
+//! The codes of what came after an index was built, and the pieces that are made of them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,6 +37,10 @@ fn row(number: usize) -> Vec<f32> {
 }
 
 fn insert(store: &VectorStore, numbers: std::ops::Range<usize>) {
+    insert_of(store, numbers, row);
+}
+
+fn insert_of(store: &VectorStore, numbers: std::ops::Range<usize>, row: fn(usize) -> Vec<f32>) {
     let rows: Vec<f32> = numbers.clone().flat_map(row).collect();
     let keys: Vec<String> = numbers.map(|number| number.to_string()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -192,6 +196,183 @@ fn an_index_that_is_built_anew_takes_the_rows_over() {
     }
 }
 
+/// Rows that make a piece.
+const PIECE: usize = 32 * LEAST;
+/// Rows that are coded in one step: so many a part of codes that was chosen may take in at once.
+const STEP: usize = 16_384;
+
+/// Searches until so many pieces were sealed, a minute at most; so seldom that no index is built
+/// meanwhile, for that pays after some four hundred searches.
+fn search_until_sealed(store: &VectorStore, pieces: usize) {
+    let began = Instant::now();
+    for number in 1.. {
+        let found = stats(store);
+        if found.pieces >= pieces {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{found:?}");
+        drop(store.search(&row(number), 1).expect("searches"));
+        std::thread::sleep(Duration::from_millis(20 * number.min(10) as u64));
+    }
+}
+
+/// A store with an index of 1000 rows, and rows behind it that make two pieces and some more.
+fn with_pieces(store: &VectorStore, backend: &IndexBackend) {
+    insert(store, 0..1000);
+    build(store, backend);
+    insert(store, 1000..1000 + STEP + 2 * PIECE + LEAST);
+    search_until_sealed(store, 2);
+}
+
+#[test]
+fn what_was_coded_is_sealed_in_pieces_and_found_as_before() {
+    let chosen = IndexBackend::Auto;
+    for backend in backends().into_iter().skip(1).chain([chosen.clone()]) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory, OpenOptions::new());
+        with_pieces(&store, &backend);
+        let found = stats(&store);
+        assert_eq!(found.rows + found.tail, store.len(), "{found:?}");
+        assert_eq!(plain(&store), found.tail - found.coded);
+        assert!(recall(&store, None) >= 0.99, "{backend:?}");
+        // Rows of the pieces die, and others take their place.
+        (2000..2400).for_each(|n| store.delete(&n.to_string()).expect("deletes"));
+        for number in 3000..3200 {
+            store.update(&number.to_string(), &row(1_000_000 + number)).expect("is there");
+        }
+        assert!(recall(&store, None) >= 0.99, "{backend:?}");
+        let first = |number: usize| store.search(&row(number), 1).expect("searches").remove(0);
+        for number in (3000..3200).step_by(9) {
+            let found = first(1_000_000 + number);
+            assert_eq!((&*found.key, found.score), (&*number.to_string(), 0.0), "{backend:?}");
+            assert!(first(number).score > 0.0, "{backend:?}");
+            assert!(first(number - 1000).score > 0.0, "{backend:?}");
+        }
+        let odd = Arc::new(KeyFilter::passing(|key| key.ends_with(['1', '3', '7'])));
+        let few = Arc::new(KeyFilter::of_keys((900..9000).step_by(97).map(|n| n.to_string())));
+        for filter in [&odd, &few] {
+            assert!(recall(&store, Some(filter)) >= 0.99, "{backend:?}");
+        }
+        // An index that is built anew has them all.
+        build(&store, &backend);
+        let found = stats(&store);
+        assert_eq!((found.rows, found.tail, found.pieces), (store.len(), 0, 0), "{found:?}");
+        // Of rows without structure a graph of so many finds .975.
+        let all = recall(&store, None);
+        assert!(all >= 0.95, "{backend:?} {all}");
+    }
+}
+
+#[test]
+fn a_search_by_default_finds_of_pieces_what_it_finds_of_an_index() {
+    for (backend, least) in
+        [(IndexBackend::GravityWell(IvfConfig::default()), 0.95), (IndexBackend::Auto, 0.985)]
+    {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory, OpenOptions::new());
+        with_pieces(&store, &backend);
+        let usual = found_of(&store, &SearchOptions::default());
+        assert!(usual >= least, "{backend:?}: {usual}");
+        // Pieces are not tuned to a recall: they have to find as much as the codes of a tail.
+        for target in [0.8, 0.99] {
+            let aimed = found_of(&store, &SearchOptions::for_recall(target));
+            assert!(aimed >= 0.99, "{backend:?}: {aimed} for {target}");
+        }
+    }
+}
+
+const CLUSTERS: usize = 64;
+
+fn clustered(number: usize) -> Vec<f32> {
+    let (center, own) = (row(10_000_000 + number % CLUSTERS), row(number));
+    center.iter().zip(&own).map(|(center, own)| 4.0 * center + 0.5 * own).collect()
+}
+
+#[test]
+fn what_is_not_in_the_nearest_cells_is_found_where_a_filter_or_a_recall_wants_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory, OpenOptions::new());
+    insert_of(&store, 0..1000, clustered);
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
+    insert_of(&store, 1000..1000 + 2 * PIECE + LEAST, clustered);
+    search_until_sealed(&store, 2);
+    let is_in_half = |key: &str| key.parse::<usize>().is_ok_and(|n| n % CLUSTERS < CLUSTERS / 2);
+    let half = Some(Arc::new(KeyFilter::passing(is_in_half)));
+    let filtered = SearchOptions { filter: half, ..SearchOptions::default() };
+    // Nearest to what the filter leaves out, and between several clusters.
+    let left_out = |number| clustered(CLUSTERS / 2 + number % (CLUSTERS / 2));
+    let between = |number| {
+        let mut sum = vec![0.0; WIDTH];
+        for cluster in number..number + 5 {
+            sum.iter_mut().zip(clustered(cluster)).for_each(|(sum, value)| *sum += value / 5.0);
+        }
+        sum
+    };
+    let found = found_by(&store, &filtered, left_out);
+    assert!(found >= 0.98, "{found}");
+    let found = found_by(&store, &SearchOptions::for_recall(0.98), between);
+    assert!(found >= 0.98, "{found}");
+}
+
+/// Share of the ten nearest that such searches find.
+fn found_of(store: &VectorStore, options: &SearchOptions) -> f64 {
+    let shorter = |number| row(number * 97).iter().map(|value| value * 0.9).collect();
+    found_by(store, options, shorter)
+}
+
+fn found_by(store: &VectorStore, options: &SearchOptions, query: fn(usize) -> Vec<f32>) -> f64 {
+    let exact = SearchOptions { exact: true, target_recall: None, ..options.clone() };
+    let mut found = 0;
+    for number in 0..100 {
+        let query = query(number);
+        let got = store.search_with(&query, 10, options).expect("searches");
+        let truth = store.search_with(&query, 10, &exact).expect("searches");
+        found += truth.iter().filter(|hit| got.contains(hit)).count();
+    }
+    f64::from(u32::try_from(found).expect("few")) / 1000.0
+}
+
+#[test]
+fn pieces_outlive_a_build_that_does_not_know_their_rows_and_no_closing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(&directory, OpenOptions::new());
+    insert(&store, 0..2000);
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(8)));
+    // Half of the piece is in the index that is built, too.
+    let in_both = 2000 + PIECE / 2;
+    insert(&store, 2000..in_both);
+    let mut is_first = true;
+    let came_meanwhile = |_, _| {
+        if std::mem::take(&mut is_first) {
+            insert(&store, in_both..in_both + PIECE + LEAST);
+            search_until_coded(&store);
+            search_until_sealed(&store, 1);
+        }
+        true
+    };
+    let mut came_meanwhile = came_meanwhile;
+    let backend = IndexBackend::GravityWell(IvfConfig::default());
+    store.build_index_with(&backend, 1, &mut came_meanwhile).expect("builds");
+    let found = stats(&store);
+    assert_eq!((found.kind, found.rows, found.pieces), ("gravity_well", in_both, 1), "{found:?}");
+    assert!(found.tail - found.coded < LEAST, "{found:?}");
+    assert!(recall(&store, None) >= 0.99);
+    checkpoint_and_close(&store);
+    // Closed while it seals: nothing of it is left, and all is found.
+    for _ in 0..3 {
+        let store = open(&directory, OpenOptions::new());
+        assert_eq!((stats(&store).coded, stats(&store).pieces), (0, 0));
+        search_until_coded(&store);
+        drop(store.search(&row(0), 1).expect("searches"));
+        store.close_handle().expect("closes");
+    }
+    let store = open(&directory, OpenOptions::new());
+    search_until_coded(&store);
+    search_until_sealed(&store, 1);
+    (0..5000).for_each(|n| store.delete(&n.to_string()).expect("deletes"));
+    assert!(recall(&store, None) >= 0.99);
+}
+
 #[test]
 fn codes_that_are_mostly_of_dead_rows_are_made_anew() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -286,21 +467,24 @@ fn each_handle_codes_for_itself_and_none_where_nothing_works_apart() {
     let store = open(&directory, OpenOptions::new());
     insert(&store, 0..1000);
     build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(8)));
-    insert(&store, 1000..2000);
+    insert(&store, 1000..2000 + PIECE);
     let reader = open(&directory, OpenOptions::new().access(Access::ReadOnly));
     search_until_coded(&reader);
     assert_eq!(stats(&store).coded, 0, "others see nothing of it");
     assert!(recall(&reader, None) >= 0.99);
+    search_until_sealed(&reader, 1);
+    assert_eq!((stats(&store).coded, stats(&store).pieces), (0, 0));
     reader.close_handle().expect("closes");
-    store.checkpoint_and_close();
+    checkpoint_and_close(&store);
     // What is saved is the part: the tail is coded again after the next opening.
     let store = open(&directory, OpenOptions::new().maintenance(Maintenance::Inline));
-    assert_eq!(stats(&store).tail, 1000);
+    let later = 1000 + PIECE;
+    assert_eq!(stats(&store).tail, later);
     for number in 0..100 {
         store.search(&row(number), 1).expect("searches");
     }
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(plain(&store), 1000);
+    assert_eq!(plain(&store), later);
     store.close_handle().expect("closes");
     let store = open(&directory, OpenOptions::new());
     search_until_coded(&store);
@@ -308,13 +492,7 @@ fn each_handle_codes_for_itself_and_none_where_nothing_works_apart() {
 }
 
 /// Ends a store with what it has saved.
-trait CheckpointAndClose {
-    fn checkpoint_and_close(&self);
-}
-
-impl CheckpointAndClose for VectorStore {
-    fn checkpoint_and_close(&self) {
-        self.save_index().expect("saves");
-        self.close_handle().expect("closes");
-    }
+fn checkpoint_and_close(store: &VectorStore) {
+    store.save_index().expect("saves");
+    store.close_handle().expect("closes");
 }

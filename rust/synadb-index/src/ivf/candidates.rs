@@ -15,9 +15,10 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    pub(super) fn reset(&mut self, keep: usize) {
+    /// Forgets all entries; takes those within `limit` from now on.
+    pub(super) fn reset(&mut self, keep: usize, limit: f32) {
         self.keep = keep.max(1);
-        self.limit = f32::INFINITY;
+        self.limit = limit;
         self.found.clear();
     }
 

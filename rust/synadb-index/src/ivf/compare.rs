@@ -58,8 +58,9 @@ impl Probe<'_> {
             self.source.prefetch(RowId(row));
         }
         for (at, &(lower, row)) in found.iter().enumerate() {
-            let is_beyond = |&last: &f64| f64::from(lower) > self.index.origin.limit(last);
-            if nearest.len() == k && nearest.last().is_some_and(is_beyond) {
+            let is_beyond = |last: f64| f64::from(lower) > self.index.origin.limit(last);
+            let is_full = nearest.len() == k && nearest.last().is_some_and(|&last| is_beyond(last));
+            if is_full || is_beyond(self.out.worst()) {
                 return false;
             }
             if let Some(&(_, next)) = found.get(at + AHEAD) {

@@ -221,6 +221,12 @@ impl Probe<'_> {
         self.index.directory.lower_bound(metric, near, self.squared_norm) > worst
     }
 
+    /// The bound above which no row can be wanted, for others were found before: those of another
+    /// part.
+    fn first_limit(&self) -> f32 {
+        (self.index.origin.limit(self.out.worst()) as f32).next_up()
+    }
+
     /// True when the row may be returned and was not met before.
     fn accepts(&self, row: u32, seen: &mut Seen) -> bool {
         self.allowed.is_none_or(|rows| rows.contains(RowId(row)))
@@ -327,17 +333,18 @@ impl Probe<'_> {
             None => _ = self.rank(prepared.rotated(), near, keys),
         }
         seen.begin(self.index.row_set().extent());
-        candidates.reset(candidates_for(self.out, self.search.candidates));
+        candidates.reset(candidates_for(self.out, self.search.candidates), self.first_limit());
+        let wanted = if self.out.is_full() { 0 } else { self.out.k() };
         let (probed, others) = near.split_at_mut(nprobe);
         for at in 0..probed.len() {
             self.bits_cell(cells, &probed[at..], prepared, seen, candidates, estimates);
         }
-        if candidates.len() < self.out.k() {
+        if candidates.len() < wanted {
             directory.refine(metric, prepared.rotated(), kernels, others);
             others.sort_unstable_by(order);
             for at in 0..others.len() {
                 self.bits_cell(cells, &others[at..], prepared, seen, candidates, estimates);
-                if candidates.len() >= self.out.k() {
+                if candidates.len() >= wanted {
                     break;
                 }
             }

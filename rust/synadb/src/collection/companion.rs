@@ -13,13 +13,13 @@ use std::sync::{Arc, PoisonError};
 #[cfg(not(loom))]
 use arc_swap::{ArcSwapOption, Guard};
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(loom)]
 use loom::sync::{Mutex, MutexGuard};
 #[cfg(loom)]
 use orders::{ArcSwapOption, Guard};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
 use std::sync::{Mutex, MutexGuard};
 use synadb_storage::Result;
@@ -58,6 +58,8 @@ pub(crate) struct CompanionSlot {
     has_saved: AtomicBool,
     /// Rows that were scanned for want of a companion that knows them.
     scanned: AtomicU64,
+    /// Rows that there were when their count began.
+    scanned_from: AtomicU32,
     /// The same since somebody saw to it that what the companion knows grows.
     scanned_behind: AtomicU64,
 }
@@ -85,10 +87,15 @@ impl CompanionSlot {
         self.current.load_full()
     }
 
-    /// Counts rows that were scanned for want of a companion that knows them; all since the last
-    /// one was set.
-    pub fn count_scanned(&self, rows: u64) -> u64 {
-        self.scanned.fetch_add(rows, Ordering::Relaxed) + rows
+    /// Counts rows that were scanned for want of a companion that knows them, of `all`; all since
+    /// the last one was set, and how many rows have come since.
+    pub fn count_scanned(&self, rows: u64, all: u32) -> (u64, u32) {
+        let before = self.scanned.fetch_add(rows, Ordering::Relaxed);
+        if before == 0 {
+            self.scanned_from.store(all, Ordering::Relaxed);
+        }
+        let from = self.scanned_from.load(Ordering::Relaxed);
+        (before + rows, all.saturating_sub(from))
     }
 
     /// Begins to count anew.
@@ -196,6 +203,16 @@ mod tests {
         fn export(&self, _put: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_count_knows_how_many_rows_came_since_it_began() {
+        let slot = CompanionSlot::default();
+        assert_eq!(slot.count_scanned(10, 1000), (10, 0));
+        assert_eq!(slot.count_scanned(20, 1300), (30, 300));
+        slot.forget_scanned();
+        assert_eq!(slot.count_scanned(5, 1400), (5, 0));
+        assert_eq!(slot.count_scanned(5, 1200), (10, 0), "a snapshot that is older");
     }
 
     #[test]

@@ -1,5 +1,8 @@
-//! The threads of an open file that do what takes long and nobody waits for: they build indexes, and
-//! code the rows that come meanwhile.
+//! The threads of an open file that do what takes long and nobody waits for: they build indexes,
+//! code the rows that come meanwhile, and seal what was coded.
+//!
+//! They give way to those that search and write, the more the longer their work takes: on a machine
+//! with two processors one that inserts, one that searches and one that codes keep both busy.
 //!
 //! Apart from the maintenance thread, which has to be there when somebody wants the write lock.
 
@@ -8,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use synadb_storage::lock::LockKind;
+use synadb_storage::priority::give_way;
 
 use super::Engine;
 use super::engine::FileLocks;
@@ -21,6 +25,47 @@ pub(crate) enum Work {
     Build,
     /// Rows are coded, some milliseconds each time, for the searches of this process.
     Code,
+    /// Rows that were coded become a piece of their own, some hundred milliseconds each time; apart
+    /// from the coding, for whose end searches wait with rows that they compare in full.
+    Seal,
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Build => "synadb-background",
+            Self::Code => "synadb-coding",
+            Self::Seal => "synadb-sealing",
+        }
+    }
+
+    /// How far it gives way to others. A build saves what it has built, for which commits wait: that
+    /// is done as by all others, and only the building [gives way](building).
+    fn nice(self) -> u8 {
+        match self {
+            Self::Build => 0,
+            Self::Code => 10,
+            Self::Seal => 15,
+        }
+    }
+}
+
+/// How far the building of an index gives way to others.
+const BUILDING_NICE: u8 = 19;
+
+/// Has something that nobody waits for done by a thread that gives way to all others, and waits.
+pub(crate) fn building<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    std::thread::scope(|scope| {
+        let run = || {
+            give_way(BUILDING_NICE);
+            work()
+        };
+        let thread = std::thread::Builder::new().name("synadb-building".to_owned());
+        match thread.spawn_scoped(scope, run) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => work(),
+        }
+    })
 }
 
 /// The threads, while there is work.
@@ -28,6 +73,7 @@ pub(crate) enum Work {
 pub(super) struct Background {
     build: Worker,
     code: Worker,
+    seal: Worker,
     stopping: Arc<AtomicBool>,
 }
 
@@ -43,6 +89,7 @@ impl Background {
         match work {
             Work::Build => &self.build,
             Work::Code => &self.code,
+            Work::Seal => &self.seal,
         }
     }
 
@@ -55,7 +102,8 @@ impl Background {
     /// Has the work end, and waits for it; none is taken from then on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        for worker in [&self.build, &self.code] {
+        // Who codes may have somebody seal.
+        for worker in [&self.build, &self.code, &self.seal] {
             let thread = worker.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread
                 && thread.join().is_err()
@@ -93,19 +141,18 @@ impl Engine {
         let (engine, stopping) = (self.weak.clone(), Arc::clone(&background.stopping));
         let run = move || {
             let _busy = busy;
+            if what.nice() > 0 {
+                give_way(what.nice());
+            }
             let Some(engine) = engine.upgrade() else { return };
             let stops = move || stopping.load(Ordering::Acquire);
             let terms = Terms::of_upkeep(Arc::new(stops));
             match what {
                 Work::Build => engine.alone(|engine| work(engine, &terms)),
-                Work::Code => work(&engine, &terms),
+                Work::Code | Work::Seal => work(&engine, &terms),
             }
         };
-        let name = match what {
-            Work::Build => "synadb-background",
-            Work::Code => "synadb-coding",
-        };
-        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let spawned = std::thread::Builder::new().name(what.name().to_owned()).spawn(run);
         // The one before has ended, or is about to: it has nothing left to do.
         *thread = spawned.ok();
         thread.is_some()
@@ -131,5 +178,24 @@ impl Drop for Building {
         if self.0.0.unlock(LockKind::Building).is_err() {
             // It goes when the file is closed.
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nice value of this thread: the nineteenth field, the third follows its name.
+    fn nice() -> i64 {
+        let fields = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux");
+        let behind = fields.rsplit(')').next().expect("a name");
+        behind.split_whitespace().nth(16).expect("a field").parse().expect("a number")
+    }
+
+    #[test]
+    fn a_build_gives_way_and_who_waits_for_it_does_not() {
+        let before = nice();
+        assert_eq!(building(nice), i64::from(BUILDING_NICE));
+        assert_eq!(nice(), before);
     }
 }

@@ -28,7 +28,7 @@ mod view;
 mod walk;
 
 pub(crate) use apply::TOUCHED;
-pub(crate) use background::Work;
+pub(crate) use background::{Work, building};
 pub use backup::BackupReport;
 pub(crate) use catalog::{TableInfo, TableKind};
 pub(crate) use checkpoint::{catalog, fits, path_of};

@@ -10,7 +10,7 @@ use synadb_storage::extent::Row;
 use synadb_types::{RowId, RowSet};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
-use super::index::{Loaded, WeakIndex};
+use super::index::{Behind, Loaded, WeakIndex};
 use crate::collection::{RowsReader, Snapshot};
 use crate::glob::Pattern;
 
@@ -90,7 +90,7 @@ pub(super) struct OfPart {
     index: WeakIndex,
     pub indexed: Filter,
     /// Of those that came after it and were coded.
-    pub tail: Filter,
+    pub behind: Behind,
     /// Of those that the index left out, for they might still come.
     pub unborn: Option<Filter>,
 }
@@ -283,8 +283,8 @@ impl Found {
                 (!rows.is_empty()).then_some(Filter::Rows(rows))
             });
             let indexed = built.part().prepare(&self.allowed);
-            let tail = index.prepare_tail(&self.allowed);
-            Some(OfPart { index: loaded.downgrade(), indexed, tail, unborn })
+            let behind = index.prepare_tail(&self.allowed);
+            Some(OfPart { index: loaded.downgrade(), indexed, behind, unborn })
         });
         self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
     }

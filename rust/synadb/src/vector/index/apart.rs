@@ -9,7 +9,7 @@ use super::build::Build;
 use super::{Built, Loaded, StoreIndex};
 use crate::collection::Snapshot;
 use crate::config::Terms;
-use crate::db::Work;
+use crate::db::{Work, building};
 use crate::error::Result;
 use crate::vector::config::IndexBackend;
 use crate::vector::{PackedConfig, VectorStore};
@@ -23,11 +23,16 @@ const SCANS: u64 = 30;
 /// of rows would wait for the most part in vain, and copies its own in the time of two scans.
 const EXTEND_SCANS: u64 = 10;
 const COPY_SCANS: u64 = 2;
+/// While one in so many of all rows comes as these are counted, none is built beside an index: it
+/// would be behind when it is done, and takes a processor from those that insert and search.
+const STREAM_SHARE: u32 = 8;
 /// Codes of so many times as many rows as live are made anew.
 const DEAD_SHARE: usize = 2;
 const ROWS_PER_CELL: usize = 8;
-/// Codes of so many rows are scanned in the time of one row in full.
+/// Codes of so many rows are scanned in the time of one row in full, and a search of pieces looks
+/// at so many times fewer of them.
 const CODED_AS_ONE: usize = 32;
+const IN_PIECES: usize = 4;
 
 impl VectorStore {
     /// Counts the rows that so many searches scanned, `most` each, and has an index built where it pays.
@@ -50,16 +55,20 @@ impl VectorStore {
             return;
         }
         let slot = &snapshot.reader.companion;
+        let in_pieces = index.map_or(0, StoreIndex::piece_rows);
+        let looked_at = (coded - in_pieces + in_pieces / IN_PIECES).min(most);
         // What is scanned behind an index is about to be coded.
         let scanned = match searched {
-            Some(_) if self.codes_tails() => (tail.min(most) + coded.min(most)) / CODED_AS_ONE,
-            _ => tail.min(most) + coded.min(most) / CODED_AS_ONE,
+            Some(_) if self.codes_tails() => (tail.min(most) + looked_at) / CODED_AS_ONE,
+            _ => tail.min(most) + looked_at / CODED_AS_ONE,
         };
-        let scanned = slot.count_scanned((queries * scanned) as u64);
-        if scanned < worth(searched, tail + coded, u64::from(snapshot.rows_end())) {
+        let all = snapshot.rows_end();
+        let (scanned, came) = slot.count_scanned((queries * scanned) as u64, all);
+        if scanned < worth(searched, tail + coded, u64::from(all)) {
             return;
         }
-        if rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
+        let is_stream = searched.is_some() && self.codes_tails() && came > all / STREAM_SHARE;
+        if is_stream || rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
             slot.forget_scanned();
             return;
         }
@@ -140,7 +149,7 @@ impl Build<'_> {
             return Ok(());
         }
         drop(snapshot);
-        self.run(backend, &mut |_, _| !terms.is_interrupted())?;
+        building(|| self.run(backend, &mut |_, _| !terms.is_interrupted()))?;
         if self.saves { self.engine.checkpoint_anew(terms) } else { Ok(()) }
     }
 }
@@ -162,7 +171,7 @@ fn rows_there(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
 /// those of the tail, and of codes all where most are of dead rows, or where there are so many that
 /// nobody would have chosen codes.
 fn rows_coded(index: &StoreIndex, wish: &IndexBackend, live: usize) -> usize {
-    let tail = index.tail_rows();
+    let tail = index.tail_rows() + index.piece_rows();
     let Some(Built::Packed(part)) = index.built.as_deref() else { return tail };
     let rows = part.rows().len() + tail;
     let is_free = index.is_chosen && *wish.parts().0 == IndexBackend::Auto;

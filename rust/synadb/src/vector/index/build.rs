@@ -40,6 +40,8 @@ const GROWN: usize = 2;
 const RAISED_RECALL: f64 = 0.965;
 const RAISED_ON: usize = 16;
 const RAISED_WORK: usize = 1 << 31;
+/// Queries that a piece is tried with, at most.
+const PIECE_ON: usize = 50;
 
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct IndexStats {
     pub tail: usize,
     /// Those of them that were coded since; the others are scanned in full.
     pub coded: usize,
+    /// Pieces that most of those are in: small inverted files.
+    pub pieces: usize,
     /// Bytes that it takes beside the vectors.
     pub bytes: usize,
 }
@@ -62,10 +66,12 @@ pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -
     let rows = built.part().rows();
     let live_of = |rows: &RowSet| rows.iter().filter(|row| snapshot.is_live(*row)).count();
     let live = live_of(rows);
-    let coded = index.tail.as_ref().map_or(0, |tail| live_of(tail.rows()));
+    let in_tail = index.tail.as_ref().map_or(0, |tail| live_of(tail.rows()));
+    let coded = in_tail + index.pieces.iter().map(|piece| live_of(&piece.rows())).sum::<usize>();
+    let pieces = index.pieces.len();
     let all = (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
     let (kind, dead, tail, bytes) = (built.name(), rows.len() - live, all - live, index.bytes);
-    IndexStats { kind, rows: live, dead, tail, coded, bytes }
+    IndexStats { kind, rows: live, dead, tail, coded, pieces, bytes }
 }
 
 impl VectorStore {
@@ -320,17 +326,8 @@ fn search_of(
     if !is_chosen && asked.candidates != standard.candidates {
         return Ok(asked);
     }
-    let row = rows.len().saturating_mul(source.dimensions()).max(1);
-    let (work, least) =
-        if is_chosen { (TUNED_WORK, TUNED_ON_MIN) } else { (RAISED_WORK, RAISED_ON) };
-    let most = (work / row).clamp(least, TUNED_ON);
-    let step = (rows.len() / most).max(1);
-    let mut queries = Vec::with_capacity(most);
-    for row in rows.iter().step_by(step) {
-        if let Some(vector) = source.vector(row) {
-            queries.push(Query::new(index.metric(), vector)?);
-        }
-    }
+    let most = if is_chosen { (TUNED_WORK, TUNED_ON_MIN) } else { (RAISED_WORK, RAISED_ON) };
+    let queries = sample_of(index, rows, source, most)?;
     if queries.is_empty() {
         return Ok(asked);
     }
@@ -342,6 +339,49 @@ fn search_of(
         index.raise(RAISED_RECALL, TUNED_K, keeps_cells, &queries, &all, source, &quiet)?
     };
     Ok(found.search)
+}
+
+/// A piece, asked for or chosen, with a search that finds enough of a sample: as much as its
+/// configuration says, else of twice the cells again and again, with more candidates where that
+/// helps. To try every number between costs more than to seal.
+pub(super) fn tuned_piece(
+    mut piece: IvfIndex,
+    is_chosen: bool,
+    rows: &RowSet,
+    source: &MappedVectors<'_>,
+    job: &Job<'_>,
+) -> std::result::Result<IvfIndex, IndexError> {
+    let queries = sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?;
+    let queries = &queries[..queries.len().min(PIECE_ON)];
+    if queries.is_empty() {
+        return Ok(piece);
+    }
+    let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let recall = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
+    loop {
+        let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
+        let nprobe = piece.default_search().nprobe;
+        piece = piece.with_search(found.search);
+        if found.recall >= recall || nprobe >= piece.cells() {
+            return Ok(piece);
+        }
+        let search = piece.config().search;
+        piece = piece.with_search(IvfSearch { nprobe: 2 * nprobe.max(1), ..search });
+    }
+}
+
+/// Some of the rows, as queries: for so much work, and so many at least.
+fn sample_of(
+    index: &IvfIndex,
+    rows: &RowSet,
+    source: &MappedVectors<'_>,
+    (work, least): (usize, usize),
+) -> std::result::Result<Vec<Query>, IndexError> {
+    let row = rows.len().saturating_mul(source.dimensions()).max(1);
+    let most = (work / row).clamp(least, TUNED_ON);
+    let step = (rows.len() / most).max(1);
+    let vectors = rows.iter().step_by(step).filter_map(|row| source.vector(row));
+    vectors.map(|vector| Query::new(index.metric(), vector)).collect()
 }
 
 /// The live rows, and those that are not there yet and may come.

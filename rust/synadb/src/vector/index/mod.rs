@@ -1,10 +1,11 @@
-//! The index of a store: one part over the rows that were there when it was built, and the codes of
-//! what came later. The newest rows are scanned.
+//! The index of a store: one part over the rows that were there when it was built, and behind it
+//! what came later: pieces, codes that are too few for one, and the newest rows, which are scanned.
 
 mod apart;
 mod build;
 mod handed_on;
 mod measured;
+mod pieces;
 mod sample;
 mod sampled;
 mod saved;
@@ -23,10 +24,13 @@ use super::{StoredConfig, VectorStore};
 use crate::collection::{Companion, SharedCompanion, Snapshot};
 use crate::error::Result;
 
+use pieces::Piece;
+
 pub use build::IndexStats;
 pub use measured::MeasuredRecall;
 pub(super) use sample::Sample;
 pub use search::SearchOptions;
+pub(in crate::vector) use tail::Behind;
 pub use tuned::TunedSearch;
 pub(super) use tuned::{Tunings, check_target};
 
@@ -78,11 +82,13 @@ pub(super) struct StoreIndex {
     age: u64,
     /// What it was built of was visible up to here: an older snapshot may miss what it leaves out.
     visible: u64,
-    /// What the part was built of; it is saved, the tail is not.
+    /// What the part was built of; it is saved, what is behind it is not.
     of_part: Extent,
-    /// Codes of rows that came after the part was built, also of such as died since.
+    /// Rows that came after the part was built, also such as died since, in cells.
+    pieces: Vec<Arc<Piece>>,
+    /// Codes of those that came after these.
     tail: Option<PackedFlat>,
-    /// What part and tail were made of: all that is behind it is scanned.
+    /// What part, pieces and tail were made of: all that is behind it is scanned.
     pub(super) known: Extent,
     /// Bytes that it takes.
     bytes: usize,

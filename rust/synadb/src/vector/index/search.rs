@@ -1,12 +1,13 @@
-//! Searching the part and what came after it.
+//! Searching the part, and what came after it.
 
 use std::sync::Arc;
 
 use synadb_index::{
-    CascadeIndex, CascadeSearch, Filter, IndexError, IvfIndex, IvfSearch, Query, Scratch, TopK,
-    VectorSource, search_batch,
+    CascadeConfig, CascadeIndex, CascadeSearch, Filter, HnswConfig, IndexError, IvfIndex,
+    IvfSearch, Query, Scratch, TopK, VectorSource, search_batch,
 };
 
+use super::pieces::Effort;
 use super::{Built, StoreIndex};
 use crate::vector::filter::{Filters, KeyFilter};
 use crate::vector::source::{CommittedVectors, MappedVectors};
@@ -46,7 +47,8 @@ impl SearchOptions {
 }
 
 impl StoreIndex {
-    /// Offers the nearest rows of the part, of the coded tail, and of what is known to neither.
+    /// Offers the nearest rows of the part, of the pieces and the tail behind it, and of what is
+    /// known to none of them.
     pub(in crate::vector) fn search(
         &self,
         built: &Built,
@@ -55,9 +57,9 @@ impl StoreIndex {
         scratch: &mut Scratch,
         tops: &mut [TopK],
     ) -> Result<(), IndexError> {
-        let (indexed, tail, unborn) = match &filters.part {
-            Some(part) => (&part.indexed, &part.tail, &part.unborn),
-            None => (&Filter::All, &Filter::All, &self.known.unborn),
+        let (indexed, unborn) = match &filters.part {
+            Some(part) => (&part.indexed, &part.unborn),
+            None => (&Filter::All, &self.known.unborn),
         };
         let committed = CommittedVectors(source);
         let of_part: &dyn VectorSource = match built {
@@ -66,7 +68,18 @@ impl StoreIndex {
             _ => &committed,
         };
         built.search((queries, options, indexed), of_part, scratch, tops)?;
+        let behind = filters.part.as_ref().map(|part| &part.behind);
+        if !self.pieces.is_empty() {
+            let effort = built.effort(options, self.is_chosen);
+            for (at, piece) in self.pieces.iter().enumerate() {
+                let allowed = behind.and_then(|behind| behind.pieces.get(at));
+                for (query, top) in queries.iter().zip(&mut *tops) {
+                    piece.search(effort, query, allowed, source, scratch, top)?;
+                }
+            }
+        }
         if let Some(coded) = &self.tail {
+            let tail = behind.map_or(&Filter::All, |behind| &behind.tail);
             coded.search_batch(queries, tail, source, scratch, tops)?;
         }
         let (end, rows_end) = (self.known.end, source.snapshot.rows_end());
@@ -79,6 +92,25 @@ impl StoreIndex {
 }
 
 impl Built {
+    /// How far a search looks that is done so. An index that was chosen is tuned, its pieces too.
+    fn effort(&self, options: &SearchOptions, is_chosen: bool) -> Effort {
+        let looked_at = match self {
+            Self::Packed(_) => (1, 1),
+            Self::Hnsw(index) => {
+                let usual = HnswConfig::default().ef_search;
+                (options.ef_search.unwrap_or(index.config().ef_search), usual)
+            }
+            Self::GravityWell(index) => {
+                let usual = if is_chosen { index.default_search() } else { IvfSearch::default() };
+                (probes(index, options).nprobe, usual.nprobe)
+            }
+            Self::Cascade(index) => {
+                (buckets(index, options).ef_search, CascadeConfig::default().ef_search)
+            }
+        };
+        Effort::new(looked_at, options)
+    }
+
     fn search(
         &self,
         (queries, options, filter): (&[Query], &SearchOptions, &Filter),

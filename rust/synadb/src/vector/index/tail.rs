@@ -2,14 +2,14 @@
 //! compares but the newest in full.
 //!
 //! A part that is codes itself grows instead. What is coded is put in the place of the index as a
-//! whole, so that a search finds every row in one of the three: part, tail, what it scans.
+//! whole, so that a search finds every row in one of these: part, pieces, tail, what it scans.
 
 use std::sync::Arc;
 
 use synadb_index::{Filter, PackedConfig, PackedFlat, Part};
 use synadb_types::{RowId, RowSet};
 
-use super::{Built, Extent, StoreIndex, Tunings, filter_of};
+use super::{Built, Extent, StoreIndex, Tunings, filter_of, pieces};
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
@@ -38,7 +38,8 @@ impl StoreIndex {
         bytes: usize,
     ) -> Self {
         let (of_part, tuned) = (known.clone(), Arc::default());
-        Self { built, is_chosen, age, visible, of_part, tail: None, known, bytes, tuned }
+        let pieces = Vec::new();
+        Self { built, is_chosen, age, visible, of_part, pieces, tail: None, known, bytes, tuned }
     }
 
     /// The same index with what is known of it.
@@ -46,21 +47,37 @@ impl StoreIndex {
         Self { tuned: Arc::new(tuned), ..self }
     }
 
-    /// The tail of an index before this one, but for the rows that this one has in its part.
+    /// The same index once more, for one that is to have something else.
+    pub(super) fn shared(&self) -> Self {
+        Self {
+            built: self.built.clone(),
+            of_part: self.of_part.clone(),
+            pieces: self.pieces.clone(),
+            tail: self.tail.clone(),
+            known: self.known.clone(),
+            tuned: Arc::clone(&self.tuned),
+            ..*self
+        }
+    }
+
+    /// What is behind the part of an index before this one, but for the rows that this one has in
+    /// its part.
     ///
     /// What neither holds is scanned until it is coded, whichever of the two was built of what.
     pub(super) fn with_tail_of(mut self, before: Option<&Self>) -> Self {
         let Some(before) = before.filter(|before| before.known.end > self.known.end) else {
             return self;
         };
-        let part = before.built.as_deref();
-        let coded = match (&before.tail, part) {
-            (Some(tail), _) | (None, Some(Built::Packed(tail))) => tail,
-            _ => return self,
+        let coded = match (&before.tail, before.built.as_deref()) {
+            (Some(tail), _) => Some(tail),
+            (None, Some(Built::Packed(part))) if before.pieces.is_empty() => Some(part),
+            _ => None,
         };
         // Rows that were there for the part before, and not for this one, may be in no codes.
-        let is_all_coded = before.tail.is_none() || before.of_part.end <= self.known.end;
-        if self.built.is_none() || !is_all_coded {
+        let is_in_part = before.tail.is_none() && before.pieces.is_empty();
+        let is_all_coded = is_in_part || before.of_part.end <= self.known.end;
+        let has_none = coded.is_none() && before.pieces.is_empty();
+        if self.built.is_none() || !is_all_coded || has_none {
             return self;
         }
         let end = before.known.end;
@@ -68,26 +85,41 @@ impl StoreIndex {
         if let Some(Filter::Rows(unborn)) = &self.known.unborn {
             missing.union_with(unborn);
         }
-        let tail = coded.restricted_to(&missing);
-        let unborn: RowSet = missing.iter().filter(|row| !tail.rows().contains(*row)).collect();
-        self.known = Extent { end, unborn: filter_of(unborn) };
-        self.bytes += tail.bytes();
-        self.tail = Some(tail);
+        let pieces = before.pieces.iter().filter_map(|piece| piece.restricted_to(&missing));
+        self.pieces = pieces.collect();
+        self.tail = coded.map(|coded| coded.restricted_to(&missing));
+        self.bytes += self.pieces.iter().map(|piece| piece.bytes()).sum::<usize>();
+        if let Some(tail) = &self.tail {
+            missing.subtract(tail.rows());
+            self.bytes += tail.bytes();
+        }
+        self.pieces.iter().for_each(|piece| missing.subtract(&piece.rows()));
+        self.known = Extent { end, unborn: filter_of(missing) };
         self
     }
 
-    /// The rows of the tail that a filter allows.
-    pub(in crate::vector) fn prepare_tail(&self, allowed: &RowSet) -> Filter {
-        match &self.tail {
+    /// The rows behind the part that a filter allows.
+    pub(in crate::vector) fn prepare_tail(&self, allowed: &RowSet) -> Behind {
+        let pieces = self.pieces.iter().map(|piece| piece.prepare(allowed)).collect();
+        let tail = match &self.tail {
             Some(tail) => tail.prepare(allowed),
             None => Filter::Rows(RowSet::new()),
-        }
+        };
+        Behind { pieces, tail }
     }
 
-    /// How many rows are coded behind the part.
+    /// How many rows of the tail are coded.
     pub(super) fn tail_rows(&self) -> usize {
         self.tail.as_ref().map_or(0, |tail| tail.rows().len())
     }
+}
+
+/// The rows behind a part that a filter allows.
+#[derive(Clone)]
+pub(in crate::vector) struct Behind {
+    /// Of each piece.
+    pub pieces: Vec<Filter>,
+    pub tail: Filter,
 }
 
 impl Extent {
@@ -143,12 +175,20 @@ impl VectorStore {
         self.dimensions() >= DIMENSIONS_MIN
     }
 
-    /// Counts the rows that so many searches scanned beside an index, and has them coded where it
-    /// pays.
+    /// Counts the rows that so many searches scanned beside an index, has them coded where it pays,
+    /// and sealed what was coded before where it is enough.
     pub(super) fn count_behind(&self, snapshot: &Snapshot, index: &StoreIndex, scanned: usize) {
         let behind = index.known.rows_behind(snapshot);
         let least = ROWS_MIN.min(self.index_threshold.max(1));
-        if behind < least || !self.codes_tails() || index.built.is_none() || !index.is_of_rows() {
+        if !self.codes_tails() || index.built.is_none() || !index.is_of_rows() {
+            return;
+        }
+        if index.is_full(least)
+            && let Ok(engine) = self.handle.open()
+        {
+            pieces::seal(engine, &self.table, self.config, least);
+        }
+        if behind < least {
             return;
         }
         let slot = &snapshot.reader.companion;
@@ -200,22 +240,22 @@ impl Coding<'_> {
             && index.known.rows_to_code(snapshot) >= self.least
     }
 
+    /// Whether a part of codes takes rows in: one that was asked for always does, another as long
+    /// as it is no larger than a piece.
+    fn grows(&self, part: &PackedFlat, index: &StoreIndex) -> bool {
+        let is_small = part.rows().len() < pieces::rows_of_one(self.least);
+        index.pieces.is_empty() && (is_small || !index.is_chosen)
+    }
+
     /// The index with the codes of some rows more.
     fn grown(&self, index: &StoreIndex, snapshot: &Snapshot) -> Result<StoreIndex> {
         let (rows, known) = index.known.look_on(snapshot);
         let dimensions = usize::from(self.config.dimensions);
         let source = MappedVectors { snapshot, dimensions };
         let failure = crate::vector::search::index_failure;
-        let mut grown = StoreIndex {
-            built: index.built.clone(),
-            of_part: index.of_part.clone(),
-            tail: index.tail.clone(),
-            tuned: Arc::clone(&index.tuned),
-            known,
-            ..*index
-        };
+        let mut grown = StoreIndex { known, ..index.shared() };
         match (&index.tail, index.built.as_deref()) {
-            (None, Some(Built::Packed(part))) => {
+            (None, Some(Built::Packed(part))) if self.grows(part, index) => {
                 let part = part.extended(&rows, &source, 1).map_err(failure)?;
                 grown.bytes = part.bytes();
                 grown.of_part = grown.known.clone();

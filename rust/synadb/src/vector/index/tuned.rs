@@ -340,7 +340,7 @@ impl VectorStore {
             nprobe: found.and_then(|found| found.nprobe),
             candidates: found.and_then(|found| found.candidates),
             num_probes: found.and_then(|found| found.num_probes),
-            target_recall: None,
+            target_recall: Some(target),
             are_usual: false,
             filter: options.filter.clone(),
         }))
