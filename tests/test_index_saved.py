@@ -99,3 +99,34 @@ def test_build_beyond_the_largest_file_says_so_and_is_used(
     assert done.stdout.split() == ["False", "True"]
     with VectorStore(path) as store:
         assert store.resolved_backend == "hnsw"
+
+
+def test_a_compaction_hands_on_what_another_process_has_built_since(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.db", np.random.default_rng(7).normal(size=(3000, 16))
+    build = "import sys, synadb; synadb.VectorStore(sys.argv[1]).build_index('gravity_well')"
+    with VectorStore(path, 16, sync_on_write=False, index_threshold=1000) as store:
+        store.insert_batch([str(row) for row in range(len(rows))], rows)
+        subprocess.run([sys.executable, "-c", build, str(path)], check=True)
+        for row in range(0, len(rows), 3):
+            store.delete(str(row))
+        store.compact()
+        for _ in range(2000):
+            if store.has_index:
+                break
+            store.search_batch(rows[:64], 10)
+        stats = store.index_stats()
+        assert stats is not None
+        assert stats["kind"] == "gravity_well"
+
+
+def test_a_search_for_more_than_there_are_costs_no_saved_index(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.db", np.random.default_rng(8).normal(size=(3000, 16))
+    with VectorStore(path, 16, sync_on_write=False) as store:
+        store.insert_batch([str(row) for row in range(len(rows))], rows)
+        store.build_index("gravity_well")
+        for row in range(0, len(rows), 2):
+            store.delete(str(row))
+        assert len(store.search(rows[1], 2**63 - 1, target_recall=0.9)) == len(rows) / 2
+        store.checkpoint()
+    with VectorStore(path) as store:
+        assert store.has_index

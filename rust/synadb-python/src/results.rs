@@ -14,12 +14,16 @@ use crate::convert::Key;
 use crate::errors::invalid_argument;
 use crate::numpy::owned;
 
+/// Results share the memory of their vectors up to so much: who keeps one of them keeps no more.
+const SHARED_BYTES: usize = 64 << 10;
+
 /// One vector found by a search.
 #[pyclass(frozen, module = "synadb._native")]
 pub struct SearchResult {
     key: String,
     score: f32,
-    /// The vectors of all results of the search: to copy them at once takes less than one by one.
+    /// Those of all results of the search, or its own: to copy them at once takes less than one by
+    /// one.
     vectors: Arc<Vec<f32>>,
     /// Where its own lies.
     own: Range<usize>,
@@ -33,13 +37,15 @@ impl SearchResult {
     /// Hits with their vectors, which lie side by side.
     pub fn of_hits(hits: Vec<Hit>, vectors: Vec<f32>) -> Vec<Self> {
         let wide = vectors.len() / hits.len().max(1);
+        let is_shared = size_of_val(&vectors[..]) <= SHARED_BYTES;
         let vectors = Arc::new(vectors);
-        let result = |(index, hit): (usize, Hit)| Self {
-            key: hit.key,
-            score: hit.score,
-            vectors: Arc::clone(&vectors),
-            own: index * wide..(index + 1) * wide,
-            array: PyOnceLock::new(),
+        let result = |(index, hit): (usize, Hit)| {
+            let own = index * wide..(index + 1) * wide;
+            let (vectors, own) = match is_shared {
+                true => (Arc::clone(&vectors), own),
+                false => (Arc::new(vectors[own].to_vec()), 0..wide),
+            };
+            Self { key: hit.key, score: hit.score, vectors, own, array: PyOnceLock::new() }
         };
         hits.into_iter().enumerate().map(result).collect()
     }

@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// Takes over what other processes have saved and the log does not hold: indexes.
-    fn adopt_saved(&self, commit: &Commit, generation: &Generation) {
+    pub(super) fn adopt_saved(&self, commit: &Commit, generation: &Generation) {
         let beside = open_checkpoint(&self.path, &*self.directory, &generation.log);
         let tail = commit.writer.tail;
         let beside = beside.filter(|found| found.start.position <= tail);

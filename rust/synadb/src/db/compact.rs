@@ -180,6 +180,8 @@ impl Engine {
         let generation = self.generation.load_full();
         if self.is_shared() {
             commit.follow(&generation, &*self.factory, true).map_err(|e| self.failure(e))?;
+            // What others have built since this process opened the file is handed on too.
+            self.adopt_saved(&commit, &generation);
         }
         let writer = &commit.writer;
         Ok(Moment {

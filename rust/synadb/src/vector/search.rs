@@ -157,6 +157,8 @@ impl VectorStore {
         };
         let filters = allowed.as_ref().map_or(&Filters::ALL, |allowed| allowed.filters());
         let indexed = filters.part.as_ref().map(|part| &part.indexed);
+        // Of more than there are nobody tunes.
+        let k = k.min(snapshot.rows_end() as usize);
         let aimed = self.aimed(options, k, (&snapshot, index.as_ref()), indexed)?;
         let way = (index.as_ref().and_then(Loaded::index), &*aimed, filters);
         let way = if aimed.exact { (None, way.1, way.2) } else { way };

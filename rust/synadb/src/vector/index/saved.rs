@@ -133,10 +133,9 @@ impl StoredConfig {
         let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
         let unborn = filter_of(rows_below((*unborn.1).as_ref(), end)?);
         let tuned = named.iter().find(|(name, _)| *name == "tuned");
-        let tuned = tuned.map_or_else(
-            || Some(Tunings::default()),
-            |(_, bytes)| Tunings::import((**bytes).as_ref()),
-        )?;
+        // Without them searches tune anew.
+        let tuned = tuned.and_then(|(_, bytes)| Tunings::import((**bytes).as_ref()));
+        let tuned = tuned.unwrap_or_default();
         let built = match kind {
             DROPPED => None,
             _ => Some(Arc::new(self.import(kind, &named, end, snapshot).ok()??)),

@@ -399,7 +399,7 @@ fn depth_of(k: usize, share: f64) -> Option<usize> {
     match deep {
         _ if deep > most => None,
         _ if deep * 4.0 <= k as f64 * 5.0 => Some(k),
-        _ => Some((deep.ceil() as usize).next_power_of_two()),
+        _ => (deep.ceil() as usize).checked_next_power_of_two(),
     }
 }
 
@@ -441,5 +441,6 @@ mod tests {
         assert_eq!(depth_of(10, 0.005), None);
         assert_eq!(depth_of(1000, 0.3), Some(4096));
         assert_eq!(depth_of(10, 0.0), None);
+        assert_eq!(depth_of(usize::MAX, 0.6), None);
     }
 }
