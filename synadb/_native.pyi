@@ -271,7 +271,7 @@ class VectorStore:
         | None
     ): ...
     def _identity(self) -> tuple[str, str]: ...
-    def build_index(
+    def _build_index(
         self,
         kind: str = "hnsw",
         *,

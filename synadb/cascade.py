@@ -108,7 +108,7 @@ class CascadeIndex(UnsyncedStore):
     >>> rows = np.random.default_rng(0).standard_normal((2000, 32), dtype=np.float32)
     >>> with synadb.CascadeIndex("points.cascade", dimensions=32, preset="small") as index:
     ...     _ = index.insert_batch([str(n) for n in range(2000)], rows)
-    ...     _ = index.build_index()
+    ...     index.build_index()
     ...     index.save()
     ...     index.search(rows[7], k=1)[0].key
     '7'

@@ -60,7 +60,7 @@ class GravityWellIndex(UnsyncedStore):
     >>> with synadb.GravityWellIndex("wells.gwi", dimensions=32, num_attractors=64) as gwi:
     ...     gwi.initialize(rows[:500])
     ...     _ = gwi.insert_batch([str(n) for n in range(2000)], rows)
-    ...     _ = gwi.build_index()
+    ...     gwi.build_index()
     ...     gwi.search(rows[7], k=1, nprobe=50)[0].key
     '7'
     """

@@ -40,7 +40,7 @@ class MmapVectorStore(UnsyncedStore):
     >>> rows = np.eye(3, dtype=np.float32)
     >>> with synadb.MmapVectorStore("many.mmap", dimensions=3, initial_capacity=1000) as store:
     ...     _ = store.insert_batch(["x", "y", "z"], rows)
-    ...     _ = store.build_index()
+    ...     store.build_index()
     ...     store.checkpoint()
     ...     store.search(rows[1], k=1)[0].key
     'y'

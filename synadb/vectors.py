@@ -148,7 +148,7 @@ class VectorStore(_native.VectorStore):
         threads: int | None = None,
         progress: bool | Report | None = None,
         **parameters: Unpack[IndexParameters],
-    ) -> bool:
+    ) -> None:
         """Builds an index of what is stored; searches go through it from then on.
 
         `kind` is `"hnsw"` (a graph), `"gravity_well"` (an inverted file), `"cascade"` (a graph that
@@ -166,7 +166,7 @@ class VectorStore(_native.VectorStore):
         that come later are scanned beside the index, in full or by their codes, until it takes
         them in with the same parameters, as the class says. Where the handle may write, and there
         is space for it, it is saved in the file's checkpoint: reopening costs no rebuild.
-        Returns whether it was saved; where it was not, it is used all the same until the store is
+        `index_saved` says whether it was; where not, it is used all the same until the store is
         closed. Compaction drops it but for its kind, and a backup has none: it is built anew then.
         Other processes use it once they open the file, or when they would build one themselves.
 
@@ -183,9 +183,9 @@ class VectorStore(_native.VectorStore):
         >>> rows = np.random.default_rng(0).standard_normal((2000, 32), dtype=np.float32)
         >>> with synadb.VectorStore("indexed.db", dimensions=32) as store:
         ...     _ = store.insert_batch([str(n) for n in range(2000)], rows)
-        ...     is_saved = store.build_index("gravity_well", nprobe=16)
+        ...     store.build_index("gravity_well", nprobe=16)
         ...     found = store.search(rows[7], k=1, nprobe=64)[0].key
-        ...     found, store.index_stats()["rows"], is_saved
+        ...     found, store.index_stats()["rows"], store.index_saved
         ('7', 2000, True)
         """
         if kind is None:
@@ -194,7 +194,20 @@ class VectorStore(_native.VectorStore):
         own: IndexParameters = self._own_parameters() if is_own else {}
         parameters = aimed(self._target_recall, parameters, own)
         with reporting(progress, "build index") as report:
-            return super().build_index(kind, threads=threads, progress=report, **parameters)
+            self._index_saved = super()._build_index(
+                kind, threads=threads, progress=report, **parameters
+            )
+
+    _index_saved: bool | None = None
+
+    @property
+    def index_saved(self) -> bool | None:
+        """Whether the file has the index that this handle built last; `None` before it built one.
+
+        `False` where the handle may not write, where there is no space, and where something else
+        has the checkpoint's name.
+        """
+        return self._index_saved
 
     def _own_parameters(self) -> IndexParameters:
         """What an index of the class's own kind is built with where nothing else is given."""

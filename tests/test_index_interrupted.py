@@ -27,7 +27,8 @@ random = np.random.default_rng(3)
 rows = random.standard_normal((60_000, 16), dtype=np.float32)
 store = synadb.VectorStore(path, 16, "euclidean", sync_on_write=False, maintenance="off")
 store.insert_batch([str(n) for n in range(len(rows))], rows)
-assert store.build_index("flat")
+store.build_index("flat")
+assert store.index_saved
 if "faiss" in call:
     import faiss
     near = store.to_faiss("Flat")
@@ -71,7 +72,8 @@ if "faiss" in call:
     assert near.search(rows[7], 1)[0].key == "7"
 store.insert("new", rows[8] + np.float32(0.001))
 assert {hit.key for hit in store.search(rows[8], 2)} == {"8", "new"}
-assert store.build_index("gravity_well")
+store.build_index("gravity_well")
+assert store.index_saved
 assert store.index_stats()["rows"] == len(rows) + 1
 assert store.verify()["ok"]
 store.close()

@@ -33,10 +33,12 @@ def filled(path: Path, rows: NDArray[np.float32]) -> VectorStore:
 @pytest.mark.parametrize("kind", [*KINDS, "none"])
 def test_build_says_that_the_file_has_it(path: Path, rows: NDArray[np.float32], kind: str) -> None:
     with filled(path, rows) as store:
-        assert store.build_index(kind) is True
+        store.build_index(kind)
+        assert store.index_saved is True
         with VectorStore(path, access="read_only") as reader:
             assert reader.has_index == (kind != "none")
-            assert reader.build_index("flat") is False
+            reader.build_index("flat")
+            assert reader.index_saved is False
             assert reader.resolved_backend == "flat"
     with VectorStore(path) as store:
         assert store.has_index == (kind != "none")
@@ -46,7 +48,8 @@ def test_each_store_says_it(tmp_path: Path, rows: NDArray[np.float32]) -> None:
     for kind in (MmapVectorStore, GravityWellIndex, CascadeIndex):
         with kind(tmp_path / kind.__name__, WIDTH) as store:
             store.insert_batch([str(n) for n in range(COUNT)], rows)
-            assert store.build_index() is True
+            store.build_index()
+            assert store.index_saved is True
     with HybridVectorStore(tmp_path / "hot", tmp_path / "cold", WIDTH) as hybrid:
         hybrid.ingest_batch([str(n) for n in range(COUNT)], rows)
         hybrid.promote_to_cold()
@@ -61,11 +64,13 @@ def test_build_that_cannot_be_saved_says_so_and_is_used(
     with filled(path, rows) as store:
         checkpoint.unlink(missing_ok=True)
         checkpoint.mkdir()
-        assert store.build_index(kind) is False
+        store.build_index(kind)
+        assert store.index_saved is False
         assert store.resolved_backend == kind
         assert store.search(rows[7], 1)[0].key == "7"
         checkpoint.rmdir()
-        assert store.build_index(kind) is True
+        store.build_index(kind)
+        assert store.index_saved is True
     with VectorStore(path) as store:
         assert store.resolved_backend == kind
 
@@ -80,11 +85,14 @@ with VectorStore(sys.argv[1], sync_on_write=False) as store:
     before = store.keys()
     # As on a full disk: the graph is larger than that.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, resource.RLIM_INFINITY))
-    said = store.build_index("hnsw")
+    assert store.index_saved is None
+    store.build_index("hnsw")
+    said = store.index_saved
     assert store.has_index and store.keys() == before
     assert store.search(row, 1)[0].key == "7"
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-    print(said, store.build_index("hnsw"))
+    store.build_index("hnsw")
+    print(said, store.index_saved)
 """
 
 

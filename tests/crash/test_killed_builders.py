@@ -119,7 +119,8 @@ def test_builders_are_killed_and_the_others_go_on(path: Path) -> None:
             number = killed.next
             find(store, 1, number - 1)
             find(store, 2, turn)
-            assert store.build_index(KINDS[turn % 4], threads=1)
+            store.build_index(KINDS[turn % 4], threads=1)
+            assert store.index_saved
             find(store, 1, number - 1)
             alive.read_until("saved")
             if turn % 3 == 2:

@@ -278,7 +278,7 @@ impl VectorStore {
 
     /// Builds an index of that kind, beside searches and writers; returns whether the file has it.
     #[pyo3(signature = (kind="hnsw", *, threads=None, progress=None, **parameters))]
-    fn build_index(
+    fn _build_index(
         &self,
         py: Python<'_>,
         kind: &str,

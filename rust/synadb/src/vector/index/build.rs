@@ -80,8 +80,8 @@ impl VectorStore {
     ///
     /// # Errors
     /// As there.
-    pub fn build_index(&self) -> Result<bool> {
-        self.build_index_with(&self.wish.load_full(), 1, &mut |_, _| true)
+    pub fn build_index(&self) -> Result<()> {
+        self.build_index_with(&self.wish.load_full(), 1, &mut |_, _| true).map(|_| ())
     }
 
     /// Builds an index of all vectors that are there and puts it in the place of the one before.
@@ -111,7 +111,7 @@ impl VectorStore {
         let build = Build { engine, saves, table, config, sample, threads, extends: false };
         build.run(backend, progress)?;
         self.want(backend.clone());
-        self.save_index()
+        self.is_saved()
     }
 
     /// Says which index is to be built where nobody says otherwise.
@@ -139,11 +139,16 @@ impl VectorStore {
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write, there is space for
-    /// it, and nothing else has its name; returns whether it is there.
+    /// it, and nothing else has its name.
     ///
     /// # Errors
     /// `Io`, `Busy`.
-    pub fn save_index(&self) -> Result<bool> {
+    pub fn save_index(&self) -> Result<()> {
+        self.is_saved().map(|_| ())
+    }
+
+    /// As `save_index`; whether the index is there.
+    fn is_saved(&self) -> Result<bool> {
         let Ok(engine) = self.handle.writable() else { return Ok(false) };
         match engine.checkpoint_anew(&self.handle.terms) {
             Err(Error::DiskFull { .. } | Error::Exists { .. }) => Ok(false),

@@ -168,7 +168,7 @@ impl GravityWellIndex {
     /// [`VectorStore::build_index_with`].
     pub fn initialize_attractors(&self, samples: &[&[f32]]) -> Result<()> {
         self.store.take_sample(samples)?;
-        if self.is_empty() { Ok(()) } else { self.build_index().map(|_| ()) }
+        if self.is_empty() { Ok(()) } else { self.build_index() }
     }
 
     /// Builds the inverted file of all vectors that are there; see
@@ -176,9 +176,9 @@ impl GravityWellIndex {
     ///
     /// # Errors
     /// As there.
-    pub fn build_index(&self) -> Result<bool> {
+    pub fn build_index(&self) -> Result<()> {
         let backend = self.store.gravity_backend(self.config.cells(), None)?;
-        self.store.build_index_with(&backend, 1, &mut |_, _| true)
+        self.store.build_index_with(&backend, 1, &mut |_, _| true).map(|_| ())
     }
 
     /// The `k` nearest live vectors, nearest first.

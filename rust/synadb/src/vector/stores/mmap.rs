@@ -160,7 +160,7 @@ impl MmapVectorStore {
     ///
     /// # Errors
     /// As there.
-    pub fn build_index(&self) -> Result<bool> {
+    pub fn build_index(&self) -> Result<()> {
         self.store.build_index()
     }
 

@@ -158,7 +158,7 @@ impl HybridVectorStore {
     /// As [`GravityWellIndex::initialize_attractors`](crate::GravityWellIndex).
     pub fn initialize_hot(&self, samples: &[&[f32]]) -> Result<()> {
         self.hot.take_sample(samples)?;
-        if self.hot.is_empty() { Ok(()) } else { self.hot.build_index().map(|_| ()) }
+        if self.hot.is_empty() { Ok(()) } else { self.hot.build_index() }
     }
 
     /// Builds the cascade of all cold vectors on so many threads; see
