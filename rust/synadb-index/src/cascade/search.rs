@@ -172,8 +172,10 @@ impl CascadeIndex {
         let usual = self.default_search();
         let nodes = self.graph.nodes();
         let search = |ef_search| CascadeSearch { ef_search, ..usual };
-        let tuned = shortest(sample, target, nodes, &|query, filter, source, scratch, top, ef| {
-            self.search_with(search(ef), query, filter, source, scratch, top)
+        let tuned = shortest(sample, target, nodes, |ef| {
+            sample.recall(&|query, filter, source, scratch, top| {
+                self.search_with(search(ef), query, filter, source, scratch, top)
+            })
         })?;
         Ok((search(tuned.ef), tuned))
     }

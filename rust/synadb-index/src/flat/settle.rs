@@ -15,7 +15,8 @@ use crate::{Filter, IndexError, Metric, Query, Scratch, TopK, VectorSource};
 /// As [`search_batch`](super::search_batch), for results that are empty: with exactly the nearest
 /// rows, however near they are to each other.
 ///
-/// In O(rows x dimensions); twice that where fast keys do not tell the rows apart.
+/// In O(queries x rows x dimensions), in one pass over the rows for all queries, and one more for
+/// each query for which fast keys do not tell the rows apart.
 ///
 /// # Errors
 ///

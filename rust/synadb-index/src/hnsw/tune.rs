@@ -1,7 +1,7 @@
 //! Finding the shortest queue that reaches a recall.
 
 use crate::hnsw::HnswIndex;
-use crate::{Filter, IndexError, Job, Query, Sample, Scratch, TopK, VectorSource};
+use crate::{Filter, IndexError, Job, Query, Sample, VectorSource};
 
 /// A length of the queue and the recall that it reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,19 +11,6 @@ pub struct TunedEf {
     /// Share of the true neighbours found, 0 to 1; ties with the last of them count.
     pub recall: f64,
 }
-
-/// A search with a queue of some length.
-pub(crate) type SearchWithEf<'a> = &'a (
-        dyn Fn(
-    &Query,
-    &Filter,
-    &dyn VectorSource,
-    &mut Scratch,
-    &mut TopK,
-    usize,
-) -> Result<(), IndexError>
-            + Sync
-    );
 
 impl HnswIndex {
     /// Finds the shortest queue, but for one part in sixteen, whose recall at `k` over some
@@ -60,8 +47,10 @@ impl HnswIndex {
     ///
     /// As there.
     pub fn tune_on(&self, sample: &Sample<'_>, target: f64) -> Result<TunedEf, IndexError> {
-        shortest(sample, target, self.graph.nodes, &|query, filter, source, scratch, top, ef| {
-            self.search_with_ef(query, filter, source, scratch, top, ef)
+        shortest(sample, target, self.graph.nodes, |ef| {
+            sample.recall(&|query, filter, source, scratch, top| {
+                self.search_with_ef(query, filter, source, scratch, top, ef)
+            })
         })
     }
 
@@ -77,15 +66,11 @@ pub(crate) fn shortest(
     sample: &Sample<'_>,
     target: f64,
     nodes: usize,
-    search: SearchWithEf<'_>,
+    recall: impl FnMut(usize) -> Result<f64, IndexError>,
 ) -> Result<TunedEf, IndexError> {
-    // A queue of `k` finds less than `k`, and is tried on queries near a row of the graph, whose links
-    // lead to all of them: others find far less with it.
+    // A queue of `k` finds less than `k`, and is tried on queries near a row of the graph, whose
+    // links lead to all of them: others find far less with it.
     let limits = (sample.k().saturating_mul(2), nodes.max(1));
-    let (ef, recall) = Sample::least(target, limits, |ef| {
-        sample.recall(&|query, filter, source, scratch, top| {
-            search(query, filter, source, scratch, top, ef)
-        })
-    })?;
+    let (ef, recall) = Sample::least(target, limits, recall)?;
     Ok(TunedEf { ef, recall })
 }

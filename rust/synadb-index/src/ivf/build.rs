@@ -54,7 +54,7 @@ impl IvfIndex {
 
     /// As [`IvfIndex::build`], with the centroids of other vectors: rows of a source of the same
     /// dimensions, of which at most `config.sample_per_cell` a cell are looked at. A sample that is
-    /// empty, too small or unlike the rows costs no recall: the centroids are those of the rows
+    /// empty, too small or clearly unlike the rows is not used: the centroids are those of the rows
     /// then.
     ///
     /// # Errors

@@ -157,7 +157,7 @@ impl VectorStore {
         };
         let filters = allowed.as_ref().map_or(&Filters::ALL, |allowed| allowed.filters());
         let indexed = filters.part.as_ref().map(|part| &part.indexed);
-        // Of more than there are nobody tunes.
+        // No more are looked for, or tuned for, than there are.
         let k = k.min(snapshot.rows_end() as usize);
         let aimed = self.aimed(options, k, (&snapshot, index.as_ref()), indexed)?;
         let way = (index.as_ref().and_then(Loaded::index), &*aimed, filters);
@@ -193,7 +193,6 @@ impl VectorStore {
     ) -> Result<Vec<Vec<synadb_index::Hit>>> {
         let dimensions = usize::from(self.dimensions());
         let source = MappedVectors { snapshot, dimensions };
-        let k = k.min(snapshot.rows_end() as usize);
         let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
         let rows = 0..snapshot.rows_end();
         SCRATCH

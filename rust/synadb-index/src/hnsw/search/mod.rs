@@ -25,7 +25,7 @@ const STARTS_MIN: usize = 4;
 const STEP_CODES: usize = 48;
 /// A walk suffices when it finds one in so many of the nodes that it finds without a filter.
 const ENOUGH: usize = 2;
-/// One of so many nodes of the queue is ranked by its full vector.
+/// Of so many nodes of the queue one is ranked by its full vector, at most.
 const RANKED_EF: usize = 6;
 /// Codes that are on their way while one is compared.
 const AHEAD: usize = 4;

@@ -111,7 +111,7 @@ impl VectorStore {
         let build = Build { engine, saves, table, config, sample, threads, extends: false };
         build.run(backend, progress)?;
         self.want(backend.clone());
-        self.is_saved()
+        self.try_save()
     }
 
     /// Says which index is to be built where nobody says otherwise.
@@ -144,11 +144,11 @@ impl VectorStore {
     /// # Errors
     /// `Io`, `Busy`.
     pub fn save_index(&self) -> Result<()> {
-        self.is_saved().map(|_| ())
+        self.try_save().map(|_| ())
     }
 
-    /// As `save_index`; whether the index is there.
-    fn is_saved(&self) -> Result<bool> {
+    /// As `save_index`; returns whether the index is there.
+    fn try_save(&self) -> Result<bool> {
         let Ok(engine) = self.handle.writable() else { return Ok(false) };
         match engine.checkpoint_anew(&self.handle.terms) {
             Err(Error::DiskFull { .. } | Error::Exists { .. }) => Ok(false),

@@ -160,8 +160,8 @@ impl GravityWellIndex {
     /// there are vectors.
     ///
     /// The index keeps the sample until it is closed, for every build that begins anew; an opening
-    /// keeps the cells, not the sample. Where that is unlike the stored vectors the centroids are
-    /// those of the vectors, so that it costs no recall. Not needed: without it the centroids come from the stored vectors.
+    /// keeps the cells, not the sample. Where that is clearly unlike the stored vectors the centroids
+    /// are those of the vectors. Not needed: without it the centroids come from the stored vectors.
     ///
     /// # Errors
     /// `InvalidArgument` for an empty sample, `Dimension`, `InvalidVector`; as
