@@ -22,8 +22,6 @@ UNSAFE_FILES = {
     "rust/synadb/src/original.rs",
     "rust/synadb-index/src/distance/avx2.rs",
     "rust/synadb-index/src/distance/avx512.rs",
-    "rust/synadb-index/src/hnsw/int8/avx2.rs",
-    "rust/synadb-index/src/hnsw/int8/avx512.rs",
     "rust/synadb-index/src/kmeans/dots/avx2.rs",
     "rust/synadb-index/src/kmeans/dots/avx512.rs",
     "rust/synadb-index/src/quantize/kernels/avx2.rs",

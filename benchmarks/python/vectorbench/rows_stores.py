@@ -86,31 +86,47 @@ def seconds_of_batch(path: Path, keys: list[str], rows: Any) -> float:
     return took
 
 
+STREAMS = ((60_000.0, 10.0, 5.0), (100_000.0, None, 5.0), (0.0, None, None))
+"""Inserts a second, 0 for as many as may be; floor and aim of the searches beside them, in ms."""
+
+KEPT_PACE = 0.97
+
+
 def stream(plan: Plan) -> Part:
-    """`insert` one by one while another process, or a thread, searches."""
+    """`insert` one by one while another process, or a thread, searches: paced, and flat out."""
     data = plan.load(plan.base)
-    rows = []
     details = details_of(plan) | {"searcher": plan.searcher, "seconds": plan.stream_s}
     if plan.prepare:
         return [], details
+    rows, kept = [], {}
+    for rate, floor, aim in STREAMS:
+        found = kept[f"{rate:g}"] = streamed(plan, data.folder, rate)
+        note = f"{found['inserted']:,} inserted, {found['per_s']:,.0f}/s; index: {found['index']}"
+        if not rate:
+            name = f"insert one by one for {plan.stream_s:g} s"
+            rows.append(Row(name, found["per_s"], "inserts/s", 60_000, 100_000, note=note))
+        what = f"searches beside {rate:,.0f} inserts/s, p99" if rate else "beside these, p99"
+        if found["per_s"] < KEPT_PACE * rate:
+            rows.append(Row(what, None, "ms", floor, aim, at_most=True, note=note))
+            continue
+        note = f"p50 {found['p50_ms']:.2f} ms of {found['searches']:,} by a {plan.searcher}, "
+        note += f"longest {found['max_ms']:.0f} ms; {found['per_s']:,.0f} inserts/s"
+        rows.append(Row(what, found["p99_ms"], "ms", floor, aim, at_most=True, note=note))
+    return rows, details | {"found": kept}
+
+
+def streamed(plan: Plan, data: Path, rate: float) -> dict[str, Any]:
+    """What a process that inserts, and starts the searcher, found; raises `ChildError`."""
     with scratch(plan) as folder:
-        command = [sys.executable, "-m", "vectorbench.stream", "write", str(data.folder)]
-        command += [str(folder / "stream.db"), str(plan.stream_s), plan.searcher]
-        environment = dict(os.environ, PYTHONPATH=str(HERE.parent))
+        command = [sys.executable, "-m", "vectorbench.stream", "write", str(data)]
+        command += [str(folder / "stream.db"), str(plan.stream_s), plan.searcher, str(rate)]
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False,
-            timeout=plan.stream_s * 4 + 240,
+            command, env=dict(os.environ, PYTHONPATH=str(HERE.parent)), capture_output=True,
+            text=True, check=False, timeout=plan.stream_s * 4 + 240,
         )  # fmt: skip
     if done.returncode:
         raise ChildError(done.stderr.strip()[-400:])
-    found = json.loads(done.stdout.splitlines()[-1])
-    name = f"insert one by one for {plan.stream_s:g} s"
-    note = f"{found['inserted']:,} inserted; index then: {found['index']}"
-    rows.append(Row(name, found["per_s"], "inserts/s", 60_000, 100_000, note=note))
-    note = f"p50 {found['p50_ms']:.2f} ms of {found['searches']:,} by a {plan.searcher}"
-    what = "searches meanwhile, p99"
-    rows.append(Row(what, found["p99_ms"], "ms", 10.0, 5.0, at_most=True, note=note))
-    return rows, details | {"found": found}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def memory(plan: Plan) -> Part:

@@ -1,6 +1,6 @@
 """Single inserts for some seconds, and searches meanwhile by another process or a thread.
 
-python -m vectorbench.stream write SET STORE SECONDS SEARCHER
+python -m vectorbench.stream write SET STORE SECONDS SEARCHER RATE
 python -m vectorbench.stream search SET STORE SECONDS
 """
 
@@ -22,7 +22,8 @@ START_ROWS = 20_000
 PAUSE_S = 0.005
 """Between two searches: a steady client, not a load that takes a processor by itself."""
 
-CHECK_EVERY = 256
+CHECK_EVERY = 64
+"""Inserts between two looks at the clock."""
 
 
 def search(store: synadb.VectorStore, queries: Any, seconds: float) -> list[float]:
@@ -37,19 +38,26 @@ def search(store: synadb.VectorStore, queries: Any, seconds: float) -> list[floa
     return times
 
 
-def insert(store: synadb.VectorStore, rows: list[Any], seconds: float) -> tuple[int, float]:
-    """Inserts one by one under new keys; how many, and in how many seconds."""
+def insert(
+    store: synadb.VectorStore, rows: list[Any], seconds: float, rate: float
+) -> tuple[int, float]:
+    """Inserts one by one under new keys; how many, and in how many seconds.
+
+    A rate above 0 is kept by sleeping, in steps of `CHECK_EVERY`; 0 inserts as fast as may be.
+    """
     count, start = 0, time.perf_counter()
     stop, width = start + seconds, len(rows)
     put = store.insert
-    while time.perf_counter() < stop:
+    while (now := time.perf_counter()) < stop:
+        if rate and count > (now - start) * rate:
+            time.sleep(count / rate - (now - start))
         for _ in range(CHECK_EVERY):
             put(f"new:{count}", rows[count % width])
             count += 1
     return count, time.perf_counter() - start
 
 
-def write(data: Path, path: Path, seconds: float, searcher: str) -> dict[str, Any]:
+def write(data: Path, path: Path, seconds: float, searcher: str, rate: float) -> dict[str, Any]:
     """A store with an index, then the stream beside a searcher."""
     rows = np.array(np.load(data / "rows.npy", mmap_mode="r"))
     queries = np.load(data / "queries.npy")
@@ -63,14 +71,14 @@ def write(data: Path, path: Path, seconds: float, searcher: str) -> dict[str, An
                 target=lambda: times.extend(search(store, queries, seconds)), daemon=True
             )
             thread.start()
-            count, took = insert(store, list(rows), seconds)
+            count, took = insert(store, list(rows), seconds, rate)
             thread.join(seconds + 60)
         else:
             command = [sys.executable, "-m", "vectorbench.stream", "search", str(data), str(path)]
             process = subprocess.Popen([*command, str(seconds)], stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            count, took = insert(store, list(rows), seconds)
+            count, took = insert(store, list(rows), seconds, rate)
             times = json.loads(process.communicate(timeout=120)[0])
         return {
             "inserted": count, "per_s": count / took, "searches": len(times),
@@ -83,7 +91,8 @@ def main() -> None:
     """Write or search, and print what was found."""
     do, data, path, seconds = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
     if do == "write":
-        print(json.dumps(write(data, path, float(seconds), sys.argv[5])))
+        searcher, rate = sys.argv[5], float(sys.argv[6])
+        print(json.dumps(write(data, path, float(seconds), searcher, rate)))
         return
     queries = np.load(data / "queries.npy")
     with synadb.VectorStore(path, sync_on_write=False) as store:

@@ -32,45 +32,50 @@ impl Pattern {
             Self::All => true,
             Self::Prefix(prefix) => key.starts_with(prefix.as_str()),
             Self::Glob(glob) => {
-                let glob: Vec<char> = glob.chars().collect();
-                let key: Vec<char> = key.chars().collect();
-                matches_glob(&glob, &key)
+                let prefix = self.prefix();
+                let rest = key.strip_prefix(prefix);
+                rest.is_some_and(|key| matches_glob(&glob[prefix.len()..], key))
             }
         }
     }
 }
 
 /// Linear in the product of the lengths at worst: only the last `*` is ever tried again.
-fn matches_glob(glob: &[char], key: &[char]) -> bool {
+fn matches_glob(glob: &str, key: &str) -> bool {
+    if glob == "*" {
+        return true;
+    }
     let (mut g, mut k) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
-    while k < key.len() {
-        let step = match glob.get(g) {
+    while let Some(c) = key[k..].chars().next() {
+        let step = match glob[g..].chars().next() {
             Some('*') => {
                 retry = Some((g + 1, k));
                 g += 1;
                 continue;
             }
             Some('?') => Some(1),
-            Some('[') => class_len(&glob[g..], key[k]),
-            Some(&literal) => (literal == key[k]).then_some(1),
+            Some('[') => class_len(&glob[g..], c),
+            Some(literal) => (literal == c).then_some(c.len_utf8()),
             None => None,
         };
         if let Some(step) = step {
             g += step;
-            k += 1;
+            k += c.len_utf8();
         } else if let Some((after_star, from)) = retry {
-            retry = Some((after_star, from + 1));
-            (g, k) = (after_star, from + 1);
+            let from = from + key[from..].chars().next().map_or(1, char::len_utf8);
+            retry = Some((after_star, from));
+            (g, k) = (after_star, from);
         } else {
             return false;
         }
     }
-    glob[g..].iter().all(|&c| c == '*')
+    glob[g..].bytes().all(|c| c == b'*')
 }
 
-/// Length of the class at the front of `glob` if it contains `c`; a `[` without end is literal.
-fn class_len(glob: &[char], c: char) -> Option<usize> {
+/// Bytes of the class at the front of `glob` if it contains `c`; a `[` without end is literal.
+fn class_len(glob: &str, c: char) -> Option<usize> {
+    let glob: Vec<char> = glob.chars().collect();
     let negated = glob.get(1) == Some(&'!');
     let first = if negated { 2 } else { 1 };
     let end = (first + 1..glob.len()).find(|&i| glob[i] == ']');
@@ -85,7 +90,7 @@ fn class_len(glob: &[char], c: char) -> Option<usize> {
             i += 1;
         }
     }
-    (found != negated).then_some(end + 1)
+    (found != negated).then(|| glob[..=end].iter().map(|c| c.len_utf8()).sum())
 }
 
 #[cfg(test)]
@@ -106,6 +111,15 @@ mod tests {
             ("[", "[", true),
             ("[]]", "]", true),
             ("*a*b*c", "xxaxxbxxc", true),
+            ("ab*", "ab", true),
+            ("ab*", "a", false),
+            ("ab", "abc", false),
+            ("a**", "abc", true),
+            ("\u{e9}?*\u{fc}", "\u{e9}\u{e0}xyz\u{fc}", true),
+            ("\u{e9}?*\u{fc}", "\u{e9}\u{fc}", false),
+            ("*[\u{e4}-\u{fc}]x", "\u{f6}\u{e4}x", true),
+            ("*[!\u{e4}-\u{fc}]x", "\u{f6}\u{e4}x", false),
+            ("[\u{e9}][\u{e9}]", "\u{e9}\u{e9}", true),
         ];
         for (glob, key, expected) in cases {
             let pattern = Pattern::Glob(glob.to_owned());

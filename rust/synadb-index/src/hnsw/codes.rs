@@ -2,8 +2,11 @@
 //! dimensions.
 
 use crate::distance::{Kernels, largest_magnitude, prefetch_bytes};
-use crate::hnsw::int8::{CODE_ALIGN, Int8Kernels, int8_kernels};
+use crate::quantize::{self, DotsKernel};
 use crate::random::mix;
+
+/// Bytes that the length of a code is a multiple of, padded with zeros.
+pub(super) const CODE_ALIGN: usize = 64;
 
 /// Up to this many dimensions points are kept in single precision: a byte a dimension would be
 /// coarser than the distances between neighbours.
@@ -23,12 +26,12 @@ const SCALE_BITS_DROPPED: u32 = 12;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CodeKernels {
     pub(super) float: &'static Kernels,
-    pub(super) int8: &'static Int8Kernels,
+    pub(super) dot_bytes: DotsKernel<i8>,
 }
 
 impl CodeKernels {
     pub(super) fn new(float: &'static Kernels) -> Self {
-        Self { float, int8: int8_kernels(float.level) }
+        Self { float, dot_bytes: quantize::CodeKernels::up_to(float.level).dot_bytes }
     }
 }
 
@@ -188,12 +191,8 @@ impl Codes {
         for (chunk, out) in out.chunks_mut(CHUNK).enumerate() {
             let first = first + chunk * CHUNK;
             let dots = &mut dots[..out.len()];
-            (kernels.int8.dot_rows)(
-                code.bytes,
-                &self.bytes[first * self.stride..],
-                self.stride,
-                dots,
-            );
+            let rows = bytemuck::cast_slice(&self.bytes[first * self.stride..]);
+            (kernels.dot_bytes)(bytemuck::cast_slice(code.bytes), rows, self.stride, dots);
             for ((out, &dot), terms) in out.iter_mut().zip(&*dots).zip(&self.terms[first..]) {
                 *out = squared_distance(code.terms, *terms, dot);
             }

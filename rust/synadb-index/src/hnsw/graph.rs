@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::SharedBytes;
+use crate::hnsw::codes::CODE_ALIGN;
 use crate::hnsw::codes::{Code, Terms};
-use crate::hnsw::int8::CODE_ALIGN;
 use crate::quantize::{BLOCK_ROWS, bit_block_bytes};
 
 /// Bytes that a block's length is a multiple of: a cache line.

@@ -9,7 +9,6 @@ mod build;
 mod codes;
 mod config;
 mod graph;
-pub(crate) mod int8;
 mod members;
 pub(crate) mod search;
 mod sections;

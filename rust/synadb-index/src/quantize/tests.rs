@@ -173,13 +173,14 @@ fn integer_dots_are_exact_on_every_level() {
         values(seed, len).iter().map(|value| (value * 1e6) as i64 as u8).collect()
     };
     for padded in padded_lengths() {
-        let (count, stride) = (3, padded + 5);
+        // Rows by the four and alone, at distances that leave them unaligned.
+        let (count, stride) = (padded / 64 % 8, padded + 5);
         let mut query: Vec<i8> =
             byte(1, padded).into_iter().map(|value| (value as i8).max(-127)).collect();
         query[..8].fill(127);
         query[8..16].fill(-127);
         let mut codes: Vec<i8> =
-            byte(2, 2 * stride + padded).into_iter().map(|value| value as i8).collect();
+            byte(2, count * stride + padded).into_iter().map(|value| value as i8).collect();
         codes[..16].fill(-128);
         let nibbles: Vec<u8> = codes.iter().map(|&code| code as u8).collect();
         let mut grid = vec![0; padded];
@@ -202,6 +203,27 @@ fn integer_dots_are_exact_on_every_level() {
             }
         }
     }
+}
+
+#[test]
+fn integer_dots_of_extremes_do_not_overflow() {
+    for padded in padded_lengths() {
+        for (query, row) in [(127, 127), (127, -128), (-127, 127), (-127, -128)] {
+            for table in tables() {
+                let mut found = [0; 5];
+                (table.dot_bytes)(&vec![query; padded], &vec![row; 5 * padded], padded, &mut found);
+                let exact = i32::from(query) * i32::from(row) * padded as i32;
+                assert_eq!(found, [exact; 5], "{:?} {padded} {query} {row}", table.level);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "do not hold 3 codes")]
+fn rows_that_are_too_short_are_a_programmer_error() {
+    let kernels = CodeKernels::up_to(SimdLevel::Avx512);
+    (kernels.dot_bytes)(&[0; 64], &[0; 191], 64, &mut [0; 3]);
 }
 
 /// Estimates of a row by all three kinds of codes.

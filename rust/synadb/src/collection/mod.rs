@@ -2,6 +2,7 @@
 
 mod carry;
 mod companion;
+mod row_keys;
 mod rows;
 mod snapshot;
 

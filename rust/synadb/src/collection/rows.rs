@@ -12,6 +12,7 @@ use synadb_types::TableId;
 use synadb_types::limits::{EXTENT_ALIGN, POSITION_END, ROWS_MAX};
 
 use super::companion::CompanionSlot;
+use super::row_keys::RowKeys;
 use crate::db::{Applied, TableView};
 use crate::keys::{AppendVec, AppendWords, KeyMap, KeyMapReader};
 use crate::sections::{SectionWriter, TableSections, implausible};
@@ -81,6 +82,7 @@ pub(crate) struct RowsReader {
     pub norms: AppendWords,
     /// An index of the rows.
     pub companion: CompanionSlot,
+    pub row_keys: RowKeys,
 }
 
 /// Writer's half.

@@ -230,17 +230,17 @@ impl KeyFilter {
     /// Looks at rows that came since.
     fn look_on(&self, found: &mut Found, snapshot: &Snapshot) -> Result<()> {
         let end = snapshot.rows_end().max(found.end);
-        let unborn = std::mem::take(&mut found.unborn);
-        for row in unborn.into_iter().chain(found.end..end) {
-            let id = RowId(row);
-            if snapshot.is_unborn(id) {
-                found.unborn.push(row);
-            } else if self.allows(&String::from_utf8_lossy(snapshot.record(id)?.key)) {
-                found.allowed.insert(id);
-            } else {
-                found.allowed.remove(id);
-            }
+        let Found { unborn, allowed, .. } = found;
+        let mut take = |row: RowId, key: Option<&str>, unborn: &mut Vec<u32>| match key {
+            None => unborn.push(row.0),
+            Some(key) if self.allows(key) => _ = allowed.insert(row),
+            Some(_) => _ = allowed.remove(row),
+        };
+        for row in std::mem::take(unborn).into_iter().map(RowId) {
+            let key = (!snapshot.is_unborn(row)).then(|| snapshot.key_of(row)).transpose()?;
+            take(row, key.as_deref(), unborn);
         }
+        snapshot.for_each_key(found.end..end, |row, key| take(row, key, unborn))?;
         found.end = end;
         Ok(())
     }
@@ -294,6 +294,44 @@ impl Found {
 mod tests {
     use super::*;
     use crate::vector::{VectorConfig, VectorStore};
+
+    #[test]
+    fn fresh_filters_find_the_same_from_the_log_and_from_keys_that_are_kept() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
+        let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+        let insert = |numbers: std::ops::Range<u32>| {
+            let keys: Vec<String> = numbers.map(|n| format!("{}:{n}", n % 7)).collect();
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let rows: Vec<&[f32]> = keys.iter().map(|_| [1.0].as_slice()).collect();
+            assert_eq!(store.insert_batch(&keys, &rows).expect("inserts"), keys.len());
+        };
+        let snapshot = || store.snapshot().expect("open").expect("rows");
+        // More than a chunk of keys; where one ends, another begins. Slots between are left empty.
+        let keys_of = |snapshot: &Snapshot, filter: &KeyFilter| {
+            let found = filter.rows_of(snapshot, None).expect("reads");
+            let key = |row| snapshot.key_of(row).expect("reads").into_owned();
+            found.allowed.iter().map(key).collect::<Vec<_>>()
+        };
+        let mut earlier = Vec::new();
+        for numbers in [0..20_000, 20_000..32_768, 32_768..32_769, 32_769..50_000] {
+            insert(numbers.clone());
+            earlier.push((snapshot(), numbers.end));
+            for (snapshot, end) in &earlier {
+                let named = |allows: fn(u32) -> bool| {
+                    let numbers = (0..*end).filter(|n| allows(n % 7));
+                    numbers.map(|n| format!("{}:{n}", n % 7)).collect::<Vec<_>>()
+                };
+                let prefix = KeyFilter::with_prefix("3:");
+                assert_eq!(keys_of(snapshot, &prefix), named(|m| m == 3));
+                assert_eq!(keys_of(snapshot, &prefix.except()), named(|m| m != 3));
+            }
+        }
+        store.insert("3:3", &[2.0]).expect("inserts");
+        let again = KeyFilter::passing(|key| key == "3:3");
+        // Rows that died are allowed too.
+        assert_eq!(keys_of(&snapshot(), &again), ["3:3"; 2]);
+    }
 
     #[test]
     fn what_was_found_later_does_not_serve_an_earlier_snapshot() {

@@ -54,7 +54,8 @@ pub(super) fn distance(
     let bytes = view.code(block);
     if code.floats.is_empty() {
         let mut dot = [0];
-        (kernels.int8.dot_rows)(code.bytes, bytes, 0, &mut dot);
+        let (code_bytes, bytes) = (bytemuck::cast_slice(code.bytes), bytemuck::cast_slice(bytes));
+        (kernels.dot_bytes)(code_bytes, bytes, 0, &mut dot);
         return squared_distance(code.terms, view.terms(block), dot[0]);
     }
     let (values, _) = bytes.as_chunks::<4>();

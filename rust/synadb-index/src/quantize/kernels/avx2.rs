@@ -2,15 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_NGT_UQ, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32,
-    _mm_unpackhi_epi64, _mm256_abs_epi8, _mm256_add_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps,
-    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_extracti128_si256, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_ps, _mm256_mul_ps,
-    _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps,
-    _mm256_setr_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sign_epi8,
-    _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_epi16, _mm256_sub_ps,
-    _mm256_xor_ps,
+    __m128i, __m256, __m256i, _CMP_NGT_UQ, _mm_add_epi32, _mm_cvtsi128_si32, _mm_cvtsi128_si64,
+    _mm_shuffle_epi32, _mm_unpackhi_epi64, _mm256_abs_epi8, _mm256_add_epi8, _mm256_add_epi16,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps, _mm256_castsi256_si128,
+    _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_extracti128_si256,
+    _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_movemask_ps, _mm256_mul_ps, _mm256_permute_ps,
+    _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setr_epi32,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_slli_epi16,
+    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_epi16, _mm256_sub_ps, _mm256_xor_ps,
 };
 
 use super::super::bits::{BLOCK_ROWS, codes_bytes};
@@ -23,6 +23,8 @@ use crate::quantize::{CodeQuery, Estimates, Terms};
 
 /// Bytes in a register.
 const BYTES: usize = 32;
+/// Rows that share each load of the query.
+const ROWS: usize = 4;
 /// Floats in a register.
 const LANES: usize = 8;
 /// Bytes of codes of a round.
@@ -80,10 +82,8 @@ fn estimate_bits(
 
 fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
     assert_dots(query, query.len(), rows, stride, out.len());
-    for (index, sum) in out.iter_mut().enumerate() {
-        // SAFETY: as in `hadamard`, AVX2 was found.
-        *sum = unsafe { dot_of_bytes(query, &rows[index * stride..][..query.len()]) };
-    }
+    // SAFETY: as in `hadamard`, AVX2 was found.
+    unsafe { dots_of_bytes(query, rows, stride, out) }
 }
 
 fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
@@ -201,25 +201,40 @@ pub(super) fn finish(
     mask
 }
 
+#[target_feature(enable = "avx2")]
+fn dots_of_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
+    let row = |index: usize| rows[index * stride..][..query.len()].as_chunks::<BYTES>().0;
+    let (query, _) = query.as_chunks::<BYTES>();
+    let (groups, rest) = out.as_chunks_mut::<ROWS>();
+    let grouped = ROWS * groups.len();
+    for (index, dots) in groups.iter_mut().enumerate() {
+        let first = ROWS * index;
+        let rows = [row(first), row(first + 1), row(first + 2), row(first + 3)];
+        *dots = totals(dots_of_group(query, rows));
+    }
+    for (index, dot) in rest.iter_mut().enumerate() {
+        *dot = total(dots_of_group(query, [row(grouped + index)])[0]);
+    }
+}
+
+/// Inner products of `N` rows that share each load of the query, in eight parts each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot_of_bytes(query: &[i8], row: &[i8]) -> i32 {
+fn dots_of_group<const N: usize>(query: &[[i8; BYTES]], rows: [&[[i8; BYTES]]; N]) -> [__m256i; N] {
+    assert!(rows.iter().all(|row| row.len() == query.len()));
     let ones = _mm256_set1_epi16(1);
-    let mut sums = [_mm256_setzero_si256(); 2];
-    let (query, _) = query.as_chunks::<{ 2 * BYTES }>();
-    let (row, _) = row.as_chunks::<{ 2 * BYTES }>();
-    for (query, row) in query.iter().zip(row) {
-        for ((sum, query), row) in
-            sums.iter_mut().zip(query.as_chunks::<BYTES>().0).zip(row.as_chunks::<BYTES>().0)
-        {
-            let (query, row) = (signed(query), signed(row));
+    let mut sums = [_mm256_setzero_si256(); N];
+    for (at, query) in query.iter().enumerate() {
+        let query = signed(query);
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            let row = signed(&row[at]);
             // The row's signs go over to the query, since one side has to be unsigned. Two
             // products of at most 128 * 127 fit in 16 bits.
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(row), _mm256_sign_epi8(query, row));
             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
         }
     }
-    total(_mm256_add_epi32(sums[0], sums[1]))
+    sums
 }
 
 /// Inner product of the query and the nibbles as they are stored.
@@ -261,6 +276,16 @@ fn total(sums: __m256i) -> i32 {
         _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
     _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+}
+
+/// The totals of four registers at once: a step each would take half of the time of a short code.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn totals([a, b, c, d]: [__m256i; ROWS]) -> [i32; ROWS] {
+    let parts = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let sums = _mm_add_epi32(_mm256_castsi256_si128(parts), _mm256_extracti128_si256::<1>(parts));
+    let (low, high) = (_mm_cvtsi128_si64(sums), _mm_cvtsi128_si64(_mm_unpackhi_epi64(sums, sums)));
+    [low as i32, (low >> 32) as i32, high as i32, (high >> 32) as i32]
 }
 
 #[inline]

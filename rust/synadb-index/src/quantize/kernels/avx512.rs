@@ -7,8 +7,8 @@ use std::arch::x86_64::{
     _mm512_cvtepi32_epi8, _mm512_cvtepu16_epi32, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64,
     _mm512_loadu_si512, _mm512_mask_add_ps, _mm512_maskz_loadu_epi8, _mm512_max_ps, _mm512_min_ps,
     _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_srli_epi16,
-    _mm512_sub_epi16, _mm512_xor_si512,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_slli_epi32,
+    _mm512_srli_epi16, _mm512_sub_epi16, _mm512_sub_epi32, _mm512_xor_si512,
 };
 
 use super::super::bits::{GROUP, GROUP_BYTES, codes_bytes};
@@ -22,6 +22,8 @@ use crate::quantize::{CodeQuery, Estimates, Terms};
 
 /// Bytes in a register.
 const BYTES: usize = 64;
+/// Rows that share each load of the query.
+const ROWS: usize = 4;
 /// Bytes of codes of a round.
 const ROUND: usize = BYTE_SUMS * BYTES;
 
@@ -83,12 +85,7 @@ fn fill_group(values: &[f32; GROUP], base: f32, inverse: f32, table: &mut [u8; G
 fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
     assert_dots(query, query.len(), rows, stride, out.len());
     // SAFETY: as in `estimate_bits`, the instructions were found.
-    let total = unsafe { sum_of(query) };
-    for (index, sum) in out.iter_mut().enumerate() {
-        // SAFETY: as in `estimate_bits`, the instructions were found.
-        let dot = unsafe { dot_of_bytes(query, &rows[index * stride..][..query.len()]) };
-        *sum = dot - 128 * total;
-    }
+    unsafe { dots_of_bytes(query, rows, stride, out) }
 }
 
 fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
@@ -144,18 +141,39 @@ fn sums(codes: &[u8], table: &[u8]) -> [__m256i; 4] {
     sums
 }
 
-/// Inner product of the query and the row's values plus 128 each.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dots_of_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
+    let row = |index: usize| rows[index * stride..][..query.len()].as_chunks::<BYTES>().0;
+    let (query, _) = query.as_chunks::<BYTES>();
+    let (groups, rest) = out.as_chunks_mut::<ROWS>();
+    let grouped = ROWS * groups.len();
+    for (index, dots) in groups.iter_mut().enumerate() {
+        let first = ROWS * index;
+        *dots = dots_of_group(query, [row(first), row(first + 1), row(first + 2), row(first + 3)]);
+    }
+    for (index, dot) in rest.iter_mut().enumerate() {
+        *dot = dots_of_group(query, [row(grouped + index)])[0];
+    }
+}
+
+/// Inner products of `N` rows that share each load of the query: of their values plus 128 each, for
+/// one side has to be unsigned, less 128 times the query's sum.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn dot_of_bytes(query: &[i8], row: &[i8]) -> i32 {
-    let flip = _mm512_set1_epi8(i8::MIN);
-    let mut sum = _mm512_setzero_si512();
-    let (query, _) = query.as_chunks::<BYTES>();
-    for (query, row) in query.iter().zip(row.as_chunks::<BYTES>().0) {
-        let unsigned = _mm512_xor_si512(signed(row), flip);
-        sum = _mm512_dpbusd_epi32(sum, unsigned, signed(query));
+fn dots_of_group<const N: usize>(query: &[[i8; BYTES]], rows: [&[[i8; BYTES]]; N]) -> [i32; N] {
+    assert!(rows.iter().all(|row| row.len() == query.len()));
+    let (flip, ones) = (_mm512_set1_epi8(i8::MIN), _mm512_set1_epi8(1));
+    let mut all = _mm512_setzero_si512();
+    let mut sums = [all; N];
+    for (at, query) in query.iter().enumerate() {
+        let query = signed(query);
+        all = _mm512_dpbusd_epi32(all, ones, query);
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(signed(&row[at]), flip), query);
+        }
     }
-    _mm512_reduce_add_epi32(sum)
+    let all = _mm512_slli_epi32::<7>(all);
+    sums.map(|sum| _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, all)))
 }
 
 /// Inner product of the query and the nibbles as they are stored.

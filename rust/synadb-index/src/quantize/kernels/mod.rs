@@ -90,6 +90,12 @@ impl CodeKernels {
             _ => Err(IndexError::UnsupportedSimdLevel { name: level.name() }),
         }
     }
+
+    /// The table of a level, or of the best one below it that this processor has in full.
+    pub(crate) fn up_to(level: SimdLevel) -> &'static Self {
+        let levels = SimdLevel::ALL.into_iter().rev().filter(|&one| one <= level);
+        levels.map(Self::for_level).find_map(Result::ok).unwrap_or(&scalar::KERNELS)
+    }
 }
 
 /// The table of this process, of the level that [`kernels`] has.

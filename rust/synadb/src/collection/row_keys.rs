@@ -1,0 +1,93 @@
+//! Keys in the order of their rows, side by side in memory, for filters that look at every key: the log
+//! verifies a record of each key that it is asked for, which takes ten times as long.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use synadb_storage::Result;
+use synadb_types::RowId;
+
+use super::Snapshot;
+
+/// Rows of a chunk: with keys of 64 KiB at most, three times as long where they are no UTF-8, their text
+/// ends below 4 GiB.
+const CHUNK_ROWS: usize = 1 << 14;
+
+/// Keys of the rows from 0 on, as far as somebody looked at them; 4 bytes a row and the key itself.
+#[derive(Default)]
+pub(crate) struct RowKeys {
+    chunks: Mutex<Vec<Arc<Chunk>>>,
+    /// Whether all keys were looked at before. Who does so once, with a filter that is used again
+    /// and again, is spared the memory.
+    was_asked: AtomicBool,
+}
+
+#[derive(Clone, Default)]
+struct Chunk {
+    text: String,
+    /// Where the key of each row ends. That of a row which was not born yet is empty.
+    ends: Vec<u32>,
+}
+
+impl Chunk {
+    /// The key of a row, or `None` where only the log says it.
+    fn key(&self, index: usize) -> Option<&str> {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let key = &self.text[start as usize..*self.ends.get(index)? as usize];
+        (!key.is_empty()).then_some(key)
+    }
+}
+
+fn len(chunks: &[Arc<Chunk>]) -> usize {
+    chunks.last().map_or(0, |last| (chunks.len() - 1) * CHUNK_ROWS + last.ends.len())
+}
+
+impl Snapshot {
+    /// Visits rows with their keys, in order; without one that was not born as of this moment.
+    pub fn for_each_key(
+        &self,
+        rows: Range<u32>,
+        mut visit: impl FnMut(RowId, Option<&str>),
+    ) -> Result<()> {
+        let was_asked = &self.reader.row_keys.was_asked;
+        let is_again = rows.start == 0 && was_asked.swap(true, Ordering::Relaxed);
+        // Held, not locked: what `visit` calls may look at keys too.
+        let chunks = self.kept_keys(if is_again { rows.end } else { 0 })?;
+        for row in rows.map(RowId) {
+            if self.is_unborn(row) {
+                visit(row, None);
+                continue;
+            }
+            let at = row.0 as usize;
+            match chunks.get(at / CHUNK_ROWS).and_then(|chunk| chunk.key(at % CHUNK_ROWS)) {
+                Some(key) => visit(row, Some(key)),
+                None => visit(row, Some(&self.key_of(row)?)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The key of a row that was born, from the log.
+    pub fn key_of(&self, row: RowId) -> Result<Cow<'_, str>> {
+        Ok(String::from_utf8_lossy(self.record(row)?.key))
+    }
+
+    /// The keys that are kept, after those of all rows below `end` are.
+    fn kept_keys(&self, end: u32) -> Result<Vec<Arc<Chunk>>> {
+        let mut chunks = self.reader.row_keys.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        for row in (len(&chunks) as u32..end).map(RowId) {
+            let key = if self.is_unborn(row) { Cow::Borrowed("") } else { self.key_of(row)? };
+            if (row.0 as usize).is_multiple_of(CHUNK_ROWS) {
+                chunks.push(Arc::default());
+            }
+            if let Some(last) = chunks.last_mut() {
+                let chunk = Arc::make_mut(last);
+                chunk.text.push_str(&key);
+                chunk.ends.push(chunk.text.len() as u32);
+            }
+        }
+        Ok(chunks.clone())
+    }
+}
