@@ -27,6 +27,9 @@ from .sets import CACHE, VectorSet
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 900.0
+RECALL_MIN = 0.3
+"""Who finds less with every setting is not used as it is meant to be, and no contestant."""
+
 TRYING = 0.3
 """Of the time that a setting gets in a round, what it gets while all are tried."""
 
@@ -280,9 +283,19 @@ class Fleet:
             if number:
                 found.append(by_label)
             else:
+                self.leave_out_the_lost(by_label)
                 self.tried = by_label
                 self.choose(by_label)
         return found
+
+    def leave_out_the_lost(self, by_label: dict[str, list[dict[str, Any]]]) -> None:
+        """Name and leave out who finds next to nothing."""
+        for held in self.held:
+            best = max((p["recall"] for p in by_label.get(held.label, [])), default=1.0)
+            if best < RECALL_MIN:
+                self.failed[held.label] = f"finds {best:.3f} of the neighbours at most"
+                held.chosen, held.is_out = [], True
+                del by_label[held.label]
 
     def visit(
         self, held: Held, seconds: float, one_by_one: bool, clock: str

@@ -247,7 +247,7 @@ class Glass(Adapter):
         self.searcher.set_ef(settings["ef"])
 
     def search(self, queries: Floats, k: int) -> Any:
-        return np.asarray(self.searcher.batch_search(queries, k, 1)).reshape(len(queries), -1)
+        return self.searcher.batch_search(queries, k, 1)[0]
 
     def search_one(self, query: Floats, k: int) -> Any:
-        return self.searcher.search(query, k)
+        return self.searcher.search(query, k)[0]
