@@ -49,7 +49,8 @@ pub struct IvfConfig {
     /// Rows of the training sample for each cell.
     pub sample_per_cell: usize,
     /// Lists each row in a second cell, chosen as in SOAR (Sun, Guo, Kumar 2023). Doubles the
-    /// entries; pays where many cells have to be searched.
+    /// entries; pays where there are many cells, of which a search looks at few
+    /// (docs/decisions/0011-second-cells.md).
     pub second: bool,
     /// What the cells hold of each row. Vectors of less than eight dimensions are held in full,
     /// whatever this says.
