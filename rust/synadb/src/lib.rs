@@ -62,7 +62,7 @@ pub mod mmap_vector {
 /// `HybridVectorStore`: new vectors in a hot table, those that stay in a cold one.
 pub mod arch {
     pub use crate::vector::hybrid::{
-        HybridConfig, HybridSearchResult, HybridVectorStore, ResultSource,
+        HybridConfig, HybridReader, HybridSearchResult, HybridVectorStore, ResultSource,
     };
     pub use crate::{CascadeConfig, GwiConfig};
 }

@@ -245,15 +245,17 @@ fn both_tables_of_a_hybrid_reach_a_recall() {
     store.initialize_hot(&[&rows[..WIDTH]]).expect("builds");
     let of = |target: Option<f64>| {
         recall(&exact, |query| {
-            let found = store.search_batch_for_recall(query, 10, target).expect("searches");
-            found.into_iter().flatten().map(|hit| hit.key).collect()
+            let options = SearchOptions { target_recall: target, ..SearchOptions::default() };
+            let found = store.search_with(query, 10, &options).expect("searches");
+            found.into_iter().map(|hit| hit.key).collect()
         })
     };
     assert!(of(None) >= 0.88);
     assert!(of(Some(0.99)) >= 0.98);
     assert!(of(Some(1.0)) >= 1.0);
     for layer in [ResultSource::Hot, ResultSource::Cold] {
-        let found = store.search_layer(layer, &rows[..WIDTH], 5, Some(1.0)).expect("searches");
+        let exact = SearchOptions::for_recall(1.0);
+        let found = store.search_layer(layer, &rows[..WIDTH], 5, &exact).expect("searches");
         assert!(found.len() == 5 && found.iter().all(|hit| hit.source == layer));
     }
     let [hot, cold] = store.measure_recall(10, 100).expect("measures");
