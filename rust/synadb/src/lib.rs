@@ -69,7 +69,10 @@ pub mod arch {
 
 /// `CascadeIndex`: vectors with a cascade, in a file or in memory.
 pub mod cascade {
-    pub use crate::vector::cascade::{CascadeConfig, CascadeIndex, CascadeStats, SearchResult};
+    pub use crate::vector::cascade::{
+        CascadeConfig, CascadeIndex, CascadeStats, MmapCascadeConfig, MmapCascadeIndex,
+        MmapCascadeStats, MmapSearchResult, SearchResult,
+    };
 }
 
 /// `GravityWellIndex`: a vector table that has its inverted file by itself.
