@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-_Found: TypeAlias = tuple[str, float, Literal["hot", "cold"]]
+_Source: TypeAlias = Literal["hot", "cold"]
+_Found: TypeAlias = tuple[str, float, _Source]
 _Progress: TypeAlias = Callable[[int, int], object]
 _Blob: TypeAlias = bytes | bytearray | memoryview
 _Value: TypeAlias = bool | int | float | str | bytes | NDArray[np.float32] | None
@@ -358,7 +359,7 @@ class HybridVectorStore:
         self,
         query: ArrayLike,
         k: int = 10,
-        source: str | None = None,
+        source: _Source | None = None,
         *,
         exact: bool = False,
         ef_search: int | None = None,
@@ -387,7 +388,7 @@ class HybridVectorStore:
     def promote_to_cold(self) -> int: ...
     def _build_index(
         self,
-        source: str,
+        source: _Source,
         kind: str,
         *,
         threads: int | None = None,
@@ -398,10 +399,10 @@ class HybridVectorStore:
         self, keys: Iterable[str], default: ArrayLike | None = None
     ) -> NDArray[np.float32]: ...
     def as_array(
-        self, *, copy: bool | None = None, source: str | None = None
+        self, *, copy: bool | None = None, source: _Source | None = None
     ) -> tuple[NDArray[np.float32], list[str]]: ...
     def as_blocks(
-        self, *, source: str | None = None
+        self, *, source: _Source | None = None
     ) -> list[tuple[NDArray[np.float32], list[str]]]: ...
     def hot_count(self) -> int: ...
     def cold_count(self) -> int: ...

@@ -79,7 +79,7 @@ pub fn batch<'py>(
     store: &VectorStore,
     queries: &Bound<'py, PyAny>,
     given: Given,
-    asked: &Batch,
+    asked: Batch,
 ) -> PyResult<Bound<'py, PyAny>> {
     let width = usize::from(store.dimensions());
     let find = |queries: &[f32], k, options: &_| store.search_hits(queries, k, options);
@@ -96,7 +96,7 @@ pub fn batch_with<'py, H: Scored, R: Send + IntoPyObject<'py>>(
     py: Python<'py>,
     (queries, width): (&Bound<'py, PyAny>, usize),
     given: Given,
-    asked: &Batch,
+    asked: Batch,
     (find, results): (
         impl Fn(&[f32], usize, &SearchOptions) -> synadb::Result<Vec<Vec<H>>> + Sync,
         impl Fn(Vec<Vec<H>>) -> synadb::Result<Vec<Vec<R>>> + Sync,

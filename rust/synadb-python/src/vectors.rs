@@ -229,7 +229,7 @@ impl VectorStore {
         let numbers = [ef_search, nprobe, candidates, num_probes];
         let given = Given { exact, numbers, target_recall, are_usual: false, filter };
         let asked = Batch { k, threads, as_arrays };
-        searching::batch(py, &self.store, queries, given, &asked)
+        searching::batch(py, &self.store, queries, given, asked)
     }
 
     /// The vectors of keys as a new float32 array of shape `(len(keys), dimensions)`.

@@ -235,7 +235,8 @@ fn mapped_cascade_is_a_cascade_by_other_names() -> Result<()> {
     assert!(memory.stats().graph_nodes > 0);
     assert_eq!(memory.search(&rows[5], 1)?[0].key, "5");
     assert_eq!(memory.get("7"), Some(rows[7].clone()));
-    (memory.flush()?, memory.save()?);
+    memory.flush()?;
+    memory.save()?;
     let beyond = MmapCascadeConfig { num_tables: 65, ..small };
     for refused in
         [MmapCascadeIndex::in_memory(beyond.clone()), MmapCascadeIndex::new(&path, beyond)]
