@@ -278,15 +278,16 @@ fn key_that_somebody_wrote_to_the_cold_table_too_is_found_once_at_its_new_vector
     let options = SearchOptions { filter, ..SearchOptions::default() };
     // The keys 30 to 49 are at other vectors, 50 to 59 where they were.
     let number_of = |key: usize| if key < 50 { key + 500 } else { key };
-    let mut wanted: Vec<(f32, String)> = (30..60)
-        .map(|key| (vector(number_of(key)), key.to_string()))
-        .map(|(row, key)| (DistanceMetric::Euclidean.distance(&vector(35), &row), key))
-        .collect();
-    wanted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    for k in [3, 10, 25, 30, 60] {
-        let found = store.search_with(&vector(35), k, &options)?;
-        let found: Vec<&String> = found.iter().map(|hit| &hit.key).collect();
-        assert_eq!(found, wanted.iter().take(k).map(|(_, key)| key).collect::<Vec<_>>());
+    for query in (0..60).map(vector) {
+        let distance = |key| DistanceMetric::Euclidean.distance(&query, &vector(number_of(key)));
+        let mut wanted: Vec<usize> = (30..60).collect();
+        wanted.sort_by(|a, b| distance(*a).total_cmp(&distance(*b)));
+        let wanted: Vec<String> = wanted.iter().map(usize::to_string).collect();
+        for k in [1, 3, 10, 25, 30, 60] {
+            let found = store.search_with(&query, k, &options)?;
+            let found: Vec<&String> = found.iter().map(|hit| &hit.key).collect();
+            assert_eq!(found, wanted.iter().take(k).collect::<Vec<_>>());
+        }
     }
     let [hot, cold] = store.reader()?.runs()?;
     assert_eq!(hot.into_iter().map(|run| run.len()).sum::<usize>(), 50);
