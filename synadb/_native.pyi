@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-_Found: TypeAlias = tuple[str, float, Literal["hot", "cold"]]
+_Source: TypeAlias = Literal["hot", "cold"]
+_Found: TypeAlias = tuple[str, float, _Source]
 _Progress: TypeAlias = Callable[[int, int], object]
 _Blob: TypeAlias = bytes | bytearray | memoryview
 _Value: TypeAlias = bool | int | float | str | bytes | NDArray[np.float32] | None
@@ -328,8 +329,8 @@ class VectorStore:
 class HybridVectorStore:
     def __new__(
         cls,
-        hot_path: _Path,
-        cold_path: _Path,
+        hot_path: _Path | Database,
+        cold_path: _Path | Database,
         dimensions: int | None = None,
         *,
         metric: str | None = None,
@@ -353,25 +354,63 @@ class HybridVectorStore:
     def initialize_hot(self, sample_vectors: ArrayLike) -> None: ...
     def ingest(self, key: str, vector: ArrayLike) -> None: ...
     def ingest_batch(self, keys: Iterable[str], vectors: ArrayLike) -> int: ...
+    def update(self, key: str, vector: ArrayLike) -> None: ...
     def _search(
-        self, queries: ArrayLike, k: int, target_recall: float | None = None
-    ) -> list[list[_Found]]: ...
-    def _search_one(
-        self, query: ArrayLike, k: int, layer: str, target_recall: float | None = None
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        source: _Source | None = None,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[_Found]: ...
+    def _search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
+        threads: int | None = None,
+        as_arrays: bool = False,
+    ) -> list[list[_Found]] | tuple[NDArray[np.object_], NDArray[np.float32]]: ...
     def _recall(self, k: int, queries: int) -> list[tuple[float, int, int]]: ...
     def promote_to_cold(self) -> int: ...
-    def build_cold(
+    def _build_index(
         self,
+        source: _Source,
+        kind: str,
         *,
-        target_recall: float | None = None,
         threads: int | None = None,
         progress: _Progress | None = None,
+        **parameters: Unpack[IndexParameters],
     ) -> bool: ...
+    def get_batch(
+        self, keys: Iterable[str], default: ArrayLike | None = None
+    ) -> NDArray[np.float32]: ...
+    def as_array(
+        self, *, copy: bool | None = None, source: _Source | None = None
+    ) -> tuple[NDArray[np.float32], list[str]]: ...
+    def as_blocks(
+        self, *, source: _Source | None = None
+    ) -> list[tuple[NDArray[np.float32], list[str]]]: ...
     def hot_count(self) -> int: ...
     def cold_count(self) -> int: ...
     def get(self, key: str) -> NDArray[np.float32] | None: ...
+    def __getitem__(self, key: str, /) -> NDArray[np.float32]: ...
     def delete(self, key: str) -> bool: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __iter__(self) -> Iterator[str]: ...
     def keys(self) -> list[str]: ...
     def __contains__(self, key: str, /) -> bool: ...
     def __len__(self) -> int: ...

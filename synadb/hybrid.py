@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, Unpack, cast, overload
 
 from synadb import _native
 from synadb._arguments import check_bool
 from synadb._progress import Report, reporting
-from synadb._recall import MEASURED_K, MEASURED_QUERIES, measured
-from synadb.errors import ConfigMismatchError
+from synadb._recall import MEASURED_K, MEASURED_QUERIES, aimed, measured
+from synadb.errors import ConfigMismatchError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from synadb._index_parameters import IndexParameters
+    from synadb._native import KeyFilter
+    from synadb.database import SynaDB
     from synadb.reports import HybridStats
 
 __all__ = ["HybridSearchResult", "HybridVectorStore"]
 
+Source: TypeAlias = Literal["hot", "cold"]
+
 _DIMENSIONS = 768
 """What a new file gets where they are left out, as in the original."""
+
+_INVALID_ARGUMENT = -14
+_OF_ANY_INDEX = ("seed", "target_recall")
+"""Parameters that an index of each kind has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class HybridSearchResult:
 
     key: str
     score: float
-    source: Literal["hot", "cold"]
+    source: Source
     """Whether it is one of the new vectors, or of those that stay."""
 
 
@@ -44,15 +56,22 @@ class HybridVectorStore(_native.HybridVectorStore):
 
     The file is at `cold_path`, where `CascadeIndex` and any other store show the cold vectors. No
     file is made at `hot_path`; where there is one already, `InvalidArgumentError` says so, unless
-    both are the same file. `dimensions` and `metric` are those of the file; a new one has 768 and
+    both are the same file. An open `SynaDB` in the place of both has the tables in its file, with
+    its `access`, `lock_timeout` and `maintenance`: `HybridVectorStore(db, db, 384)`, which is
+    closed on its own. `dimensions` and `metric` are those of the file; a new one has 768 and
     `"cosine"` unless they are given. `preset` is that of `CascadeIndex`. As in `MmapVectorStore`,
     writes return before they are on the medium unless `sync_on_write` says otherwise; `access`,
     `lock_timeout`, `maintenance` and `target_recall` are those of `VectorStore`, and so is what
     each call raises; each table reaches the recall by itself.
 
+    A search takes what one of `VectorStore` takes, and `filter` goes for both tables. `nprobe` and
+    `candidates` are for the inverted file, `num_probes` and `ef_search` for the cascade: a table
+    that is told nothing of its own is searched as without numbers. `update` makes a vector hot,
+    wherever the one before is.
+
     Both tables are scanned until there are 10,000 vectors in one and it pays to build its index,
-    by a thread of its own, as `VectorStore` says; `build_cold()` builds the cascade at once. What
-    was promoted leaves its old place behind as dead bytes, which a compaction of the file removes.
+    by a thread of its own, as `VectorStore` says; `build_index()` builds both at once. What was
+    promoted leaves its old place behind as dead bytes, which a compaction of the file removes.
 
     >>> import numpy as np
     >>> import synadb
@@ -65,10 +84,17 @@ class HybridVectorStore(_native.HybridVectorStore):
     (2, [('c', 'hot')])
     """
 
+    _kinds: ClassVar[dict[Source, str]] = {"hot": "gravity_well", "cold": "cascade"}
+    """What `build_index` builds where nobody says otherwise."""
+
+    _preset: str | None
+    _target_recall: float | None
+    _index_saved: bool | None = None
+
     def __new__(
         cls,
-        hot_path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-        cold_path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        hot_path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | SynaDB,
+        cold_path: str | bytes | os.PathLike[str] | os.PathLike[bytes] | SynaDB,
         dimensions: int | None = None,
         *,
         metric: str | None = None,
@@ -90,11 +116,14 @@ class HybridVectorStore(_native.HybridVectorStore):
         }
         width = _DIMENSIONS if dimensions is None else dimensions
         try:
-            return super().__new__(cls, hot_path, cold_path, width, **options)
+            store = super().__new__(cls, hot_path, cold_path, width, **options)
         except ConfigMismatchError:
             if dimensions is not None:
                 raise
-        return super().__new__(cls, hot_path, cold_path, None, **options)
+            store = super().__new__(cls, hot_path, cold_path, None, **options)
+        store._preset = preset
+        store._target_recall = target_recall
+        return store
 
     def initialize_hot(self, sample_vectors: ArrayLike) -> None:
         """Takes the attractors from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
@@ -108,37 +137,209 @@ class HybridVectorStore(_native.HybridVectorStore):
         super().initialize_hot(sample_vectors)
 
     def search(
-        self, query: ArrayLike, k: int = 10, *, target_recall: float | None = None
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[HybridSearchResult]:
         """The `k` vectors nearest to `query`, shape `(dimensions,)`, nearest first, each key once.
 
-        With `target_recall` so much of them is found in each table; see `VectorStore`. Raises
-        `DimensionError`, `InvalidVectorError`, `InvalidArgumentError` for a negative `k` and for a
-        recall that is not above 0 and at most 1, `CorruptionError`, `DatabaseClosedError`: no error
-        is taken for no results.
+        The numbers are for the table whose index has them, `filter` for both; with `target_recall`
+        so much of them is found in each table; with `exact` every vector is looked at. See the
+        class, and `VectorStore`. Raises `DimensionError`, `InvalidVectorError`,
+        `InvalidArgumentError` for a negative `k`, for a number below 1, and for a recall that is
+        not above 0 and at most 1 or beside a number, `TypeError` for what is no filter,
+        `CorruptionError`, `DatabaseClosedError`: no error is taken for no results.
         """
-        return _results(self._search_one(query, k, "both", target_recall))
+        found = self._search(
+            query,
+            k,
+            None,
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            candidates=candidates,
+            num_probes=num_probes,
+            target_recall=target_recall,
+            filter=filter,
+        )
+        return _results(found)
 
     def search_hot(
-        self, query: ArrayLike, k: int = 10, *, target_recall: float | None = None
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[HybridSearchResult]:
         """As `search`, among the new vectors only."""
-        return _results(self._search_one(query, k, "hot", target_recall))
+        found = self._search(
+            query,
+            k,
+            "hot",
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            candidates=candidates,
+            num_probes=num_probes,
+            target_recall=target_recall,
+            filter=filter,
+        )
+        return _results(found)
 
     def search_cold(
-        self, query: ArrayLike, k: int = 10, *, target_recall: float | None = None
+        self,
+        query: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
     ) -> list[HybridSearchResult]:
         """As `search`, among the promoted vectors only."""
-        return _results(self._search_one(query, k, "cold", target_recall))
+        found = self._search(
+            query,
+            k,
+            "cold",
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            candidates=candidates,
+            num_probes=num_probes,
+            target_recall=target_recall,
+            filter=filter,
+        )
+        return _results(found)
 
+    @overload
     def search_batch(
-        self, queries: ArrayLike, k: int = 10, *, target_recall: float | None = None
-    ) -> list[list[HybridSearchResult]]:
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[False] = False,
+    ) -> list[list[HybridSearchResult]]: ...
+    @overload
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
+        threads: int | None = None,
+        as_arrays: Literal[True],
+    ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
+    def search_batch(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        exact: bool = False,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        num_probes: int | None = None,
+        target_recall: float | None = None,
+        filter: KeyFilter | Iterable[str] | None = None,
+        threads: int | None = None,
+        as_arrays: bool = False,
+    ) -> list[list[HybridSearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The answers of `search` to every row of `queries`, float32 of shape `(q, dimensions)`.
 
-        Each piece of the queries sees what is stored when its turn comes; Ctrl-C ends the call.
+        Lists of results, or with `as_arrays` keys and scores in two arrays of shape `(q, k)`, as
+        `VectorStore.search_batch` gives them: `None` and infinity where there are fewer, and no
+        source. `threads` (all processors by default) search with the GIL released. Each piece of
+        the queries sees what is stored when its turn comes; Ctrl-C ends the call.
         """
-        return [_results(found) for found in self._search(queries, k, target_recall)]
+        search: Any = self._search_batch
+        found: Any = search(
+            queries,
+            k,
+            exact=exact,
+            ef_search=ef_search,
+            nprobe=nprobe,
+            candidates=candidates,
+            num_probes=num_probes,
+            target_recall=target_recall,
+            filter=filter,
+            threads=threads,
+            as_arrays=as_arrays,
+        )
+        if as_arrays:
+            arrays: tuple[NDArray[np.object_], NDArray[np.float32]] = found
+            return arrays
+        return [_results(hits) for hits in found]
+
+    def get_batch(
+        self, keys: Iterable[str], default: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """The vectors of `keys`, hot or cold, in their order: float32 `(len(keys), dimensions)`.
+
+        All are of one moment; see `VectorStore.get_batch`, and what it raises.
+        """
+        return super().get_batch(keys, default)
+
+    def as_array(
+        self, *, copy: bool | None = None, source: Source | None = None
+    ) -> tuple[NDArray[np.float32], list[str]]:
+        """Every vector and its key, `matrix, keys`, the hot ones first; see `VectorStore.as_array`.
+
+        Two tables do not lie side by side: where both have vectors it is a copy, and `copy=False`
+        raises `ValueError`. With `source`, `"hot"` or `"cold"`, it is that table alone, and a view
+        of the mapped file where its rows lie side by side. All is of one moment. Raises
+        `InvalidArgumentError` for another source, `CorruptionError`, `DatabaseClosedError`.
+
+        >>> import synadb
+        >>> with synadb.HybridVectorStore("array.hot", "array.cold", dimensions=2) as store:
+        ...     store.ingest("a", [1.0, 2.0])
+        ...     _ = store.promote_to_cold()
+        ...     store.ingest("b", [3.0, 4.0])
+        ...     matrix, keys = store.as_array()
+        ...     cold, _ = store.as_array(copy=False, source="cold")
+        >>> matrix.tolist(), keys, cold.tolist(), cold.flags.owndata
+        ([[3.0, 4.0], [1.0, 2.0]], ['b', 'a'], [[1.0, 2.0]], False)
+        """
+        return super().as_array(copy=copy, source=source)
+
+    def as_blocks(
+        self, *, source: Source | None = None
+    ) -> list[tuple[NDArray[np.float32], list[str]]]:
+        """Every vector and its key, as views of the mapped file, never copies, the hot ones first.
+
+        With `source`, `"hot"` or `"cold"`, those of one table; see `VectorStore.as_blocks`.
+        """
+        return super().as_blocks(source=source)
 
     def promote_to_cold(self) -> int:
         """Moves the new vectors to the cold table, and returns how many moved.
@@ -151,6 +352,67 @@ class HybridVectorStore(_native.HybridVectorStore):
         """
         return super().promote_to_cold()
 
+    def build_index(
+        self,
+        kind: str | None = None,
+        *,
+        source: Source | None = None,
+        threads: int | None = None,
+        progress: bool | Report | None = None,
+        **parameters: Unpack[IndexParameters],
+    ) -> None:
+        """Builds the index of both tables, one behind the other, or of that of `source`.
+
+        Without `kind` the hot one gets its inverted file, the cold one its cascade; `kind` is one
+        of `VectorStore.build_index`, which says what each takes, and what it raises. Parameters of
+        a kind that is not named go with a `source`, for the two differ; `seed` and `target_recall`
+        are for both. `index_saved` says whether the file has what was built. Where the second
+        build is cancelled the first stays.
+
+        >>> import numpy as np
+        >>> import synadb
+        >>> rows = np.random.default_rng(0).standard_normal((2000, 32), dtype=np.float32)
+        >>> with synadb.HybridVectorStore("built.hot", "built.cold", dimensions=32) as store:
+        ...     _ = store.ingest_batch([str(n) for n in range(2000)], rows)
+        ...     _ = store.promote_to_cold()
+        ...     store.build_index(source="cold", ef_search=120)
+        ...     store.index_stats()["cold"]["kind"], store.search(rows[7], k=1)[0].key
+        ('cascade', '7')
+        """
+        of_a_kind = [name for name in parameters if name not in _OF_ANY_INDEX]
+        if kind is None and source is None and of_a_kind:
+            name = of_a_kind[0]
+            raise InvalidArgumentError(
+                _INVALID_ARGUMENT,
+                f"{name}: say by source or kind which index it is for, got neither",
+            )
+        sources: tuple[Source, ...] = ("hot", "cold") if source is None else (source,)
+        saved = [self._build(name, kind, threads, progress, parameters) for name in sources]
+        self._index_saved = all(saved)
+
+    def _build(
+        self,
+        source: Source,
+        kind: str | None,
+        threads: int | None,
+        progress: bool | Report | None,
+        parameters: IndexParameters,
+    ) -> bool:
+        """Builds the index of one table; whether the file has it."""
+        # Another source is refused below.
+        kind = self._kinds.get(source, "none") if kind is None else kind
+        own: IndexParameters = {}
+        if self._preset is not None and isinstance(kind, str) and kind.lower() == "cascade":
+            own = {"preset": self._preset}
+        parameters = aimed(self._target_recall, parameters, own)
+        with reporting(progress, f"build {source} index") as report:
+            return self._build_index(source, kind, threads=threads, progress=report, **parameters)
+
+    @property
+    def index_saved(self) -> bool | None:
+        """Whether the file has what this handle built last; see `VectorStore.index_saved`."""
+        return self._index_saved
+
     def build_cold(
         self,
         *,
@@ -158,9 +420,11 @@ class HybridVectorStore(_native.HybridVectorStore):
         threads: int | None = None,
         progress: bool | Report | None = None,
     ) -> bool:
-        """Builds the cascade of the cold vectors; see `VectorStore.build_index`."""
-        with reporting(progress, "build index") as report:
-            return super().build_cold(target_recall=target_recall, threads=threads, progress=report)
+        """Builds the cascade of the cold vectors; returns whether the file has it."""
+        self.build_index(
+            source="cold", target_recall=target_recall, threads=threads, progress=progress
+        )
+        return bool(self._index_saved)
 
     def stats(self, usage: bool = True, *, recall: bool = False) -> HybridStats:
         """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`.
@@ -180,5 +444,5 @@ class HybridVectorStore(_native.HybridVectorStore):
         return super().index_stats()
 
 
-def _results(found: list[tuple[str, float, Literal["hot", "cold"]]]) -> list[HybridSearchResult]:
+def _results(found: list[tuple[str, float, Source]]) -> list[HybridSearchResult]:
     return [HybridSearchResult(*hit) for hit in found]

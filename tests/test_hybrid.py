@@ -328,7 +328,7 @@ def test_bad_input_is_named_and_changes_nothing(tmp_path: Path) -> None:
             (lambda: store.search(row, True), TypeError, "k"),
             (lambda: store.search_hot(row[:7]), synadb.DimensionError, "7.*8"),
             (lambda: store.search_batch([row[:7]]), synadb.DimensionError, "7.*8"),
-            (lambda: store.search_batch([row * np.inf]), synadb.InvalidVectorError, "row 0"),
+            (lambda: store.search_batch([row * np.inf]), synadb.InvalidVectorError, "component 0"),
             (lambda: store.delete(""), synadb.EmptyKeyError, "(?i)empty"),
             (lambda: store.build_cold(threads=0), ValueError, "threads.*0"),
         ]

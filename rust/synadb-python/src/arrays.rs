@@ -10,7 +10,8 @@ use numpy::{PyArray1, PyArray2, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyList, PyString};
-use synadb::vector::{Hit, Mark, Reader, SearchOptions, VectorStore};
+use synadb::arch::HybridSearchResult;
+use synadb::vector::{Hit, Mark, Reader, VectorStore};
 
 use crate::convert::{answered, names_of, tuple_of_keys};
 use crate::errors::{dimension, width};
@@ -25,38 +26,70 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Keys looked up, and rows named, between two looks at the signals.
 const ROWS_PER_LOOK: usize = 1 << 14;
 
-/// Queries with what is asked of them.
+/// Queries, row-major, and how they are shared out.
 pub struct Asked<'a> {
     pub queries: &'a [f32],
-    pub k: usize,
-    pub options: SearchOptions,
+    /// Components of each.
+    pub width: usize,
     pub threads: Option<usize>,
 }
 
-/// The hits of every query, in order; `take` gets them piece by piece.
+impl Asked<'_> {
+    fn rows(&self) -> usize {
+        self.queries.len() / self.width
+    }
+}
+
+/// What was found.
+pub trait Scored: Send {
+    fn key(&self) -> &str;
+    fn score(&self) -> f32;
+}
+
+impl Scored for Hit {
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn score(&self) -> f32 {
+        self.score
+    }
+}
+
+impl Scored for HybridSearchResult {
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn score(&self) -> f32 {
+        self.score
+    }
+}
+
+/// What `find` finds for every query, in order; `take` gets it piece by piece. `find` is called by
+/// several threads at once, each with some of the queries.
 ///
 /// # Errors
 /// What the engine says, what `take` says, and what the handler of a signal raises.
-pub fn search(
+pub fn search<H: Scored>(
     py: Python<'_>,
-    store: &VectorStore,
     asked: &Asked<'_>,
-    mut take: impl FnMut(Vec<Vec<Hit>>) -> PyResult<()>,
+    find: &(impl Fn(&[f32]) -> synadb::Result<Vec<Vec<H>>> + Sync),
+    mut take: impl FnMut(Vec<Vec<H>>) -> PyResult<()>,
 ) -> PyResult<()> {
-    let wide = usize::from(store.dimensions());
     let all = || thread::available_parallelism().map_or(1, NonZero::get);
-    let rows = asked.queries.len() / wide;
+    let (rows, width) = (asked.rows(), asked.width);
     let useful = rows.div_ceil(QUERIES_PER_THREAD).max(1);
     let threads = asked.threads.unwrap_or_else(all).min(useful);
     if rows > QUERIES_PER_LOOK {
-        py.detach(|| check_finite(asked.queries, wide))?;
+        py.detach(|| check_finite(asked.queries, width))?;
     }
     let mut rest = asked.queries;
     let mut piece = QUERIES_PER_LOOK * threads;
     while !rest.is_empty() {
-        let (now, later) = rest.split_at(rest.len().min(piece * wide));
+        let (now, later) = rest.split_at(rest.len().min(piece * width));
         let begun = Instant::now();
-        take(answered(py.detach(|| in_threads(store, now, asked, threads)))?)?;
+        take(answered(py.detach(|| in_threads(now, width, threads, find)))?)?;
         rest = later;
         if !rest.is_empty() {
             py.check_signals()?;
@@ -68,31 +101,29 @@ pub fn search(
     Ok(())
 }
 
-fn in_threads(
-    store: &VectorStore,
+fn in_threads<H: Send>(
     queries: &[f32],
-    asked: &Asked<'_>,
+    width: usize,
     threads: usize,
-) -> synadb::Result<Vec<Vec<Hit>>> {
-    let wide = usize::from(store.dimensions());
-    let rows = queries.len() / wide;
+    find: &(impl Fn(&[f32]) -> synadb::Result<Vec<Vec<H>>> + Sync),
+) -> synadb::Result<Vec<Vec<H>>> {
+    let rows = queries.len() / width;
     let share = rows.div_ceil(threads).next_multiple_of(QUERIES_PER_THREAD);
-    let mut pieces = queries.chunks(share * wide);
+    let mut pieces = queries.chunks(share * width);
     let own = pieces.next().unwrap_or_default();
-    let work = |piece: &[f32]| store.search_hits(piece, asked.k, &asked.options);
     thread::scope(|scope| {
         let spawned: Vec<_> = pieces
             .map(|piece| {
                 let named = thread::Builder::new().name("synadb-search".to_owned());
-                (piece, named.spawn_scoped(scope, move || work(piece)))
+                (piece, named.spawn_scoped(scope, move || find(piece)))
             })
             .collect();
-        let mut found = work(own)?;
+        let mut found = find(own)?;
         for (piece, handle) in spawned {
             // Without a thread to be had this one does it.
             found.extend(match handle {
                 Ok(handle) => handle.join().unwrap_or_else(|panic| resume_unwind(panic))?,
-                Err(_) => work(piece)?,
+                Err(_) => find(piece)?,
             });
         }
         Ok(found)
@@ -106,17 +137,17 @@ pub type Arrays<'py> = (Bound<'py, PyArray2<Py<PyAny>>>, Bound<'py, PyArray2<f32
 ///
 /// # Errors
 /// As `search`; `MemoryError`.
-pub fn search_arrays<'py>(
+pub fn search_arrays<'py, H: Scored>(
     py: Python<'py>,
-    store: &VectorStore,
     asked: &Asked<'_>,
+    k: usize,
+    find: &(impl Fn(&[f32]) -> synadb::Result<Vec<Vec<H>>> + Sync),
 ) -> PyResult<Arrays<'py>> {
-    let rows = asked.queries.len() / usize::from(store.dimensions());
     let numpy = py.import("numpy")?;
     // numpy allocates: where there is no such memory it raises.
     let full = |value: Py<PyAny>, kind: &str| {
         let options = [("dtype", kind)].into_py_dict(py)?;
-        numpy.call_method("full", ((rows, asked.k), value), Some(&options))
+        numpy.call_method("full", ((asked.rows(), k), value), Some(&options))
     };
     let keys = full(py.None(), "object")?.cast_into::<PyArray2<Py<PyAny>>>()?;
     let infinity = f32::INFINITY.into_pyobject(py)?.into_any().unbind();
@@ -125,13 +156,13 @@ pub fn search_arrays<'py>(
         let (mut names, mut distances) = (keys.try_readwrite()?, scores.try_readwrite()?);
         let (names, distances) = (names.as_slice_mut()?, distances.as_slice_mut()?);
         let mut at = 0;
-        search(py, store, asked, |answers| {
+        search(py, asked, find, |answers| {
             for hits in answers {
-                for (place, hit) in (at..at + asked.k).zip(hits) {
-                    names[place] = PyString::new(py, &hit.key).into_any().unbind();
-                    distances[place] = hit.score;
+                for (place, hit) in (at..at + k).zip(hits) {
+                    names[place] = PyString::new(py, hit.key()).into_any().unbind();
+                    distances[place] = hit.score();
                 }
-                at += asked.k;
+                at += k;
             }
             Ok(())
         })?;
@@ -157,30 +188,29 @@ fn stand_in(default: &Bound<'_, PyAny>, wide: usize) -> PyResult<Vec<f32>> {
     }
 }
 
-/// The vectors of keys as rows, all of one moment.
+/// The vectors of keys as rows, which `read` puts into an array piece by piece.
 ///
 /// # Errors
 /// `KeyNotFoundError` without a default; `TypeError` for keys without an order; `MemoryError`.
 pub fn get_batch<'py>(
     py: Python<'py>,
-    store: &VectorStore,
+    wide: usize,
     keys: &Bound<'py, PyAny>,
     default: Option<&Bound<'py, PyAny>>,
+    read: impl Fn(&[&str], Option<&[f32]>, &mut [f32]) -> synadb::Result<()> + Sync,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let wide = usize::from(store.dimensions());
     let held = tuple_of_keys(keys, "keys")?;
     let names = names_of(&held)?;
     let default = default.map(|default| stand_in(default, wide)).transpose()?;
     let array = room(py, names.len(), wide)?;
     let mut filling = array.try_readwrite()?;
     let values = filling.as_slice_mut()?;
-    let reader = answered(store.reader())?;
     let pieces = names.chunks(ROWS_PER_LOOK).zip(values.chunks_mut(ROWS_PER_LOOK * wide));
     for (count, (names, values)) in pieces.enumerate() {
         if count > 0 {
             py.check_signals()?;
         }
-        answered(py.detach(|| reader.read(names, default.as_deref(), values)))?;
+        answered(py.detach(|| read(names, default.as_deref(), values)))?;
     }
     drop(filling);
     Ok(array)
@@ -226,46 +256,63 @@ fn block<'py>(py: Python<'py>, reader: &Reader, run: &Range<u32>) -> PyResult<Bl
     Ok((view(py, reader, run)?, keys))
 }
 
-/// Every live vector as views of the mapped file, each with its keys.
+/// Rows of a table in runs, and the reader that shows them.
+pub type Rows = (Reader, Vec<Range<u32>>);
+
+/// Every live row of a store.
+///
+/// # Errors
+/// `DatabaseClosedError`.
+pub fn rows_of(py: Python<'_>, store: &VectorStore) -> PyResult<Rows> {
+    let reader = answered(store.reader())?;
+    let runs = py.detach(|| reader.runs());
+    Ok((reader, runs))
+}
+
+/// Every one of the rows as views of the mapped file, each with its keys.
 ///
 /// # Errors
 /// `CorruptionError`.
-pub fn blocks<'py>(py: Python<'py>, store: &VectorStore) -> PyResult<Vec<Block<'py>>> {
-    let reader = answered(store.reader())?;
-    py.detach(|| reader.runs()).iter().map(|run| block(py, &reader, run)).collect()
+pub fn blocks<'py>(py: Python<'py>, tables: &[Rows]) -> PyResult<Vec<Block<'py>>> {
+    runs_of(tables).map(|(reader, run)| block(py, reader, run)).collect()
 }
 
-/// Every live vector in one array, with the keys: a view where they lie side by side.
+fn runs_of(tables: &[Rows]) -> impl Iterator<Item = (&Reader, &Range<u32>)> {
+    tables.iter().flat_map(|(reader, runs)| runs.iter().map(move |run| (reader, run)))
+}
+
+/// Every one of the rows in one array, with the keys: a view where they lie side by side.
 ///
 /// # Errors
-/// `ValueError` where it would be a copy and must not; `CorruptionError`, `MemoryError`.
+/// `ValueError` where it would be a copy and must not, with what brings them `together`;
+/// `CorruptionError`, `MemoryError`.
 pub fn matrix<'py>(
     py: Python<'py>,
-    store: &VectorStore,
+    tables: &[Rows],
+    wide: usize,
     copy: Option<bool>,
+    together: &str,
 ) -> PyResult<Block<'py>> {
-    let reader = answered(store.reader())?;
-    let runs = py.detach(|| reader.runs());
-    if let ([run], None | Some(false)) = (&*runs, copy) {
-        return block(py, &reader, run);
+    let places = runs_of(tables).count();
+    if let (1, None | Some(false), Some((reader, run))) = (places, copy, runs_of(tables).next()) {
+        return block(py, reader, run);
     }
-    if copy == Some(false) && !runs.is_empty() {
+    if copy == Some(false) && places > 0 {
         let message = format!(
-            "copy=False: the vectors lie in {} places; as_blocks() gives each, compact() brings \
-             them together",
-            runs.len()
+            "copy=False: the vectors lie in {places} places; as_blocks() gives each, {together}"
         );
         return Err(PyValueError::new_err(message));
     }
-    let wide = usize::from(store.dimensions());
-    let rows = runs.iter().map(ExactSizeIterator::len).sum();
+    let rows = runs_of(tables).map(|(_, run)| run.len()).sum();
     let array = room(py, rows, wide)?;
     let mut filling = array.try_readwrite()?;
     let values = filling.as_slice_mut()?;
     let keys = PyList::empty(py);
     let mut slots = values.chunks_exact_mut(wide);
-    for part in runs.iter().flat_map(parts) {
-        name_run(py, &reader, &part, &keys)?;
+    let parts =
+        runs_of(tables).flat_map(|(reader, run)| parts(run).map(move |part| (reader, part)));
+    for (reader, part) in parts {
+        name_run(py, reader, &part, &keys)?;
         let copied = py.detach(|| {
             let block = reader.block(part)?;
             slots.by_ref().take(block.rows).enumerate().for_each(|(row, slot)| {

@@ -2,29 +2,23 @@
 
 use std::ffi::OsString;
 
-use numpy::PyArray1;
+use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyIterator, PyList};
 use synadb::arch::{self, HybridConfig, HybridSearchResult, ResultSource};
-use synadb::vector::IndexBackend;
-use synadb::{CascadeConfig, GwiConfig};
+use synadb::vector::SearchOptions;
+use synadb::{CascadeConfig, GwiConfig, VectorStore};
 
-use crate::bulk::check_keys;
-use crate::convert::{
-    self, Count, Key, Recall, absolute_path, answered, count, names_of, tuple_of_keys,
-};
-use crate::errors::{closed, config_mismatch, invalid_argument};
-use crate::indexing::{self, unknown_preset};
+use crate::arrays::{self, Block, Rows};
+use crate::convert::{self, Count, Key, Recall, answered, count};
+use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
+use crate::filtering::Filtering;
+use crate::indexing::{self, Parameters, unknown_preset};
 use crate::jobs;
-use crate::numpy::{check_finite, matrix, owned, vector as one_vector};
-use crate::opening::{self, Opening};
-use crate::searching::nearest_count;
+use crate::numpy::{owned, vector as one_vector};
+use crate::opening::{self, Opening, Place};
+use crate::searching::{self, Batch, Given, nearest_count};
 use crate::storing;
-
-/// Queries, keys and bytes of vectors between two looks at the signals.
-const QUERIES_PER_LOOK: usize = 64;
-const KEYS_PER_LOOK: usize = 1 << 14;
-const BYTES_PER_LOOK: usize = 64 << 20;
 
 /// Two tables of vectors in one file.
 #[pyclass(frozen, subclass, module = "synadb._native")]
@@ -38,7 +32,7 @@ pub struct HybridVectorStore {
 /// Key, score and where it was found.
 type Found = (String, f32, &'static str);
 
-fn found(hit: HybridSearchResult) -> Found {
+fn found_of(hit: HybridSearchResult) -> Found {
     let source = match hit.source {
         ResultSource::Hot => "hot",
         ResultSource::Cold => "cold",
@@ -51,6 +45,18 @@ type Measured = (f64, usize, usize);
 /// Both paths and the dimensions.
 type Arguments = (OsString, OsString, usize);
 
+/// One of the two tables by its name.
+fn source(name: &str) -> PyResult<ResultSource> {
+    match name {
+        "hot" => Ok(ResultSource::Hot),
+        "cold" => Ok(ResultSource::Cold),
+        other => {
+            let reason = format!("it must be 'hot' or 'cold', got '{other}'");
+            Err(invalid_argument("source", reason))
+        }
+    }
+}
+
 impl HybridVectorStore {
     fn width(&self) -> usize {
         usize::from(self.store.dimensions())
@@ -60,22 +66,43 @@ impl HybridVectorStore {
         if self.store.is_closed() { Err(closed()) } else { Ok(()) }
     }
 
-    /// The new vectors, those that stay, or both.
-    fn look(
-        &self,
-        layer: &str,
-        query: &[f32],
-        k: usize,
-        target_recall: Option<Recall>,
-    ) -> synadb::Result<Vec<Vec<Found>>> {
-        let target = target_recall.map(|recall| recall.0);
-        let answers = match layer {
-            "hot" => vec![self.store.search_layer(ResultSource::Hot, query, k, target)?],
-            "cold" => vec![self.store.search_layer(ResultSource::Cold, query, k, target)?],
-            _ => self.store.search_batch_for_recall(query, k, target)?,
-        };
-        Ok(answers.into_iter().map(|hits| hits.into_iter().map(found).collect()).collect())
+    fn table(&self, source: ResultSource) -> &VectorStore {
+        match source {
+            ResultSource::Hot => self.store.hot(),
+            ResultSource::Cold => self.store.cold(),
+        }
     }
+
+    /// Every live row of both tables, each key once, or of one of them.
+    fn rows_of(&self, py: Python<'_>, name: Option<&str>) -> PyResult<Vec<Rows>> {
+        self.open_check()?;
+        let name = name.map(source).transpose()?;
+        let reader = answered(self.store.reader())?;
+        let [hot, cold] = answered(py.detach(|| reader.runs()))?;
+        let all = [
+            (ResultSource::Hot, (reader.hot().clone(), hot)),
+            (ResultSource::Cold, (reader.cold().clone(), cold)),
+        ];
+        let is_wanted = |source: ResultSource| name.is_none_or(|name| name == source);
+        Ok(all.into_iter().filter(|(at, _)| is_wanted(*at)).map(|(_, rows)| rows).collect())
+    }
+}
+
+/// The tables that the arguments ask for.
+fn configured(
+    asked: &synadb::VectorConfig,
+    preset: Option<&str>,
+    target_recall: Option<Recall>,
+) -> PyResult<HybridConfig> {
+    let (dimensions, metric) = (asked.dimensions, asked.metric);
+    let cold = match preset {
+        None => CascadeConfig { dimensions, ..CascadeConfig::default() },
+        Some(name) => CascadeConfig::preset(&name.to_ascii_lowercase(), dimensions)
+            .ok_or_else(|| unknown_preset(name))?,
+    };
+    let target_recall = target_recall.map(|recall| recall.0);
+    let hot = GwiConfig { dimensions, metric, target_recall, ..GwiConfig::default() };
+    Ok(HybridConfig { hot, cold: CascadeConfig { metric, target_recall, ..cold } })
 }
 
 #[pymethods]
@@ -98,26 +125,25 @@ impl HybridVectorStore {
         maintenance: &str,
         target_recall: Option<Recall>,
     ) -> PyResult<Self> {
+        let has_timeout = lock_timeout.is_some();
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
         let asked = opening::configuration(dimensions, metric, sync_on_write)?;
-        let cold = match &preset {
-            None => CascadeConfig { dimensions: asked.dimensions, ..CascadeConfig::default() },
-            Some(name) => CascadeConfig::preset(&name.to_ascii_lowercase(), asked.dimensions)
-                .ok_or_else(|| unknown_preset(name))?,
+        let config = configured(&asked, preset.as_deref(), target_recall)?;
+        let (store, [hot_path, cold_path]) = match Place::of(hot_path, cold_path)? {
+            Place::In(database) => {
+                opening::refuse_own(access, has_timeout, maintenance)?;
+                let path = database.path().as_os_str().to_owned();
+                let attach = || arch::HybridVectorStore::attach(&database, config);
+                (answered(py.detach(attach))?, [path.clone(), path])
+            }
+            Place::Paths([hot, cold]) => {
+                let paths = [hot.clone().into_os_string(), cold.clone().into_os_string()];
+                let open =
+                    move |options| arch::HybridVectorStore::open_with(&hot, &cold, config, options);
+                (opening::open(py, opening, open)?, paths)
+            }
         };
-        let of_hot = GwiConfig { dimensions: asked.dimensions, ..GwiConfig::default() };
-        let target_recall = target_recall.map(|recall| recall.0);
-        let config = HybridConfig {
-            hot: GwiConfig { metric: asked.metric, target_recall, ..of_hot },
-            cold: CascadeConfig { metric: asked.metric, target_recall, ..cold },
-        };
-        let hot = absolute_path(hot_path, "hot_path")?;
-        let cold = absolute_path(cold_path, "cold_path")?;
-        let (hot_path, cold_path) = (hot.clone().into_os_string(), cold.clone().into_os_string());
-        let store = opening::open(py, opening, move |options| {
-            arch::HybridVectorStore::open_with(&hot, &cold, config, options)
-        })?;
         if metric.is_some() && store.metric() != asked.metric {
             let (stored, asked) = (store.metric().name(), asked.metric.name());
             return Err(config_mismatch(store.cold().name(), stored, asked));
@@ -183,97 +209,139 @@ impl HybridVectorStore {
         vectors: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         self.open_check()?;
-        let (held, width) = (tuple_of_keys(keys, "keys")?, self.width());
-        let (array, rows) = matrix(vectors, width, "Vectors")?;
-        if held.len() != rows {
-            let reason = format!("{} keys were given for {rows} vectors", held.len());
-            return Err(invalid_argument("keys", reason));
-        }
-        let (keys, values) = (names_of(&held)?, array.as_slice()?);
-        check_keys(keys.iter().copied())?;
-        py.detach(|| check_finite(values, width))?;
-        let most = (BYTES_PER_LOOK / (4 * width)).clamp(1, KEYS_PER_LOOK);
-        let mut new = 0;
-        for (keys, values) in keys.chunks(most).zip(values.chunks(most * width)) {
-            new += answered(py.detach(|| self.store.ingest_rows(keys, values)))?;
-            py.check_signals()?;
-        }
-        Ok(new)
+        storing::ingest_all(py, &self.store, keys, vectors)
     }
 
-    /// Key, score and source of the `k` nearest of each row of `queries`.
-    #[pyo3(signature = (queries, k, target_recall=None))]
-    fn _search(
-        &self,
-        py: Python<'_>,
-        queries: &Bound<'_, PyAny>,
-        #[pyo3(from_py_with = count)] k: i64,
-        target_recall: Option<Recall>,
-    ) -> PyResult<Vec<Vec<Found>>> {
+    /// Replaces the vector of a key, wherever it is; `KeyNotFoundError` if there is none.
+    fn update(&self, py: Python<'_>, key: Key<'_>, vector: &Bound<'_, PyAny>) -> PyResult<()> {
         self.open_check()?;
-        let (k, width) = (nearest_count(k)?, self.width());
-        let (array, _) = matrix(queries, width, "Queries")?;
+        let array = one_vector(vector, self.width(), "Vector")?;
         let values = array.as_slice()?;
-        py.detach(|| check_finite(values, width))?;
-        let mut answers = Vec::new();
-        for queries in values.chunks(QUERIES_PER_LOOK * width) {
-            answers.extend(answered(py.detach(|| self.look("both", queries, k, target_recall)))?);
-            py.check_signals()?;
-        }
-        Ok(answers)
+        answered(py.detach(|| self.store.update(key.0, values)))
+    }
+
+    /// Key, score and source of the `k` nearest of each row of `queries`, or keys and scores of all.
+    #[pyo3(signature = (queries, k=10, *, exact=false, ef_search=None, nprobe=None, candidates=None,
+        num_probes=None, target_recall=None, filter=None, threads=None, as_arrays=false))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+    fn _search_batch<'py>(
+        &self,
+        py: Python<'py>,
+        queries: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = count)] k: i64,
+        exact: bool,
+        ef_search: Option<Count>,
+        nprobe: Option<Count>,
+        candidates: Option<Count>,
+        num_probes: Option<Count>,
+        target_recall: Option<Recall>,
+        filter: Option<Filtering>,
+        threads: Option<Count>,
+        as_arrays: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.open_check()?;
+        let numbers = [ef_search, nprobe, candidates, num_probes];
+        let given = Given { exact, numbers, target_recall, are_usual: false, filter };
+        let asked = Batch { k, threads, as_arrays };
+        let find = |queries: &[f32], k, options: &SearchOptions| {
+            self.store.search_batch_with(queries, k, options)
+        };
+        let results = |found: Vec<Vec<_>>| {
+            Ok(found.into_iter().map(|hits| hits.into_iter().map(found_of).collect()).collect())
+        };
+        searching::batch_with(py, (queries, self.width()), given, asked, (find, results))
     }
 
     /// Key, score and source of the `k` nearest of one query, in one of the tables or in both.
-    #[pyo3(signature = (query, k, layer, target_recall=None))]
-    fn _search_one(
+    #[pyo3(signature = (query, k=10, source=None, *, exact=false, ef_search=None, nprobe=None,
+        candidates=None, num_probes=None, target_recall=None, filter=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
+    fn _search(
         &self,
         py: Python<'_>,
         query: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = count)] k: i64,
-        layer: &str,
+        source: Option<&str>,
+        exact: bool,
+        ef_search: Option<Count>,
+        nprobe: Option<Count>,
+        candidates: Option<Count>,
+        num_probes: Option<Count>,
         target_recall: Option<Recall>,
+        filter: Option<Filtering>,
     ) -> PyResult<Vec<Found>> {
         self.open_check()?;
-        let k = nearest_count(k)?;
+        let numbers = [ef_search, nprobe, candidates, num_probes];
+        let given = Given { exact, numbers, target_recall, are_usual: false, filter };
+        let (k, options) = (nearest_count(k)?, given.options()?);
+        let layer = source.map(self::source).transpose()?;
         let array = one_vector(query, self.width(), "Query")?;
         let query = array.as_slice()?;
-        let answers = answered(py.detach(|| self.look(layer, query, k, target_recall)))?;
-        Ok(answers.into_iter().flatten().collect())
+        let hits = answered(py.detach(|| match layer {
+            Some(layer) => self.store.search_layer(layer, query, k, &options),
+            None => self.store.search_with(query, k, &options),
+        }))?;
+        Ok(hits.into_iter().map(found_of).collect())
     }
 
     /// Moves the new vectors to those that stay, and returns how many moved.
     fn promote_to_cold(&self, py: Python<'_>) -> PyResult<usize> {
         self.open_check()?;
-        let all = synadb::Pattern::All;
-        let keys = answered(py.detach(|| self.store.hot().keys_matching(&all)))?;
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        // Also for none, so that a handle that may not write says so.
-        let mut moved = answered(py.detach(|| self.store.promote_keys(&[])))?;
-        for keys in keys.chunks(KEYS_PER_LOOK) {
-            moved += answered(py.detach(|| self.store.promote_keys(keys)))?;
-            py.check_signals()?;
-        }
-        Ok(moved)
+        storing::promote_all(py, &self.store)
     }
 
-    /// Builds the cascade of the vectors that stay, and returns whether the file has it.
-    #[pyo3(signature = (*, target_recall=None, threads=None, progress=None))]
-    fn build_cold(
+    /// Builds an index of that kind of one of the tables; returns whether the file has it.
+    #[pyo3(signature = (source, kind, *, threads=None, progress=None, **parameters))]
+    fn _build_index(
         &self,
         py: Python<'_>,
-        target_recall: Option<Recall>,
+        source: &str,
+        kind: &str,
         threads: Option<Count>,
         progress: Option<&Bound<'_, PyAny>>,
+        parameters: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         self.open_check()?;
-        let plain = IndexBackend::Cascade(self.store.config().cold.parameters());
-        let backend = match target_recall {
-            Some(Recall(target_recall)) => {
-                IndexBackend::Aimed { backend: Box::new(plain), target_recall }
-            }
-            None => plain,
+        let table = self.table(self::source(source)?);
+        let backend = Parameters::of("build_index", parameters)?.backend(kind)?;
+        indexing::build(py, table, backend, threads, progress)
+    }
+
+    /// The vectors of keys as a new float32 array of shape `(len(keys), dimensions)`.
+    #[pyo3(signature = (keys, default=None))]
+    fn get_batch<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+        default: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        self.open_check()?;
+        let reader = answered(self.store.reader())?;
+        arrays::get_batch(py, self.width(), keys, default, |keys, default, out| {
+            reader.read(keys, default, out)
+        })
+    }
+
+    /// Every vector in one read-only array, with the keys of its rows.
+    #[pyo3(signature = (*, copy=None, source=None))]
+    fn as_array<'py>(
+        &self,
+        py: Python<'py>,
+        copy: Option<bool>,
+        source: Option<&str>,
+    ) -> PyResult<Block<'py>> {
+        let rows = self.rows_of(py, source)?;
+        let together = match source {
+            None => "and those of the two tables never lie together: source='hot' and 'cold'",
+            Some(_) => "compact() of the file brings them together",
         };
-        indexing::build(py, self.store.cold(), backend, threads, progress)
+        arrays::matrix(py, &rows, self.width(), copy, together)
+    }
+
+    /// Every vector in read-only views of the mapped file, each with the keys of its rows.
+    #[pyo3(signature = (*, source=None))]
+    fn as_blocks<'py>(&self, py: Python<'py>, source: Option<&str>) -> PyResult<Vec<Block<'py>>> {
+        arrays::blocks(py, &self.rows_of(py, source)?)
     }
 
     /// Number of new vectors.
@@ -298,9 +366,27 @@ impl HybridVectorStore {
         Ok(vector.map(|vector| owned(py, vector)))
     }
 
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        key: Key<'_>,
+    ) -> PyResult<Bound<'py, PyArray1<f32>>> {
+        let name = key.0;
+        self.get(py, key)?.ok_or_else(|| key_not_found(name))
+    }
+
     /// Deletes the key, wherever it is; `False` if there was none.
     fn delete(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
         answered(py.detach(|| self.store.delete(key.0)))
+    }
+
+    fn __delitem__(&self, py: Python<'_>, key: Key<'_>) -> PyResult<()> {
+        let name = key.0;
+        if self.delete(py, key)? { Ok(()) } else { Err(key_not_found(name)) }
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        PyList::new(py, self.keys(py)?)?.try_iter()
     }
 
     /// The live keys, sorted.

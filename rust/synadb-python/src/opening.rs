@@ -1,5 +1,6 @@
 //! The options of a handle and the wait for its lock, which Ctrl-C ends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 use synadb::distance::DistanceMetric;
-use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings, vector};
+use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings, SynaDB, vector};
 
-use crate::convert::{Count, Seconds, Share, answered};
+use crate::convert::{Count, Seconds, Share, absolute_path, answered};
+use crate::database::Database;
 use crate::errors::{dimension, invalid_argument};
 use crate::interrupt::{is_signalled, on_worker};
 
@@ -152,6 +154,68 @@ where
 
 fn durability(sync_on_write: bool) -> Durability {
     if sync_on_write { Durability::Sync } else { Durability::Process }
+}
+
+/// Where both tables of a hybrid store lie.
+pub enum Place {
+    /// The file that is not made, and the one that is.
+    Paths([PathBuf; 2]),
+    /// An open database.
+    In(SynaDB),
+}
+
+impl Place {
+    /// What the arguments `hot_path` and `cold_path` name.
+    ///
+    /// # Errors
+    /// `TypeError` for neither a path nor a database, `InvalidArgumentError` for one of each and
+    /// for two databases.
+    pub fn of(hot: &Bound<'_, PyAny>, cold: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let database = |place: &Bound<'_, PyAny>| {
+            place.cast::<Database>().ok().map(|database| database.get().engine().clone())
+        };
+        match (database(hot), database(cold)) {
+            (None, None) => Ok(Self::Paths([
+                absolute_path(hot, "hot_path")?,
+                absolute_path(cold, "cold_path")?,
+            ])),
+            (Some(hot), Some(cold)) if hot.path() == cold.path() => Ok(Self::In(cold)),
+            (Some(hot), Some(cold)) => {
+                let (hot, cold) = (hot.path().display(), cold.path().display());
+                let reason = format!("both tables lie in one database, got {hot} and {cold}");
+                Err(invalid_argument("hot_path", reason))
+            }
+            (on_hot, _) => {
+                let (argument, other) =
+                    if on_hot.is_some() { ("cold_path", cold) } else { ("hot_path", hot) };
+                let path = absolute_path(other, argument)?;
+                let reason = format!(
+                    "both tables lie in the SynaDB that the other path is: name it twice, got {}",
+                    path.display()
+                );
+                Err(invalid_argument(argument, reason))
+            }
+        }
+    }
+}
+
+/// Refuses options that a store on an open database has from it.
+///
+/// # Errors
+/// `InvalidArgumentError` by the name of the first that was given.
+pub fn refuse_own(access: &str, has_timeout: bool, maintenance: &str) -> PyResult<()> {
+    let options = [
+        ("access", access != "shared"),
+        ("lock_timeout", has_timeout),
+        ("maintenance", maintenance != "thread"),
+    ];
+    match options.into_iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((option, _)) => {
+            let reason = "it is that of the database that the store is opened on".to_owned();
+            Err(invalid_argument(option, reason))
+        }
+    }
 }
 
 /// The keyword arguments that open another handle like this one, a database or a store.

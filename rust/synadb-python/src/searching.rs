@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use synadb::vector::{Hit, SearchOptions, VectorStore};
 
-use crate::arrays::{self, Asked};
+use crate::arrays::{self, Asked, Scored};
 use crate::convert::{Count, Recall, answered};
 use crate::errors::invalid_argument;
 use crate::filtering::Filtering;
@@ -29,7 +29,7 @@ impl Given {
     ///
     /// # Errors
     /// As `positive`.
-    fn options(self) -> PyResult<SearchOptions> {
+    pub fn options(self) -> PyResult<SearchOptions> {
         let [ef_search, nprobe, candidates, num_probes] = self.numbers;
         Ok(SearchOptions {
             exact: self.exact,
@@ -63,6 +63,13 @@ pub fn one(
     Ok(SearchResult::of_hits(hits, vectors))
 }
 
+/// A batch: how many hits of each query are wanted, on how many threads, and whether as arrays.
+pub struct Batch {
+    pub k: i64,
+    pub threads: Option<Count>,
+    pub as_arrays: bool,
+}
+
 /// The answers to every row of `queries` on so many threads: lists of results, or arrays.
 ///
 /// # Errors
@@ -71,21 +78,42 @@ pub fn batch<'py>(
     py: Python<'py>,
     store: &VectorStore,
     queries: &Bound<'py, PyAny>,
-    k: i64,
     given: Given,
-    (threads, as_arrays): (Option<Count>, bool),
+    asked: Batch,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let k = nearest_count(k)?;
+    let width = usize::from(store.dimensions());
+    let find = |queries: &[f32], k, options: &_| store.search_hits(queries, k, options);
+    let results = |found| with_vectors(store, found);
+    batch_with(py, (queries, width), given, asked, (find, results))
+}
+
+/// As `batch`: `find` finds the nearest of some queries, and `results` makes of them what is
+/// returned where no arrays are.
+///
+/// # Errors
+/// As `batch`.
+pub fn batch_with<'py, H: Scored, R: Send + IntoPyObject<'py>>(
+    py: Python<'py>,
+    (queries, width): (&Bound<'py, PyAny>, usize),
+    given: Given,
+    asked: Batch,
+    (find, results): (
+        impl Fn(&[f32], usize, &SearchOptions) -> synadb::Result<Vec<Vec<H>>> + Sync,
+        impl Fn(Vec<Vec<H>>) -> synadb::Result<Vec<Vec<R>>> + Sync,
+    ),
+) -> PyResult<Bound<'py, PyAny>> {
+    let k = nearest_count(asked.k)?;
     let options = given.options()?;
-    let threads = positive("threads", threads)?;
-    let (array, _) = matrix(queries, usize::from(store.dimensions()), "Queries")?;
-    let asked = Asked { queries: array.as_slice()?, k, options, threads };
-    if as_arrays {
-        return arrays::search_arrays(py, store, &asked)?.into_bound_py_any(py);
+    let threads = positive("threads", asked.threads)?;
+    let (array, _) = matrix(queries, width, "Queries")?;
+    let asked_of = Asked { queries: array.as_slice()?, width, threads };
+    let find = |queries: &[f32]| find(queries, k, &options);
+    if asked.as_arrays {
+        return arrays::search_arrays(py, &asked_of, k, &find)?.into_bound_py_any(py);
     }
     let answers = PyList::empty(py);
-    arrays::search(py, store, &asked, |found| {
-        for hits in answered(py.detach(|| with_vectors(store, found)))? {
+    arrays::search(py, &asked_of, &find, |found| {
+        for hits in answered(py.detach(|| results(found)))? {
             answers.append(PyList::new(py, hits)?)?;
         }
         Ok(())

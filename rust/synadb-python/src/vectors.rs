@@ -11,14 +11,14 @@ use synadb::{Pattern, vector};
 use crate::arrays::{self, Block, Since};
 use crate::convert::{self, Count, Key, Name, Recall, Seconds, absolute_path, answered, count};
 use crate::database::Database;
-use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
+use crate::errors::{closed, config_mismatch, key_not_found};
 use crate::filtering::Filtering;
 use crate::indexing::{self, Parameters};
 use crate::jobs;
 use crate::numpy::{owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::results::SearchResult;
-use crate::searching::{self, Given};
+use crate::searching::{self, Batch, Given};
 use crate::storing;
 
 /// The table that a path without a name means.
@@ -98,15 +98,7 @@ impl VectorStore {
         let asked = metric.map(|_| config.metric);
         let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
-            let options = [
-                ("access", access != "shared"),
-                ("lock_timeout", has_timeout),
-                ("maintenance", maintenance != "thread"),
-            ];
-            if let Some((option, _)) = options.into_iter().find(|(_, is_given)| *is_given) {
-                let reason = "it is that of the database that the store is opened on".to_owned();
-                return Err(invalid_argument(option, reason));
-            }
+            opening::refuse_own(access, has_timeout, maintenance)?;
             let database = database.get().engine().clone();
             let open = || vector::VectorStore::attach(&database, &name, config);
             let store = answered(py.detach(open))?;
@@ -236,7 +228,8 @@ impl VectorStore {
         self.open_check()?;
         let numbers = [ef_search, nprobe, candidates, num_probes];
         let given = Given { exact, numbers, target_recall, are_usual: false, filter };
-        searching::batch(py, &self.store, queries, k, given, (threads, as_arrays))
+        let asked = Batch { k, threads, as_arrays };
+        searching::batch(py, &self.store, queries, given, asked)
     }
 
     /// The vectors of keys as a new float32 array of shape `(len(keys), dimensions)`.
@@ -248,20 +241,24 @@ impl VectorStore {
         default: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         self.open_check()?;
-        arrays::get_batch(py, &self.store, keys, default)
+        let reader = answered(self.store.reader())?;
+        arrays::get_batch(py, self.width(), keys, default, |keys, default, out| {
+            reader.read(keys, default, out)
+        })
     }
 
     /// Every vector in one read-only array, with the keys of its rows.
     #[pyo3(signature = (*, copy=None))]
     fn as_array<'py>(&self, py: Python<'py>, copy: Option<bool>) -> PyResult<Block<'py>> {
         self.open_check()?;
-        arrays::matrix(py, &self.store, copy)
+        let rows = [arrays::rows_of(py, &self.store)?];
+        arrays::matrix(py, &rows, self.width(), copy, "compact() brings them together")
     }
 
     /// Every vector in read-only views of the mapped file, each with the keys of its rows.
     fn as_blocks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Block<'py>>> {
         self.open_check()?;
-        arrays::blocks(py, &self.store)
+        arrays::blocks(py, &[arrays::rows_of(py, &self.store)?])
     }
 
     /// What came and went since a mark; for what is kept beside the store.

@@ -62,14 +62,17 @@ pub mod mmap_vector {
 /// `HybridVectorStore`: new vectors in a hot table, those that stay in a cold one.
 pub mod arch {
     pub use crate::vector::hybrid::{
-        HybridConfig, HybridSearchResult, HybridVectorStore, ResultSource,
+        HybridConfig, HybridReader, HybridSearchResult, HybridVectorStore, ResultSource,
     };
     pub use crate::{CascadeConfig, GwiConfig};
 }
 
 /// `CascadeIndex`: vectors with a cascade, in a file or in memory.
 pub mod cascade {
-    pub use crate::vector::cascade::{CascadeConfig, CascadeIndex, CascadeStats, SearchResult};
+    pub use crate::vector::cascade::{
+        CascadeConfig, CascadeIndex, CascadeStats, MmapCascadeConfig, MmapCascadeIndex,
+        MmapCascadeStats, MmapSearchResult, SearchResult,
+    };
 }
 
 /// `GravityWellIndex`: a vector table that has its inverted file by itself.

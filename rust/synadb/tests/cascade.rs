@@ -1,6 +1,8 @@
 //! `CascadeIndex` in a file and in memory, through the crate.
 
-use synadb::cascade::{CascadeConfig, CascadeIndex, SearchResult};
+use synadb::cascade::{
+    CascadeConfig, CascadeIndex, MmapCascadeConfig, MmapCascadeIndex, SearchResult,
+};
 use synadb::distance::DistanceMetric;
 use synadb::vector::{VectorConfig, VectorStore};
 use synadb::{Error, Result};
@@ -180,4 +182,84 @@ fn defect_75_files_whose_names_differ_in_the_extension_are_two() -> Result<()> {
         assert_eq!(keys_of(&index.search(&[1.0, 1.0], 5)?), [name]);
     }
     Ok(())
+}
+
+#[test]
+fn mapped_cascade_is_a_cascade_by_other_names() -> Result<()> {
+    let (directory, rows) = (directory(), rows(3000));
+    let path = directory.path().join("mapped.cascade");
+    let metric = DistanceMetric::Euclidean;
+    let small =
+        MmapCascadeConfig { dimensions: WIDTH as u16, metric, ..MmapCascadeConfig::small() };
+    let mut mapped = MmapCascadeIndex::new(&path, small.clone())?;
+    for (row, vector) in rows[..10].iter().enumerate() {
+        mapped.insert(&row.to_string(), vector)?;
+    }
+    let names: Vec<String> = (0..3000).map(|row| row.to_string()).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    let vectors: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    assert_eq!(mapped.insert_batch(&keys, &vectors)?, 2990);
+    let stats = mapped.stats();
+    assert_eq!((stats.vector_count, stats.graph_nodes, stats.bucket_count), (3000, 0, 0));
+    assert_eq!((mapped.len(), mapped.is_empty(), mapped.dimensions()), (3000, false, 24));
+    assert_eq!((mapped.get("7"), mapped.get("absent")), (Some(rows[7].clone()), None));
+    assert!(mapped.contains("7") && !mapped.contains("absent"));
+    let store = mapped.index().store().expect("in a file").clone();
+    let parameters = CascadeConfig::from(small.clone()).parameters();
+    store.build_index_with(
+        &synadb::vector::IndexBackend::Cascade(parameters),
+        2,
+        &mut |_, _| true,
+    )?;
+    let stats = mapped.stats();
+    assert!(stats.graph_nodes == 3000 && stats.graph_edges > 3000, "{stats:?}");
+    assert!(stats.bucket_count > 8, "{stats:?}");
+    let found = mapped.search_with_params(&rows[5], 3, 200, 400)?;
+    assert_eq!((&*found[0].key, found[0].score), ("5", 0.0));
+    assert_eq!(found[0].vector.as_ref(), Some(&rows[5]));
+    let found = mapped.search(&rows[5], 10)?;
+    assert_eq!((found.len(), &*found[0].key), (10, "5"));
+    mapped.flush()?;
+    mapped.save()?;
+    drop((mapped, store));
+    let names = std::fs::read_dir(directory.path()).expect("lists").map(|e| e.expect("is"));
+    let names: Vec<_> =
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert!(names.iter().all(|name| name.starts_with("mapped.cascade")), "{names:?}");
+    let again = MmapCascadeIndex::new(&path, small.clone())?;
+    assert_eq!((again.stats(), again.search(&rows[5], 10)?), (stats, found));
+    assert_eq!(CascadeIndex::load(&path)?.len(), 3000);
+
+    let mut memory = MmapCascadeIndex::in_memory(small.clone())?;
+    assert_eq!(memory.insert_batch(&keys, &vectors)?, 3000);
+    assert!(memory.stats().graph_nodes > 0);
+    assert_eq!(memory.search(&rows[5], 1)?[0].key, "5");
+    assert_eq!(memory.get("7"), Some(rows[7].clone()));
+    memory.flush()?;
+    memory.save()?;
+    let beyond = MmapCascadeConfig { num_tables: 65, ..small };
+    for refused in
+        [MmapCascadeIndex::in_memory(beyond.clone()), MmapCascadeIndex::new(&path, beyond)]
+    {
+        assert!(matches!(refused, Err(Error::InvalidArgument { argument: "num_tables", .. })));
+    }
+    Ok(())
+}
+
+#[test]
+fn presets_of_a_mapped_cascade_are_the_originals() {
+    let of = |config: MmapCascadeConfig| {
+        let MmapCascadeConfig { initial_capacity, num_bits, num_tables, num_probes, .. } = config;
+        let MmapCascadeConfig { m, m_max, ef_search, .. } = config;
+        (
+            (config.dimensions, num_bits, num_tables, num_probes),
+            (m, m_max),
+            (ef_search, initial_capacity),
+        )
+    };
+    assert_eq!(of(MmapCascadeConfig::default()), ((768, 6, 10, 16), (20, 40), (80, 100_000)));
+    assert_eq!(of(MmapCascadeConfig::small()), ((768, 5, 8, 12), (16, 32), (100, 10_000)));
+    assert_eq!(of(MmapCascadeConfig::large()), ((768, 8, 16, 24), (32, 64), (200, 1_000_000)));
+    assert_eq!(of(MmapCascadeConfig::high_recall()), ((768, 4, 20, 32), (48, 96), (400, 100_000)));
+    assert_eq!(of(MmapCascadeConfig::fast_search()), ((768, 8, 6, 8), (16, 32), (50, 100_000)));
 }

@@ -1,11 +1,14 @@
 //! `HybridVectorStore`: each vector once, wherever it is, whatever happens.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb::arch::{HybridConfig, HybridVectorStore, ResultSource};
 use synadb::distance::DistanceMetric;
+use synadb::vector::{KeyFilter, SearchOptions};
 use synadb::{CascadeConfig, CascadeIndex, Error, GravityWellIndex, GwiConfig, Result};
+use synadb::{SynaDB, Value};
 
 const WIDTH: usize = 8;
 
@@ -41,6 +44,39 @@ impl Random {
     }
 }
 
+/// Filters that are used for the whole of a test: by keys, by a pattern, and by a test.
+fn filters() -> Vec<Arc<KeyFilter>> {
+    let keys: Vec<String> = (0..60).step_by(7).map(|n| n.to_string()).collect();
+    let filters =
+        [KeyFilter::of_keys(&keys), KeyFilter::matching("*3*"), KeyFilter::with_prefix("4")];
+    let excluded = filters.iter().map(KeyFilter::except).collect::<Vec<_>>();
+    let all = filters.into_iter().chain(excluded);
+    all.chain([KeyFilter::passing(|key| key.len() == 1)]).map(Arc::new).collect()
+}
+
+/// Compares filtered answers with those of a plain map.
+fn check_filtered(
+    store: &HybridVectorStore,
+    model: &BTreeMap<String, usize>,
+    filters: &[Arc<KeyFilter>],
+) {
+    let query = vector(77);
+    for filter in filters {
+        let passing = model.iter().filter(|(key, _)| filter.allows(key));
+        let mut wanted: Vec<(f32, &String)> = passing
+            .map(|(key, n)| (DistanceMetric::Euclidean.distance(&query, &vector(*n)), key))
+            .collect();
+        wanted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let options = SearchOptions { filter: Some(Arc::clone(filter)), ..Default::default() };
+        for k in [3, 1000] {
+            let found = store.search_with(&query, k, &options).expect("searches");
+            let found: Vec<&String> = found.iter().map(|hit| &hit.key).collect();
+            let wanted: Vec<&String> = wanted.iter().take(k).map(|(_, key)| *key).collect();
+            assert_eq!(found, wanted, "{filter:?}");
+        }
+    }
+}
+
 /// Compares every answer with that of a plain map.
 fn check(store: &HybridVectorStore, model: &BTreeMap<String, usize>) {
     assert_eq!(store.len(), model.len());
@@ -50,6 +86,18 @@ fn check(store: &HybridVectorStore, model: &BTreeMap<String, usize>) {
         assert_eq!(found, vector(*number), "{key}");
     }
     assert_eq!(store.get("absent").expect("reads"), None);
+    let reader = store.reader().expect("reads");
+    let names: Vec<&str> = model.keys().map(String::as_str).collect();
+    let mut rows = vec![0.0; WIDTH * names.len()];
+    reader.read(&names, None, &mut rows).expect("reads");
+    let wanted: Vec<f32> = model.values().flat_map(|number| vector(*number)).collect();
+    assert_eq!(rows, wanted);
+    let [hot, cold] = reader.runs().expect("reads");
+    let hot = hot.into_iter().map(|run| reader.hot().keys(run).expect("reads"));
+    let cold = cold.into_iter().map(|run| reader.cold().keys(run).expect("reads"));
+    let mut keys: Vec<String> = hot.chain(cold).flatten().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, names);
     for query in [3, 77, 500] {
         let query = vector(query);
         let mut wanted: Vec<f32> = model
@@ -72,10 +120,10 @@ fn check(store: &HybridVectorStore, model: &BTreeMap<String, usize>) {
 fn every_answer_is_that_of_a_map_whatever_was_done() {
     let folder = directory();
     let (mut store, mut model) = (open(&folder), BTreeMap::new());
-    let mut random = Random(7);
+    let (mut random, filters) = (Random(7), filters());
     for step in 0..400 {
         let key = random.below(60).to_string();
-        match random.below(20) {
+        match random.below(22) {
             0..8 => {
                 store.ingest(&key, &vector(step)).expect("ingests");
                 model.insert(key, step);
@@ -106,6 +154,15 @@ fn every_answer_is_that_of_a_map_whatever_was_done() {
                 store.database().compact().expect("compacts");
                 store.build_cold(1).expect("builds");
             }
+            19..21 => {
+                let is_there = model.contains_key(&key);
+                let updated = store.update(&key, &vector(step));
+                assert_eq!(
+                    updated.as_ref().err().map(Error::class),
+                    (!is_there).then_some("KeyNotFoundError")
+                );
+                model.entry(key).and_modify(|number| *number = step);
+            }
             _ => {
                 store.close().expect("closes");
                 assert_eq!((store.len(), store.keys()), (0, vec![]));
@@ -114,6 +171,9 @@ fn every_answer_is_that_of_a_map_whatever_was_done() {
         }
         if step % 10 == 0 {
             check(&store, &model);
+        }
+        if step % 3 == 0 {
+            check_filtered(&store, &model, &filters);
         }
     }
     check(&store, &model);
@@ -213,6 +273,25 @@ fn key_that_somebody_wrote_to_the_cold_table_too_is_found_once_at_its_new_vector
     let keys: HashSet<_> = found.iter().map(|hit| &hit.key).collect();
     assert_eq!((found.len(), keys.len()), (60, 60));
     assert_eq!(found.iter().filter(|hit| hit.source == ResultSource::Cold).count(), 10);
+    // What a new vector hides is hidden from filters too, and what it hid is looked for again.
+    let filter = Some(Arc::new(KeyFilter::matching("[3-5]?")));
+    let options = SearchOptions { filter, ..SearchOptions::default() };
+    // The keys 30 to 49 are at other vectors, 50 to 59 where they were.
+    let number_of = |key: usize| if key < 50 { key + 500 } else { key };
+    for query in (0..60).map(vector) {
+        let distance = |key| DistanceMetric::Euclidean.distance(&query, &vector(number_of(key)));
+        let mut wanted: Vec<usize> = (30..60).collect();
+        wanted.sort_by(|a, b| distance(*a).total_cmp(&distance(*b)));
+        let wanted: Vec<String> = wanted.iter().map(usize::to_string).collect();
+        for k in [1, 3, 10, 25, 30, 60] {
+            let found = store.search_with(&query, k, &options)?;
+            let found: Vec<&String> = found.iter().map(|hit| &hit.key).collect();
+            assert_eq!(found, wanted.iter().take(k).collect::<Vec<_>>());
+        }
+    }
+    let [hot, cold] = store.reader()?.runs()?;
+    assert_eq!(hot.into_iter().map(|run| run.len()).sum::<usize>(), 50);
+    assert_eq!(cold.into_iter().flatten().collect::<Vec<_>>(), (50..60).collect::<Vec<_>>());
     assert_eq!(store.get("3")?, Some(vector(503).to_vec()));
     assert_eq!(store.promote_to_cold()?, 50);
     assert_eq!((store.len(), store.get("3")?), (60, Some(vector(503).to_vec())));
@@ -261,5 +340,32 @@ fn what_is_refused_is_named_and_changes_nothing() -> Result<()> {
     assert_eq!(store.initialize_hot(&short).map_err(class), Err("DimensionError"));
     assert_eq!((store.len(), store.delete("absent")?, store.promote_to_cold()?), (0, false, 0));
     assert_eq!(store.search(&vector(1), 5)?, vec![]);
+    Ok(())
+}
+
+#[test]
+fn store_in_an_open_database_shares_its_commits_and_is_closed_on_its_own() -> Result<()> {
+    let folder = directory();
+    let path = folder.path().join("all.db");
+    let database = SynaDB::new(&path)?;
+    database.append("note", Value::Int(1))?;
+    let store = HybridVectorStore::attach(&database, config())?;
+    store.ingest("a", &vector(1))?;
+    store.promote_to_cold()?;
+    store.ingest("b", &vector(2))?;
+    assert_eq!(store.search(&vector(2), 1)?[0].source, ResultSource::Hot);
+    store.close()?;
+    assert!(store.is_closed() && !database.is_closed());
+    assert_eq!(database.get("note")?, Some(Value::Int(1)));
+    let again = HybridVectorStore::attach(&database, config())?;
+    assert_eq!((again.hot_count(), again.cold_count()), (1, 1));
+    let mut other = config();
+    (other.hot.dimensions, other.cold.dimensions) = (9, 9);
+    let refused = HybridVectorStore::attach(&database, other);
+    assert_eq!(refused.map_err(|error| error.class()).err(), Some("ConfigMismatchError"));
+    database.close_handle()?;
+    assert_eq!(again.get("a")?, Some(vector(1).to_vec()));
+    let refused = HybridVectorStore::attach(&database, config());
+    assert_eq!(refused.map_err(|error| error.class()).err(), Some("DatabaseClosedError"));
     Ok(())
 }

@@ -16,13 +16,15 @@ use crate::glob::Pattern;
 
 /// Of fewer keys than one in so many rows each is looked up; else every row says its key.
 const LOOKED_UP_OF: usize = 4;
+/// Tables whose rows a filter remembers: those that it was used with last. A hybrid store has two.
+const TABLES_MAX: usize = 4;
 
 /// Keys that a search may return.
 ///
 /// The first search that uses a filter finds the rows that it allows, in a time in proportion to the
 /// keys it names, or to the rows of the store; later searches look only at rows that came since.
-/// It is made for no store in particular: used with another one, or after a compaction, it begins
-/// anew.
+/// It is made for no store in particular, and remembers four tables: used with one more, or after
+/// a compaction, it begins anew.
 ///
 /// ```
 /// # fn main() -> synadb::Result<()> {
@@ -46,7 +48,8 @@ pub struct KeyFilter {
     rule: Arc<Rule>,
     /// Whether the keys are those that a search may not return.
     is_inverted: bool,
-    found: Mutex<Option<Arc<Found>>>,
+    /// Of each table, that which was used last first.
+    found: Mutex<Vec<Arc<Found>>>,
 }
 
 enum Rule {
@@ -108,7 +111,7 @@ impl fmt::Debug for KeyFilter {
 
 impl KeyFilter {
     fn new(rule: Rule) -> Self {
-        Self { rule: Arc::new(rule), is_inverted: false, found: Mutex::new(None) }
+        Self { rule: Arc::new(rule), is_inverted: false, found: Mutex::default() }
     }
 
     /// These keys, whether the store has them now, later or never.
@@ -139,7 +142,7 @@ impl KeyFilter {
     #[must_use]
     pub fn except(&self) -> Self {
         let (rule, is_inverted) = (Arc::clone(&self.rule), !self.is_inverted);
-        Self { rule, is_inverted, found: Mutex::new(None) }
+        Self { rule, is_inverted, found: Mutex::default() }
     }
 
     /// Whether a search may return the key.
@@ -161,12 +164,15 @@ impl KeyFilter {
     ) -> Result<Arc<Found>> {
         // One that was dropped is none.
         let loaded = loaded.filter(|loaded| loaded.index().is_some());
-        let mut place = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = place.take().filter(|found| found.is_of(snapshot));
+        let mut tables = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        // Others were compacted, or their file is closed.
+        tables.retain(|found| found.reader.strong_count() > 0);
+        let at = tables.iter().position(|found| found.is_of(snapshot));
+        let cached = at.map(|at| tables.remove(at));
         if let Some(newer) = cached.as_ref().filter(|found| found.since > snapshot.visible()) {
             // Rows that only this snapshot shows may be missing there.
-            *place = Some(Arc::clone(newer));
-            drop(place);
+            tables.insert(0, Arc::clone(newer));
+            drop(tables);
             let mut found = self.first_look(snapshot)?;
             found.prepare(loaded);
             return Ok(Arc::new(found));
@@ -185,7 +191,8 @@ impl KeyFilter {
                 Arc::new(found)
             }
         };
-        *place = Some(Arc::clone(&found));
+        tables.truncate(TABLES_MAX - 1);
+        tables.insert(0, Arc::clone(&found));
         Ok(found)
     }
 
@@ -292,8 +299,46 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::vector::{VectorConfig, VectorStore};
+    use crate::vector::{SearchOptions, VectorConfig, VectorStore};
+
+    #[test]
+    fn rows_of_several_tables_are_looked_at_once() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let config = || VectorConfig { dimensions: 1, ..VectorConfig::default() };
+        let open = |n: usize| {
+            let path = folder.path().join(n.to_string());
+            VectorStore::new(path, config()).expect("opens")
+        };
+        let stores: Vec<VectorStore> = (0..=TABLES_MAX).map(open).collect();
+        for store in &stores {
+            (0..10_u8).for_each(|n| store.insert(&n.to_string(), &[1.0]).expect("inserts"));
+        }
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&looks);
+        let filter = Arc::new(KeyFilter::passing(move |key| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            key < "5"
+        }));
+        let options = SearchOptions { filter: Some(filter), ..SearchOptions::default() };
+        let search = |store: &VectorStore| {
+            let found = store.search_with(&[1.0], 9, &options).expect("searches");
+            assert_eq!(found.len(), 5);
+            looks.load(Ordering::Relaxed)
+        };
+        let (four, fifth) = (&stores[..TABLES_MAX], &stores[TABLES_MAX]);
+        for _ in 0..3 {
+            four.iter().for_each(|store| assert!(search(store) <= 10 * TABLES_MAX));
+        }
+        stores[1].insert("new", &[1.0]).expect("inserts");
+        assert_eq!(search(&stores[1]), 10 * TABLES_MAX + 1);
+        // One more pushes out that which was not used for longest, and no other.
+        assert_eq!(search(fifth), 10 * TABLES_MAX + 11);
+        assert_eq!(search(&stores[1]), 10 * TABLES_MAX + 11);
+        assert_eq!(search(&stores[0]), 10 * TABLES_MAX + 21);
+    }
 
     #[test]
     fn fresh_filters_find_the_same_from_the_log_and_from_keys_that_are_kept() {

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use synadb_storage::StorageError;
-use synadb_types::RowId;
+use synadb_storage::extent::Row;
+use synadb_storage::log::Record;
+use synadb_types::{RowId, RowSet};
 
 use super::store::floats;
 use super::{StoredConfig, VectorStore};
@@ -117,7 +119,12 @@ impl VectorStore {
     /// # Errors
     /// `Closed`, `ConfigMismatch`.
     pub fn reader(&self) -> Result<Reader> {
-        Ok(Reader { path: self.path().into(), config: self.config, snapshot: self.snapshot()? })
+        Ok(self.reader_of(self.snapshot()?))
+    }
+
+    /// The vectors that a snapshot of this table shows.
+    pub(super) fn reader_of(&self, snapshot: Option<Arc<Snapshot>>) -> Reader {
+        Reader { path: self.path().into(), config: self.config, snapshot }
     }
 }
 
@@ -138,35 +145,40 @@ impl Reader {
     /// `KeyNotFound` without a default; `EmptyKey`, `KeyTooLong`, `Corruption`; `Dimension` where
     /// an array has another length.
     pub fn read(&self, keys: &[&str], default: Option<&[f32]>, out: &mut [f32]) -> Result<()> {
-        let width = self.width();
-        let check = |what, got, expected| {
-            if got == expected { Ok(()) } else { Err(Error::Dimension { what, got, expected }) }
-        };
-        default.map_or(Ok(()), |default| check("Default", default.len(), width))?;
-        check("Array", out.len(), keys.len() * width)?;
-        for (key, out) in keys.iter().zip(out.chunks_exact_mut(width)) {
-            keys::check(key)?;
-            let failure = |error| self.failure(error).for_key(key.as_bytes());
-            let found = self.snapshot.as_ref().map(|snapshot| snapshot.get(key.as_bytes()));
-            match found.transpose().map_err(failure)?.flatten() {
-                Some(record) => {
-                    let bytes = record.row_bytes().map_err(failure)?;
-                    out.copy_from_slice(&floats(bytes));
-                }
-                None => match default {
-                    Some(default) => out.copy_from_slice(default),
-                    None => return Err(Error::KeyNotFound { key: (*key).to_owned() }),
-                },
-            }
-        }
-        Ok(())
+        read_of(&[self], keys, default, out)
+    }
+
+    /// The vector of a key that was checked; `None` where it is absent.
+    pub(super) fn get(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        self.of_key(key, |record| record.row_bytes().map(floats))
+    }
+
+    /// The row of a key; `None` where it is absent.
+    pub(super) fn row_of(&self, key: &str) -> Result<Option<RowId>> {
+        let row = self.of_key(key, |record| Ok(Row::decode(record.payload()?)))?.flatten();
+        Ok(row.map(|row| RowId(row.row)))
+    }
+
+    fn of_key<T>(
+        &self,
+        key: &str,
+        tell: impl FnOnce(Record<'_>) -> synadb_storage::Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(snapshot) = &self.snapshot else { return Ok(None) };
+        let found = snapshot.get(key.as_bytes()).and_then(|record| record.map(tell).transpose());
+        found.map_err(|error| self.failure(error).for_key(key.as_bytes()))
     }
 
     /// Runs of rows that live and lie side by side, in order; nobody writes to them any more.
     #[must_use]
     pub fn runs(&self) -> Vec<Range<u32>> {
+        self.runs_without(&RowSet::default())
+    }
+
+    /// As [`Reader::runs`], some rows left out.
+    pub(super) fn runs_without(&self, rows: &RowSet) -> Vec<Range<u32>> {
         let Some(snapshot) = &self.snapshot else { return Vec::new() };
-        self.runs_of(|row| snapshot.is_live(row))
+        self.runs_of(|row| snapshot.is_live(row) && !rows.contains(row))
     }
 
     fn runs_of(&self, is_wanted: impl Fn(RowId) -> bool) -> Vec<Range<u32>> {
@@ -272,4 +284,28 @@ impl Reader {
             .collect();
         Some(Changes { added, removed })
     }
+}
+
+/// Reads the vector of each key from the first of several tables that has one, as [`Reader::read`].
+pub(super) fn read_of(
+    tables: &[&Reader],
+    keys: &[&str],
+    default: Option<&[f32]>,
+    out: &mut [f32],
+) -> Result<()> {
+    let width = tables.first().map_or(0, |table| table.width());
+    let check = |what, got, expected| {
+        if got == expected { Ok(()) } else { Err(Error::Dimension { what, got, expected }) }
+    };
+    default.map_or(Ok(()), |default| check("Default", default.len(), width))?;
+    check("Array", out.len(), keys.len() * width)?;
+    for (key, out) in keys.iter().zip(out.chunks_exact_mut(width)) {
+        keys::check(key)?;
+        let found = tables.iter().find_map(|table| table.get(key).transpose()).transpose()?;
+        match found.as_deref().or(default) {
+            Some(vector) => out.copy_from_slice(vector),
+            None => return Err(Error::KeyNotFound { key: (*key).to_owned() }),
+        }
+    }
+    Ok(())
 }

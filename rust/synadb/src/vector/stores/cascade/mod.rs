@@ -1,6 +1,7 @@
 //! `CascadeIndex`: vectors with a cascade, in a file or in memory.
 
 mod config;
+mod mapped;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use crate::vector::index::{Built, Loaded};
 use crate::vector::{CascadeParameters, IndexBackend, SearchOptions, VectorStore};
 
 pub use config::CascadeConfig;
+pub use mapped::{MmapCascadeConfig, MmapCascadeIndex, MmapCascadeStats, MmapSearchResult};
 pub use synadb_index::CascadeStats;
 
 /// What a search of a [`CascadeIndex`] found.
@@ -308,10 +310,6 @@ impl CascadeIndex {
     /// yet, and for an index that was closed.
     #[must_use]
     pub fn stats(&self) -> CascadeStats {
-        let built = match &self.vectors {
-            Vectors::File(store) => store.of_cascade(Part::stats).unwrap_or_default(),
-            Vectors::Memory(vectors) => vectors.part.as_ref().map(Part::stats),
-        };
         let none = CascadeStats {
             vector_count: 0,
             bucket_count: 0,
@@ -319,7 +317,15 @@ impl CascadeIndex {
             graph_edges: 0,
             avg_neighbors: 0.0,
         };
-        CascadeStats { vector_count: self.len(), ..built.unwrap_or(none) }
+        CascadeStats { vector_count: self.len(), ..self.built().unwrap_or(none) }
+    }
+
+    /// The cascade itself, where there is one.
+    fn built(&self) -> Option<CascadeStats> {
+        match &self.vectors {
+            Vectors::File(store) => store.of_cascade(Part::stats).unwrap_or_default(),
+            Vectors::Memory(vectors) => vectors.part.as_ref().map(Part::stats),
+        }
     }
 
     /// The vector table with everything that it can do; `None` in memory.

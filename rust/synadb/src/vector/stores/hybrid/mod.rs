@@ -1,20 +1,21 @@
 //! `HybridVectorStore`: new vectors in a hot table, those that stay in a cold one, of one file.
 
 mod moving;
+mod reading;
+mod searching;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::cascade::CascadeConfig;
 use super::gravity::GwiConfig;
-use crate::collection::Snapshot;
 use crate::config::{Durability, OpenOptions};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::kv::SynaDB;
 use crate::vector::index::IndexStats;
-use crate::vector::search::Hit;
-use crate::vector::{IndexBackend, MeasuredRecall, SearchOptions, VectorConfig, VectorStore};
+use crate::vector::{IndexBackend, VectorConfig, VectorStore};
+
+pub use reading::HybridReader;
 
 /// Name of the table of new vectors; the others are in the table that every store opens.
 const HOT: &str = "vector:hot/";
@@ -134,19 +135,32 @@ impl HybridVectorStore {
     pub fn open_with(
         hot: &Path,
         cold: &Path,
-        mut config: HybridConfig,
+        config: HybridConfig,
         options: OpenOptions,
     ) -> Result<Self> {
         check(&config)?;
         check_paths(hot, cold)?;
+        let cold = VectorStore::open_with(cold, config.cold.table(), options)?;
+        Self::over(cold, config)
+    }
+
+    /// A store in an open database, beside what that holds, which is closed on its own.
+    ///
+    /// # Errors
+    /// As [`HybridVectorStore::new`], but for the file at `hot`.
+    pub fn attach(database: &SynaDB, config: HybridConfig) -> Result<Self> {
+        check(&config)?;
         let asked = config.cold.table();
-        let cold_store = VectorStore::open_with(cold, asked, options)?;
-        let (dimensions, metric) = (cold_store.dimensions(), cold_store.metric());
+        Self::over(VectorStore::attach(database, &asked.table(), asked)?, config)
+    }
+
+    fn over(cold: VectorStore, mut config: HybridConfig) -> Result<Self> {
+        let (dimensions, metric) = (cold.dimensions(), cold.metric());
         (config.cold.dimensions, config.cold.metric) = (dimensions, metric);
         (config.hot.dimensions, config.hot.metric) = (dimensions, metric);
-        let database = cold_store.database();
+        let database = cold.database();
         let hot = VectorStore::attach(&database, HOT, config.hot.table())?;
-        Ok(Self { database, hot, cold: cold_store, config })
+        Ok(Self { database, hot, cold, config })
     }
 
     /// Has the centroids of the inverted file come from a sample of the vectors, and builds it anew
@@ -169,178 +183,6 @@ impl HybridVectorStore {
     pub fn build_cold(&self, threads: usize) -> Result<bool> {
         let backend = IndexBackend::Cascade(self.config.cold.parameters());
         self.cold.build_index_with(&backend, threads, &mut |_, _| true)
-    }
-
-    /// The `k` nearest of all vectors, nearest first, each key once.
-    ///
-    /// # Errors
-    /// As [`VectorStore::search`].
-    pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<HybridSearchResult>> {
-        self.hot.check_dimensions("Query", query.len())?;
-        Ok(self.search_batch(query, k)?.pop().unwrap_or_default())
-    }
-
-    /// The answers of [`HybridVectorStore::search`] to several queries, row-major, all as of one
-    /// moment.
-    ///
-    /// # Errors
-    /// As [`VectorStore::search`].
-    pub fn search_batch(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<HybridSearchResult>>> {
-        self.search_batch_for_recall(queries, k, None)
-    }
-
-    /// As [`HybridVectorStore::search_batch`], for a recall where one is given: both tables reach
-    /// it. See [`SearchOptions::target_recall`].
-    ///
-    /// # Errors
-    /// As [`VectorStore::search_with`].
-    pub fn search_batch_for_recall(
-        &self,
-        queries: &[f32],
-        k: usize,
-        target_recall: Option<f64>,
-    ) -> Result<Vec<Vec<HybridSearchResult>>> {
-        let [hot, cold] = self.snapshots()?;
-        let (looks_hot, looks_cold) =
-            (self.looks_hot(target_recall), self.looks_cold(target_recall));
-        let found = self.hot.search_hits_in(hot.clone(), queries, k, &looks_hot)?;
-        let colder = self.cold.search_hits_in(cold.clone(), queries, k, &looks_cold)?;
-        let width = usize::from(self.dimensions());
-        let queries = queries.chunks_exact(width);
-        let mut answers = Vec::with_capacity(found.len());
-        for (query, (found, mut colder)) in queries.zip(found.into_iter().zip(colder)) {
-            self.leave_out_hot(hot.as_ref(), cold.as_ref(), (query, k, &looks_cold), &mut colder)?;
-            let mut all = results(found, ResultSource::Hot);
-            all.extend(results(colder, ResultSource::Cold));
-            all.sort_by(|a, b| a.score.total_cmp(&b.score));
-            all.truncate(k);
-            answers.push(all);
-        }
-        Ok(answers)
-    }
-
-    /// Takes away hits whose keys have a new vector: only somebody who writes to the cold table by
-    /// itself brings such about. What they hid is looked for again.
-    fn leave_out_hot(
-        &self,
-        hot: Option<&Arc<Snapshot>>,
-        cold: Option<&Arc<Snapshot>>,
-        (query, k, options): (&[f32], usize, &SearchOptions),
-        hits: &mut Vec<Hit>,
-    ) -> Result<()> {
-        let Some(hot) = hot else { return Ok(()) };
-        let mut asked = k;
-        loop {
-            let (all, mut failure) = (hits.len(), None);
-            hits.retain(|hit| match hot.get(hit.key.as_bytes()) {
-                Ok(found) => found.is_none(),
-                Err(error) => {
-                    failure = Some(self.hot.failure(error).for_key(hit.key.as_bytes()));
-                    true
-                }
-            });
-            failure.map_or(Ok(()), Err)?;
-            let hidden = all - hits.len();
-            if hidden == 0 || all < asked || hits.len() >= k {
-                return Ok(());
-            }
-            asked = asked.saturating_mul(2).max(asked.saturating_add(hidden));
-            let again = self.cold.search_hits_in(cold.cloned(), query, asked, options)?;
-            *hits = again.into_iter().flatten().collect();
-        }
-    }
-
-    /// The `k` nearest of the new vectors.
-    ///
-    /// # Errors
-    /// As [`VectorStore::search`].
-    pub fn search_hot(&self, query: &[f32], k: usize) -> Result<Vec<HybridSearchResult>> {
-        self.search_layer(ResultSource::Hot, query, k, None)
-    }
-
-    /// The `k` nearest of one of the two tables, for a recall where one is given.
-    ///
-    /// # Errors
-    /// As [`VectorStore::search_with`].
-    pub fn search_layer(
-        &self,
-        layer: ResultSource,
-        query: &[f32],
-        k: usize,
-        target_recall: Option<f64>,
-    ) -> Result<Vec<HybridSearchResult>> {
-        let (store, options) = match layer {
-            ResultSource::Hot => (&self.hot, self.looks_hot(target_recall)),
-            ResultSource::Cold => (&self.cold, self.looks_cold(target_recall)),
-        };
-        store.check_dimensions("Query", query.len())?;
-        let found = store.search_hits(query, k, &options)?;
-        Ok(results(found.into_iter().flatten().collect(), layer))
-    }
-
-    /// What share of its `k` nearest a search of each table finds, the hot one first; see
-    /// [`VectorStore::measure_recall`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn measure_recall(&self, k: usize, sample: usize) -> Result<[MeasuredRecall; 2]> {
-        let hot = self.hot.measure_recall(k, sample, &self.looks_hot(None))?;
-        Ok([hot, self.cold.measure_recall(k, sample, &self.looks_cold(None))?])
-    }
-
-    /// The `k` nearest of those that stay.
-    ///
-    /// # Errors
-    /// As [`VectorStore::search`].
-    pub fn search_cold(&self, query: &[f32], k: usize) -> Result<Vec<HybridSearchResult>> {
-        self.search_layer(ResultSource::Cold, query, k, None)
-    }
-
-    fn looks_hot(&self, target_recall: Option<f64>) -> SearchOptions {
-        let nprobe = Some(self.config.hot.nprobe);
-        SearchOptions { nprobe, target_recall, are_usual: true, ..SearchOptions::default() }
-    }
-
-    fn looks_cold(&self, target_recall: Option<f64>) -> SearchOptions {
-        let CascadeConfig { num_probes, ef_search, .. } = self.config.cold;
-        let (num_probes, ef_search) = (Some(num_probes), Some(ef_search));
-        let usual = SearchOptions { are_usual: true, ..SearchOptions::default() };
-        SearchOptions { num_probes, ef_search, target_recall, ..usual }
-    }
-
-    /// The rows of both tables as of one moment.
-    fn snapshots(&self) -> Result<[Option<Arc<Snapshot>>; 2]> {
-        let generation = arc_swap::Guard::into_inner(self.hot.handle.open()?.current()?);
-        // A commit between the two is seen in neither.
-        let visible = generation.visible();
-        let of = |store: &VectorStore| {
-            let rows = store.config.rows_in(&generation, &store.table)?;
-            Ok(rows.map(|rows| Arc::new(rows.until(visible))))
-        };
-        Ok([of(&self.hot)?, of(&self.cold)?])
-    }
-
-    /// The vector of a key, bit for bit.
-    ///
-    /// # Errors
-    /// As [`VectorStore::get`].
-    pub fn get(&self, key: &str) -> Result<Option<Vec<f32>>> {
-        crate::keys::check(key)?;
-        let [hot, cold] = self.snapshots()?;
-        for (store, snapshot) in [(&self.hot, hot), (&self.cold, cold)] {
-            let Some(snapshot) = snapshot else { continue };
-            let read = || {
-                let record = snapshot.get(key.as_bytes())?;
-                record
-                    .map(|record| record.row_bytes().map(crate::vector::store::floats))
-                    .transpose()
-            };
-            let found = read().map_err(|error| store.failure(error).for_key(key.as_bytes()))?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
     }
 
     /// Number of new vectors.
@@ -454,11 +296,6 @@ impl HybridVectorStore {
         self.cold.close_handle()?;
         hot
     }
-}
-
-fn results(hits: Vec<Hit>, source: ResultSource) -> Vec<HybridSearchResult> {
-    let result = |hit: Hit| HybridSearchResult { key: hit.key, score: hit.score, source };
-    hits.into_iter().map(result).collect()
 }
 
 fn check(config: &HybridConfig) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use synadb_storage::log::Record;
 use synadb_storage::record::RecordKind;
 use synadb_types::TableId;
 
@@ -56,22 +57,51 @@ impl HybridVectorStore {
         for piece in pieces(keys, width) {
             let rows = &rows[done * width..][..piece.len() * width];
             new += self.within(|transaction, hot, cold| {
-                let payloads = self.hot.place(transaction, hot, piece, rows)?;
                 let before = transaction.live(hot) + transaction.live(cold);
-                let mut ops = Vec::with_capacity(piece.len());
-                let mut seen = HashSet::new();
-                for (key, payload) in piece.iter().zip(&payloads) {
-                    ops.push(row(transaction, hot, key, payload)?);
-                    if seen.insert(*key) {
-                        ops.extend(deletion(transaction, cold, key)?);
-                    }
-                }
-                append(transaction, &ops)?;
+                self.put(transaction, [hot, cold], piece, rows)?;
                 Ok((transaction.live(hot) + transaction.live(cold) - before) as usize)
             })?;
             done += piece.len();
         }
         Ok(new)
+    }
+
+    /// Replaces the vector of a key, wherever it is; the new one is hot.
+    ///
+    /// # Errors
+    /// `KeyNotFound`; as [`HybridVectorStore::ingest`].
+    pub fn update(&self, key: &str, vector: &[f32]) -> Result<()> {
+        self.hot.check_dimensions("Vector", vector.len())?;
+        self.hot.handle.writable()?;
+        keys::check(key)?;
+        self.hot.check_finite(&[key], vector)?;
+        self.within(|transaction, hot, cold| {
+            let is_absent = live(transaction, hot, key)?.is_none();
+            if is_absent && live(transaction, cold, key)?.is_none() {
+                return Err(Error::KeyNotFound { key: key.to_owned() });
+            }
+            self.put(transaction, [hot, cold], &[key], vector)
+        })
+    }
+
+    /// Makes vectors hot, and deletes what the cold table has under their keys.
+    fn put(
+        &self,
+        transaction: &mut Transaction<'_>,
+        [hot, cold]: [TableId; 2],
+        keys: &[&str],
+        rows: &[f32],
+    ) -> Result<()> {
+        let payloads = self.hot.place(transaction, hot, keys, rows)?;
+        let mut ops = Vec::with_capacity(keys.len());
+        let mut seen = HashSet::new();
+        for (key, payload) in keys.iter().zip(&payloads) {
+            ops.push(row(transaction, hot, key, payload)?);
+            if seen.insert(*key) {
+                ops.extend(deletion(transaction, cold, key)?);
+            }
+        }
+        append(transaction, &ops)
     }
 
     /// Deletes a key, wherever it is; false, and nothing written, where it is absent.
@@ -179,17 +209,25 @@ fn row(
     Ok(OwnedOp { kind, table, key, hash, payload, previous })
 }
 
+/// The record of a key's vector, none where it is absent.
+fn live<'a>(
+    transaction: &'a Transaction<'_>,
+    table: TableId,
+    key: &str,
+) -> Result<Option<Record<'a>>> {
+    let name = key.as_bytes();
+    let newest = transaction.newest(table, name, transaction.hash(name))?;
+    Ok(newest.filter(|record| record.kind == RecordKind::Row))
+}
+
 /// The record that deletes a key, none where it is absent.
 fn deletion(transaction: &Transaction<'_>, table: TableId, key: &str) -> Result<Option<OwnedOp>> {
-    let name = key.as_bytes();
-    let hash = transaction.hash(name);
-    let newest = transaction.newest(table, name, hash)?;
     let of = |previous| {
-        let (kind, key, payload) = (RecordKind::Delete, name.to_vec(), Vec::new());
+        let (kind, key, payload) = (RecordKind::Delete, key.as_bytes().to_vec(), Vec::new());
+        let hash = transaction.hash(&key);
         OwnedOp { kind, table, key, hash, payload, previous }
     };
-    let live = newest.filter(|record| record.kind == RecordKind::Row);
-    Ok(live.map(|record| of(record.position)))
+    Ok(live(transaction, table, key)?.map(|record| of(record.position)))
 }
 
 /// Keys that still have a vector, with their vectors as of now.
@@ -198,18 +236,16 @@ fn newest<'a>(
     table: TableId,
     keys: &[&'a str],
 ) -> Result<(Vec<&'a str>, Vec<f32>)> {
-    let (mut live, mut rows) = (Vec::with_capacity(keys.len()), Vec::new());
+    let (mut names, mut rows) = (Vec::with_capacity(keys.len()), Vec::new());
     let mut seen = HashSet::new();
     for key in keys.iter().filter(|key| seen.insert(**key)) {
-        let name = key.as_bytes();
-        let found = transaction.newest(table, name, transaction.hash(name))?;
-        let Some(record) = found.filter(|record| record.kind == RecordKind::Row) else { continue };
+        let Some(record) = live(transaction, table, key)? else { continue };
         let bytes = record.row_bytes();
-        let bytes = bytes.map_err(|error| transaction.failure(error).for_key(name))?;
+        let bytes = bytes.map_err(|error| transaction.failure(error).for_key(key.as_bytes()))?;
         rows.extend(floats(bytes));
-        live.push(*key);
+        names.push(*key);
     }
-    Ok((live, rows))
+    Ok((names, rows))
 }
 
 fn append(transaction: &mut Transaction<'_>, ops: &[OwnedOp]) -> Result<()> {
