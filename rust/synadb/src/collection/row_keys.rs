@@ -34,8 +34,9 @@ struct Chunk {
 impl Chunk {
     /// The key of a row, or `None` where only the log says it.
     fn key(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)?;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let key = &self.text[start as usize..*self.ends.get(index)? as usize];
+        let key = &self.text[start as usize..end as usize];
         (!key.is_empty()).then_some(key)
     }
 }
