@@ -57,17 +57,19 @@ class HybridVectorStore(_native.HybridVectorStore):
     The file is at `cold_path`, where `CascadeIndex` and any other store show the cold vectors. No
     file is made at `hot_path`; where there is one already, `InvalidArgumentError` says so, unless
     both are the same file. An open `SynaDB` in the place of both has the tables in its file, with
-    its `access`, `lock_timeout` and `maintenance`: `HybridVectorStore(db, db, 384)`, which is
-    closed on its own. `dimensions` and `metric` are those of the file; a new one has 768 and
-    `"cosine"` unless they are given. `preset` is that of `CascadeIndex`. As in `MmapVectorStore`,
-    writes return before they are on the medium unless `sync_on_write` says otherwise; `access`,
-    `lock_timeout`, `maintenance` and `target_recall` are those of `VectorStore`, and so is what
-    each call raises; each table reaches the recall by itself.
+    its `access`, `lock_timeout`, `maintenance` and `sync_on_write`, whatever is said of the last:
+    `HybridVectorStore(db, db, 384)`, which is closed on its own. `dimensions` and `metric` are
+    those of the file; a new one has 768 and `"cosine"` unless they are given. `preset` is that of
+    `CascadeIndex`. As in `MmapVectorStore`, writes return before they are on the medium unless
+    `sync_on_write` says otherwise; `access`, `lock_timeout`, `maintenance` and `target_recall` are
+    those of `VectorStore`, and so is what each call raises; each table reaches the recall by
+    itself.
 
     A search takes what one of `VectorStore` takes, and `filter` goes for both tables. `nprobe` and
     `candidates` are for the inverted file, `num_probes` and `ef_search` for the cascade: a table
-    that is told nothing of its own is searched as without numbers. `update` makes a vector hot,
-    wherever the one before is.
+    that is told nothing of its own is searched as without numbers, which a recall of the store or
+    of the index takes the place of, whatever kind of index was built there. `update` makes a vector
+    hot, wherever the one before is.
 
     Both tables are scanned until there are 10,000 vectors in one and it pays to build its index,
     by a thread of its own, as `VectorStore` says; `build_index()` builds both at once. What was
@@ -151,7 +153,7 @@ class HybridVectorStore(_native.HybridVectorStore):
     ) -> list[HybridSearchResult]:
         """The `k` vectors nearest to `query`, shape `(dimensions,)`, nearest first, each key once.
 
-        The numbers are for the table whose index has them, `filter` for both; with `target_recall`
+        The numbers go by the table, as the class says, `filter` is for both; with `target_recall`
         so much of them is found in each table; with `exact` every vector is looked at. See the
         class, and `VectorStore`. Raises `DimensionError`, `InvalidVectorError`,
         `InvalidArgumentError` for a negative `k`, for a number below 1, and for a recall that is
@@ -387,8 +389,10 @@ class HybridVectorStore(_native.HybridVectorStore):
                 f"{name}: say by source or kind which index it is for, got neither",
             )
         sources: tuple[Source, ...] = ("hot", "cold") if source is None else (source,)
-        saved = [self._build(name, kind, threads, progress, parameters) for name in sources]
-        self._index_saved = all(saved)
+        is_saved = True
+        for name in sources:
+            is_saved &= self._build(name, kind, threads, progress, parameters)
+            self._index_saved = is_saved
 
     def _build(
         self,
@@ -399,8 +403,9 @@ class HybridVectorStore(_native.HybridVectorStore):
         parameters: IndexParameters,
     ) -> bool:
         """Builds the index of one table; whether the file has it."""
-        # Another source is refused below.
-        kind = self._kinds.get(source, "none") if kind is None else kind
+        # What is no source is refused below.
+        usual = self._kinds.get(source, "none") if isinstance(source, str) else "none"
+        kind = usual if kind is None else kind
         own: IndexParameters = {}
         if self._preset is not None and isinstance(kind, str) and kind.lower() == "cascade":
             own = {"preset": self._preset}

@@ -45,11 +45,12 @@ class VectorStore(_native.VectorStore):
     results ascend.
 
     `access`, `lock_timeout` and `maintenance` are those of `SynaDB`; on an open `SynaDB` they are
-    its own and cannot be given. What else `SynaDB` can be told, `auto_compact` for one, a store has
-    by being opened on one that was told so: `VectorStore(SynaDB(path, auto_compact=0.25), 384)`.
-    A store on a `SynaDB` is closed on its own, and with `access="read_only"` moves with it, at a
-    `refresh()` of either. It pickles as a store on the path, with `access`, `lock_timeout`,
-    `maintenance` and `sync_on_write` of the `SynaDB` and without what only that can be told.
+    its own and cannot be given, and so is `sync_on_write`, whatever is said. What else `SynaDB` can
+    be told, `auto_compact` for one, a store has by being opened on one that was told so:
+    `VectorStore(SynaDB(path, auto_compact=0.25), 384)`. A store on a `SynaDB` is closed on its own,
+    and with `access="read_only"` moves with it, at a `refresh()` of either. It pickles as a store
+    on the path, with `access`, `lock_timeout`, `maintenance` and `sync_on_write` of the `SynaDB`
+    and without what only that can be told.
 
     `ef_search` of a search is the length of a graph's queue, `nprobe` how many cells of an inverted
     file are looked at, and `candidates` how many of the vectors that their codes find nearest there

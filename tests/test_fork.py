@@ -214,6 +214,36 @@ def test_handles_of_a_store_live_on_in_a_child(path: Path) -> None:
         assert store.search(rows[1], k=1)[0].key == "b"
 
 
+def test_child_searches_with_a_filter_that_a_thread_of_its_parent_was_using(path: Path) -> None:
+    program = """if True:
+        import os, sys, threading
+        import numpy as np, synadb
+        store = synadb.VectorStore(sys.argv[1], 2, sync_on_write=False)
+        rows = np.random.default_rng(0).standard_normal((50_000, 2)).astype(np.float32)
+        store.insert_batch([f"k{number}" for number in range(len(rows))], rows)
+        shared, go = [synadb.KeyFilter(prefix="k1")], True
+        def search():
+            while go:
+                shared[0] = synadb.KeyFilter(prefix="k1")
+                store.search(rows[0], k=1, filter=shared[0])
+        thread = threading.Thread(target=search)
+        thread.start()
+        children = []
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                used = shared[0]
+                found = [store.search(rows[0], k=5, filter=used) for _ in range(2)]
+                os._exit(not all(hit.key.startswith("k1") for hits in found for hit in hits))
+            children.append(child)
+        go = False
+        thread.join()
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert not any(codes), codes
+    """
+    succeed_as_a_tree(program, str(path))
+
+
 @pytest.mark.parametrize("left", ["nothing", "folder", "another database"])
 def test_child_says_that_its_parents_file_is_gone_and_makes_none(tmp_path: Path, left: str) -> None:
     folder, moved = tmp_path / "in", tmp_path / "out"

@@ -45,6 +45,7 @@ fn matches_glob(glob: &str, key: &str) -> bool {
     if glob == "*" {
         return true;
     }
+    let last_close = glob.rfind(']').unwrap_or(0);
     let (mut g, mut k) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while let Some(c) = key[k..].chars().next() {
@@ -55,7 +56,8 @@ fn matches_glob(glob: &str, key: &str) -> bool {
                 continue;
             }
             Some('?') => Some(1),
-            Some('[') => class_len(&glob[g..], c),
+            // Behind the last `]` it is a literal, and nothing is looked for.
+            Some('[') if g < last_close => class_len(&glob[g..], c),
             Some(literal) => (literal == c).then_some(c.len_utf8()),
             None => None,
         };
@@ -75,22 +77,22 @@ fn matches_glob(glob: &str, key: &str) -> bool {
 
 /// Bytes of the class at the front of `glob` if it contains `c`; a `[` without end is literal.
 fn class_len(glob: &str, c: char) -> Option<usize> {
-    let glob: Vec<char> = glob.chars().collect();
-    let negated = glob.get(1) == Some(&'!');
-    let first = if negated { 2 } else { 1 };
-    let end = (first + 1..glob.len()).find(|&i| glob[i] == ']');
-    let Some(end) = end else { return (c == '[').then_some(1) };
-    let (mut i, mut found) = (first, false);
-    while i < end {
-        if i + 2 < end && glob[i + 1] == '-' {
-            found |= (glob[i]..=glob[i + 2]).contains(&c);
-            i += 3;
-        } else {
-            found |= glob[i] == c;
-            i += 1;
+    let is_negated = glob[1..].starts_with('!');
+    let first = if is_negated { 2 } else { 1 };
+    let mut behind_first = glob[first..].char_indices().skip(1);
+    let Some((len, _)) = behind_first.find(|(_, c)| *c == ']') else {
+        return (c == '[').then_some(1);
+    };
+    let (mut rest, mut is_found) = (glob[first..first + len].chars(), false);
+    while let Some(low) = rest.next() {
+        let mut ahead = rest.clone();
+        let high = if ahead.next() == Some('-') { ahead.next() } else { None };
+        if high.is_some() {
+            rest = ahead;
         }
+        is_found |= (low..=high.unwrap_or(low)).contains(&c);
     }
-    (found != negated).then(|| glob[..=end].iter().map(|c| c.len_utf8()).sum())
+    (is_found != is_negated).then_some(first + len + 1)
 }
 
 #[cfg(test)]
@@ -110,6 +112,12 @@ mod tests {
             ("[!a-c]x", "bx", false),
             ("[", "[", true),
             ("[]]", "]", true),
+            ("[!]]", "]", false),
+            ("[a-]x", "-x", true),
+            ("[--0]", ".", true),
+            ("[c-a]", "b", false),
+            ("[ab", "[ab", true),
+            ("[a][b", "a[b", true),
             ("*a*b*c", "xxaxxbxxc", true),
             ("ab*", "ab", true),
             ("ab*", "a", false),
@@ -131,5 +139,7 @@ mod tests {
     fn many_stars_end_soon() {
         let pattern = Pattern::Glob("*a".repeat(30) + "b");
         assert!(!pattern.matches(&"a".repeat(2000)));
+        let open = Pattern::Glob(format!("*{}x", "[".repeat(1000)));
+        assert!(!open.matches(&"[".repeat(2000)));
     }
 }

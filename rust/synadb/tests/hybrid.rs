@@ -289,12 +289,18 @@ fn key_that_somebody_wrote_to_the_cold_table_too_is_found_once_at_its_new_vector
             assert_eq!(found, wanted.iter().take(k).collect::<Vec<_>>());
         }
     }
-    let [hot, cold] = store.reader()?.runs()?;
-    assert_eq!(hot.into_iter().map(|run| run.len()).sum::<usize>(), 50);
-    assert_eq!(cold.into_iter().flatten().collect::<Vec<_>>(), (50..60).collect::<Vec<_>>());
+    let [of_hot, of_cold] = store.reader()?.runs()?;
+    assert_eq!(of_hot.into_iter().map(|run| run.len()).sum::<usize>(), 50);
+    assert_eq!(of_cold.into_iter().flatten().collect::<Vec<_>>(), (50..60).collect::<Vec<_>>());
     assert_eq!(store.get("3")?, Some(vector(503).to_vec()));
     assert_eq!(store.promote_to_cold()?, 50);
     assert_eq!((store.len(), store.get("3")?), (60, Some(vector(503).to_vec())));
+    // Of a key that both tables have nothing is new.
+    store.ingest("7", &vector(7))?;
+    cold.insert("7", &vector(8))?;
+    let rows = [vector(900), vector(901), vector(902)].concat();
+    assert_eq!(store.ingest_rows(&["7", "new", "55"], &rows)?, 1);
+    assert_eq!((store.len(), store.get("7")?), (61, Some(vector(900).to_vec())));
     Ok(())
 }
 

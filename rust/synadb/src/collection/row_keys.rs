@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use synadb_storage::Result;
 use synadb_types::RowId;
@@ -45,6 +45,18 @@ fn len(chunks: &[Arc<Chunk>]) -> usize {
     chunks.last().map_or(0, |last| (chunks.len() - 1) * CHUNK_ROWS + last.ends.len())
 }
 
+impl RowKeys {
+    /// The keys that are kept; none while somebody adds to them, which takes longer than to ask the
+    /// log for the few that came since.
+    fn at_hand(&self) -> Vec<Arc<Chunk>> {
+        match self.chunks.try_lock() {
+            Ok(chunks) => chunks.clone(),
+            Err(TryLockError::Poisoned(chunks)) => chunks.into_inner().clone(),
+            Err(TryLockError::WouldBlock) => Vec::new(),
+        }
+    }
+}
+
 impl Snapshot {
     /// Visits rows with their keys, in order; without one that was not born as of this moment.
     pub fn for_each_key(
@@ -52,10 +64,10 @@ impl Snapshot {
         rows: Range<u32>,
         mut visit: impl FnMut(RowId, Option<&str>),
     ) -> Result<()> {
-        let was_asked = &self.reader.row_keys.was_asked;
-        let is_again = rows.start == 0 && was_asked.swap(true, Ordering::Relaxed);
+        let keys = &self.reader.row_keys;
+        let is_again = rows.start == 0 && keys.was_asked.swap(true, Ordering::Relaxed);
         // Held, not locked: what `visit` calls may look at keys too.
-        let chunks = self.kept_keys(if is_again { rows.end } else { 0 })?;
+        let chunks = if is_again { self.keep_keys(rows.end)? } else { keys.at_hand() };
         for row in rows.map(RowId) {
             if self.is_unborn(row) {
                 visit(row, None);
@@ -75,8 +87,8 @@ impl Snapshot {
         Ok(String::from_utf8_lossy(self.record(row)?.key))
     }
 
-    /// The keys that are kept, after those of all rows below `end` are.
-    fn kept_keys(&self, end: u32) -> Result<Vec<Arc<Chunk>>> {
+    /// The keys that are kept, those of all rows below `end` among them.
+    fn keep_keys(&self, end: u32) -> Result<Vec<Arc<Chunk>>> {
         let mut chunks = self.reader.row_keys.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         for row in (len(&chunks) as u32..end).map(RowId) {
             let key = if self.is_unborn(row) { Cow::Borrowed("") } else { self.key_of(row)? };

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use synadb_index::Filter;
-use synadb_storage::Result;
 use synadb_storage::extent::Row;
+use synadb_storage::{Result, fork};
 use synadb_types::{RowId, RowSet};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
@@ -23,8 +23,9 @@ const TABLES_MAX: usize = 4;
 ///
 /// The first search that uses a filter finds the rows that it allows, in a time in proportion to the
 /// keys it names, or to the rows of the store; later searches look only at rows that came since.
-/// It is made for no store in particular, and remembers four tables: used with one more, or after
-/// a compaction, it begins anew.
+/// It is made for no store in particular, and remembers the four tables that it was used with last;
+/// with another one, or after a compaction, it begins anew. From the second pattern or test on that
+/// looks at all keys of a table they are kept in memory, with 4 bytes for each row.
 ///
 /// ```
 /// # fn main() -> synadb::Result<()> {
@@ -50,6 +51,8 @@ pub struct KeyFilter {
     is_inverted: bool,
     /// Of each table, that which was used last first.
     found: Mutex<Vec<Arc<Found>>>,
+    /// Forks before it was made: a child may have been forked while another thread held `found`.
+    epoch: u64,
 }
 
 enum Rule {
@@ -111,7 +114,11 @@ impl fmt::Debug for KeyFilter {
 
 impl KeyFilter {
     fn new(rule: Rule) -> Self {
-        Self { rule: Arc::new(rule), is_inverted: false, found: Mutex::default() }
+        Self::over(Arc::new(rule), false)
+    }
+
+    fn over(rule: Arc<Rule>, is_inverted: bool) -> Self {
+        Self { rule, is_inverted, found: Mutex::default(), epoch: fork::epoch() }
     }
 
     /// These keys, whether the store has them now, later or never.
@@ -141,8 +148,7 @@ impl KeyFilter {
     /// All keys but these.
     #[must_use]
     pub fn except(&self) -> Self {
-        let (rule, is_inverted) = (Arc::clone(&self.rule), !self.is_inverted);
-        Self { rule, is_inverted, found: Mutex::default() }
+        Self::over(Arc::clone(&self.rule), !self.is_inverted)
     }
 
     /// Whether a search may return the key.
@@ -164,7 +170,11 @@ impl KeyFilter {
     ) -> Result<Arc<Found>> {
         // One that was dropped is none.
         let loaded = loaded.filter(|loaded| loaded.index().is_some());
-        let mut tables = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut tables) = self.tables() else {
+            let mut found = self.first_look(snapshot)?;
+            found.prepare(loaded);
+            return Ok(Arc::new(found));
+        };
         // Others were compacted, or their file is closed.
         tables.retain(|found| found.reader.strong_count() > 0);
         let at = tables.iter().position(|found| found.is_of(snapshot));
@@ -194,6 +204,18 @@ impl KeyFilter {
         tables.truncate(TABLES_MAX - 1);
         tables.insert(0, Arc::clone(&found));
         Ok(found)
+    }
+
+    /// What was found before; `None` in a forked child where another thread may hold it for good.
+    fn tables(&self) -> Option<MutexGuard<'_, Vec<Arc<Found>>>> {
+        if self.epoch == fork::epoch() {
+            return Some(self.found.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        match self.found.try_lock() {
+            Ok(tables) => Some(tables),
+            Err(TryLockError::Poisoned(tables)) => Some(tables.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn first_look(&self, snapshot: &Snapshot) -> Result<Found> {

@@ -56,11 +56,8 @@ impl HybridVectorStore {
         let (mut done, mut new) = (0, 0);
         for piece in pieces(keys, width) {
             let rows = &rows[done * width..][..piece.len() * width];
-            new += self.within(|transaction, hot, cold| {
-                let before = transaction.live(hot) + transaction.live(cold);
-                self.put(transaction, [hot, cold], piece, rows)?;
-                Ok((transaction.live(hot) + transaction.live(cold) - before) as usize)
-            })?;
+            new += self
+                .within(|transaction, hot, cold| self.put(transaction, [hot, cold], piece, rows))?;
             done += piece.len();
         }
         Ok(new)
@@ -80,28 +77,33 @@ impl HybridVectorStore {
             if is_absent && live(transaction, cold, key)?.is_none() {
                 return Err(Error::KeyNotFound { key: key.to_owned() });
             }
-            self.put(transaction, [hot, cold], &[key], vector)
+            self.put(transaction, [hot, cold], &[key], vector).map(|_| ())
         })
     }
 
-    /// Makes vectors hot, and deletes what the cold table has under their keys.
+    /// Makes vectors hot, and deletes what the cold table has under their keys; how many of these
+    /// neither table had.
     fn put(
         &self,
         transaction: &mut Transaction<'_>,
         [hot, cold]: [TableId; 2],
         keys: &[&str],
         rows: &[f32],
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let payloads = self.hot.place(transaction, hot, keys, rows)?;
         let mut ops = Vec::with_capacity(keys.len());
-        let mut seen = HashSet::new();
+        let (mut seen, mut new) = (HashSet::new(), 0);
         for (key, payload) in keys.iter().zip(&payloads) {
             ops.push(row(transaction, hot, key, payload)?);
             if seen.insert(*key) {
-                ops.extend(deletion(transaction, cold, key)?);
+                let deletion = deletion(transaction, cold, key)?;
+                // Somebody may have written it to the cold table too.
+                new += usize::from(deletion.is_none() && live(transaction, hot, key)?.is_none());
+                ops.extend(deletion);
             }
         }
-        append(transaction, &ops)
+        append(transaction, &ops)?;
+        Ok(new)
     }
 
     /// Deletes a key, wherever it is; false, and nothing written, where it is absent.

@@ -45,9 +45,9 @@ impl HybridVectorStore {
     ///
     /// Both tables reach a recall, and both heed a filter. `nprobe` and `candidates` are for the
     /// inverted file of the hot table, `num_probes` and `ef_search` for the cascade of the cold
-    /// one: a table that is told nothing of its own is searched as without options. An index of
-    /// another kind, which somebody built through [`HybridVectorStore::hot`] or
-    /// [`HybridVectorStore::cold`], takes what it has.
+    /// one: a table that is told nothing of its own is searched as without options. So it goes
+    /// by the table where somebody built an index of another kind, too: a number that is not of
+    /// the table counts there only where neither the index nor the store has a recall.
     ///
     /// # Errors
     /// As [`VectorStore::search_with`](crate::VectorStore::search_with).
