@@ -472,6 +472,16 @@ def test_of_vectors_without_structure_the_default_finds_enough(path: Path) -> No
         assert recall(store, random[6_000:]) >= 0.93
 
 
+def test_codes_are_tuned_to_fewer_candidates(path: Path, rows: NDArray[np.float32]) -> None:
+    with filled(path, rows) as store:
+        store.build_index("flat", target_recall=0.9)
+        (known,) = (store.index_stats() or {})["tuned"]
+        assert known["candidates"] < 200
+        assert known["recall"] >= 0.9
+        fewer = recall(store, rows[:200], candidates=10)
+        assert fewer < recall(store, rows[:200], candidates=2_000)
+
+
 def test_bad_search_parameters_are_named(store: VectorStore) -> None:
     for name in ("ef_search", "nprobe", "candidates", "num_probes"):
         with pytest.raises(InvalidArgumentError, match=f"{name}: it must be 1 or more, got 0"):

@@ -14,6 +14,8 @@ METRICS = {"l2": "euclidean", "ip": "cosine"}
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
 CANDIDATES = ((4, (20,)), (16, (30, 60)), (64, (60, 120)), (384, (100, 200, 400)))
 """Candidates that are worth trying up to a number of cells."""
+SCANNED = (10, 15, 20, 30, 40, 60, 100, 200, 400)
+"""Candidates of a scan of codes, which are 2,000 of its own."""
 
 CELLS = tuple(
     {"nprobe": probes, "candidates": count}
@@ -25,7 +27,7 @@ PLANS: tuple[tuple[str, Settings, tuple[Settings, ...]], ...] = (
     ("hnsw m_max 64", {"m_max": 64}, steps("ef_search", EF)),
     ("gravity_well", {}, CELLS),
     ("cascade", {}, steps("ef_search", EF)),
-    ("flat", {}, ({},)),
+    ("flat", {}, (*steps("candidates", SCANNED), {})),
     ("exact", {}, ({"exact": True},)),
 )
 """What is built of each kind, by its default and otherwise, and searched how."""

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Memory, Random, rows, search};
 use synadb_index::{
-    Filter, FlatIndex, Hit, IndexError, Kernels, Metric, PackedConfig, PackedFlat, Part, Query,
-    Scratch, SimdLevel, TopK,
+    Filter, FlatIndex, Hit, IndexError, Job, Kernels, Metric, PackedConfig, PackedFlat, Part,
+    Query, Sample, Scratch, SimdLevel, TopK,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -86,6 +86,39 @@ fn recall_is_nearly_that_of_an_exact_scan() -> Result<(), IndexError> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn the_fewest_candidates_that_reach_a_recall_are_found() -> Result<(), IndexError> {
+    let mut random = Random(21);
+    let vectors = random.vectors(6100, 96);
+    let (queries, vectors) = vectors.split_at(100);
+    let source = Memory::new(vectors, 96);
+    let index = packed(Metric::Cosine, PackedConfig::default(), &source)?;
+    let queries: Result<Vec<_>, _> =
+        queries.iter().map(|values| Query::new(Metric::Cosine, values)).collect();
+    let queries = queries?;
+    let (of_all, job) = ((&queries[..], &Filter::All, &source as &_), Job::default());
+    let sample = Sample::new(&all(&source), 10, of_all, &job)?;
+    let reached = |candidates: usize| {
+        sample.recall(&|query, filter, source, scratch, top| {
+            let (queries, tops) = (std::slice::from_ref(query), std::slice::from_mut(top));
+            index.search_batch_with(candidates, queries, filter, source, scratch, tops)
+        })
+    };
+    let mut before = 0;
+    for target in [0.5, 0.8, 0.95] {
+        let (candidates, recall) = index.tune_on(&sample, target)?;
+        println!("{target}: {candidates} find {recall}");
+        assert!(candidates > before && candidates < PackedConfig::default().candidates);
+        assert!(recall >= target && recall == reached(candidates)?);
+        assert!(candidates == 10 || reached(candidates * 3 / 4)? < target);
+        before = candidates;
+    }
+    // As many as are asked for are kept at least.
+    let ten = reached(10)?;
+    assert!(ten < 0.8 && ten == reached(1)? && ten == reached(0)?);
     Ok(())
 }
 

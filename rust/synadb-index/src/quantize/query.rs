@@ -44,6 +44,7 @@ pub struct CodeQuery {
     pub(super) offset: f32,
     pub(super) slack: f32,
     bytes: Vec<i8>,
+    bytes_sum: i32,
     bytes_scale: f32,
     bytes_slack: f32,
 }
@@ -87,6 +88,7 @@ impl CodeQuery {
             offset: 0.0,
             slack: 0.0,
             bytes: Vec::new(),
+            bytes_sum: 0,
             bytes_scale: 0.0,
             bytes_slack: 0.0,
         };
@@ -212,6 +214,7 @@ impl CodeQuery {
         self.fill_table();
         self.bytes.resize(self.rotated.len(), 0);
         self.bytes_scale = (self.kernels.fill_bytes)(&self.rotated, &mut self.bytes);
+        self.bytes_sum = self.bytes.iter().map(|&byte| i32::from(byte)).sum();
         let dimensions = self.rotated.len() as f32;
         self.bytes_slack = self.epsilon * self.bytes_scale * (dimensions / 12.0).sqrt();
     }
@@ -316,14 +319,17 @@ impl CodeQuery {
         ROUNDING * size
     }
 
-    /// The key of a row in four bits from `dot`, the inner product of its grid point with
+    /// The key of a row in four bits from `dot`, the inner product of its nibbles with
     /// [`CodeQuery::bytes`].
     #[must_use]
     pub fn estimate_nibbles(&self, dot: i32, factors: &Factors, terms: &Terms) -> Estimate {
-        self.estimate(dot, self.bytes_slack * NIBBLES_SIZE, factors, terms)
+        // A nibble stands for twice its number less 15.
+        let of_grid = 2 * dot - 15 * self.bytes_sum;
+        self.estimate(of_grid, self.bytes_slack * NIBBLES_SIZE, factors, terms)
     }
 
-    /// As [`CodeQuery::estimate_nibbles`] for a row in eight bits.
+    /// As [`CodeQuery::estimate_nibbles`] for a row in eight bits, from the inner product of its
+    /// grid point.
     #[must_use]
     pub fn estimate_bytes(&self, dot: i32, factors: &Factors, terms: &Terms) -> Estimate {
         self.estimate(dot, self.bytes_slack * BYTES_SIZE, factors, terms)

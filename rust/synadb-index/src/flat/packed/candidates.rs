@@ -36,10 +36,6 @@ impl Candidates {
         self.wanted
     }
 
-    pub(super) fn margin(&self) -> f32 {
-        self.margin
-    }
-
     pub(super) fn limit(&self) -> f32 {
         self.limit
     }

@@ -32,8 +32,8 @@ pub struct PackedConfig {
     pub seed: u64,
     /// Standard deviations of an estimate's error within which a row is still looked at.
     pub epsilon: f32,
-    /// Rows that a search keeps as candidates at least, if their bounds let them; it keeps 16
-    /// times `k` where that is more.
+    /// Rows that a search keeps as candidates, if their bounds let them; it keeps 16 times `k`
+    /// where that is more. [`PackedFlat::search_batch_with`] takes another number.
     pub candidates: usize,
     /// Codes of four bits too, by which a search sorts out most candidates before it reads full
     /// vectors: half a byte a dimension, and filters that leave few rows cost a third.
@@ -198,12 +198,6 @@ impl PackedFlat {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.coder.dimensions()
-    }
-
-    /// Candidates that a search keeps at least when it is not told otherwise.
-    #[must_use]
-    pub fn candidates(&self) -> usize {
-        self.coder.config.candidates
     }
 
     /// Bytes that the codes take.

@@ -19,46 +19,44 @@ const AHEAD: usize = 6;
 impl PackedFlat {
     /// Looks at the lowest candidates so far by four bits, so that the scan goes on with a limit
     /// that hardly exceeds the keys of the nearest among them.
-    pub(super) fn sharpen(
-        &self,
-        lane: &mut Lane,
-        step: &mut Vec<(f32, u32)>,
-        fine: &mut Candidates,
-    ) {
+    pub(super) fn sharpen(&self, lane: &mut Lane, step: &mut Vec<(f32, u32)>) {
         let wanted = lane.candidates.wanted();
         if wanted > SHARPENED_MAX {
             return;
         }
-        fine.reset(usize::MAX / 2, wanted, lane.candidates.margin());
         step.clear();
-        step.extend(lane.candidates.lowest(0, STEP.max(2 * wanted)));
-        self.refine_step(step, lane, fine);
-        lane.candidates.tighten(fine.limit());
+        let lowest = lane.candidates.lowest(0, STEP.max(2 * wanted));
+        step.extend(lowest.filter(|(_, row)| lane.looked_at.binary_search(row).is_err()));
+        let count = self.refine_step(step, lane);
+        lane.looked_at.extend(step[..count].iter().map(|&(_, row)| row));
+        lane.looked_at.sort_unstable();
+        lane.candidates.tighten(lane.fine.limit());
     }
 
     /// Looks at a query's candidates by four bits, in the order of their bounds, until none can
     /// be near.
     pub(super) fn refine(&self, index: usize, packed: &mut PackedScratch) {
-        let PackedScratch { lanes, step, fine, .. } = packed;
+        let PackedScratch { lanes, step, .. } = packed;
         let lane = &mut lanes[index];
-        let wanted = lane.candidates.wanted();
-        fine.reset(usize::MAX / 2, wanted, lane.candidates.margin());
-        let (mut from, mut count) = (0, STEP.max(wanted));
+        let (mut from, mut count) = (0, STEP.max(lane.candidates.wanted()));
         loop {
             step.clear();
             step.extend(lane.candidates.lowest(from, count));
-            if step.is_empty() || !self.refine_step(step, lane, fine) {
+            let found = step.len();
+            step.retain(|(_, row)| lane.looked_at.binary_search(row).is_err());
+            if found == 0 || self.refine_step(step, lane) < step.len() {
                 return;
             }
-            (from, count) = (from + step.len(), 2 * count);
+            (from, count) = (from + found, 2 * count);
         }
     }
 
-    /// Looks at candidates by four bits; false when none behind them can be near.
-    fn refine_step(&self, step: &[(f32, u32)], lane: &Lane, fine: &mut Candidates) -> bool {
+    /// Looks at candidates by four bits, up to the first behind which none can be near; the number
+    /// of those before it.
+    fn refine_step(&self, step: &[(f32, u32)], lane: &mut Lane) -> usize {
         for (at, &(lower, position)) in step.iter().enumerate() {
-            if lower > fine.limit() {
-                return false;
+            if lower > lane.fine.limit() {
+                return at;
             }
             if let Some(&(_, next)) = step.get(at + AHEAD)
                 && let Some((chunk, offset)) = self.place(next)
@@ -66,10 +64,10 @@ impl PackedFlat {
                 prefetch_bytes(chunk.record(offset, self.coder.fine_bytes()));
             }
             if let Some((chunk, offset)) = self.place(position) {
-                chunk.refine(offset, position, lane, fine);
+                chunk.refine(offset, position, lane);
             }
         }
-        true
+        step.len()
     }
 
     /// Looks at all live rows that pass the filter by four bits.
@@ -80,9 +78,8 @@ impl PackedFlat {
         source: &dyn VectorSource,
         packed: &mut PackedScratch,
     ) {
-        let PackedScratch { lanes, step, fine, .. } = packed;
-        let lane = &lanes[index];
-        fine.reset(usize::MAX / 2, lane.candidates.wanted(), lane.candidates.margin());
+        let PackedScratch { lanes, step, .. } = packed;
+        let lane = &mut lanes[index];
         for (chunk, &first) in self.chunks.iter().zip(&self.firsts) {
             step.clear();
             for (block, place) in chunk.places.iter().enumerate() {
@@ -99,7 +96,7 @@ impl PackedFlat {
                 if let Some(&(_, next)) = step.get(at + AHEAD) {
                     prefetch_bytes(chunk.record(next as usize, self.coder.fine_bytes()));
                 }
-                chunk.refine(offset as usize, first + offset, lane, fine);
+                chunk.refine(offset as usize, first + offset, lane);
             }
         }
     }
@@ -107,13 +104,14 @@ impl PackedFlat {
     /// Compares what the four bits left.
     pub(super) fn rank_fine(
         &self,
+        index: usize,
         query: &Query,
         source: &dyn VectorSource,
         packed: &mut PackedScratch,
         out: &mut TopK,
     ) {
-        let PackedScratch { step, fine, nearest, .. } = packed;
-        self.rank(fine, query, source, (step, nearest), out);
+        let PackedScratch { lanes, step, nearest, .. } = packed;
+        self.rank(&mut lanes[index].fine, query, source, (step, nearest), out);
     }
 
     /// Compares what the one bit left.
@@ -191,7 +189,7 @@ impl Chunk {
 
     /// Looks at one slot by four bits.
     #[inline]
-    fn refine(&self, offset: usize, position: u32, lane: &Lane, fine: &mut Candidates) {
+    fn refine(&self, offset: usize, position: u32, lane: &mut Lane) {
         let query = lane.code.bytes().0;
         let record = self.record(offset, query.len() / 2 + FACTORS_BYTES);
         let Some((code, factors)) = record.split_last_chunk() else { return };
@@ -199,8 +197,8 @@ impl Chunk {
         (lane.code.kernels().dot_nibbles)(query, code, 0, &mut dot);
         let factors = Factors::from_bytes(factors);
         let found = lane.code.estimate_nibbles(dot[0], &factors, &lane.fine_terms);
-        if fine.accepts(found.lower) {
-            fine.push(position, found.lower, found.key + (found.key - found.lower));
+        if lane.fine.accepts(found.lower) {
+            lane.fine.push(position, found.lower, found.key + (found.key - found.lower));
         }
     }
 }

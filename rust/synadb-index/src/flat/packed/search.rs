@@ -38,7 +38,6 @@ const LANES_MAX: usize = 32;
 pub(crate) struct PackedScratch {
     pub(super) lanes: Vec<Lane>,
     pub(super) step: Vec<(f32, u32)>,
-    pub(super) fine: Candidates,
     pub(super) nearest: BinaryHeap<u32>,
     estimates: Estimates,
 }
@@ -52,6 +51,10 @@ pub(super) struct Lane {
     pub(super) fine_terms: Terms,
     /// Positions of slots: 32 for each block of the index.
     pub(super) candidates: Candidates,
+    /// Those of them that were looked at by four bits and may still be near.
+    pub(super) fine: Candidates,
+    /// All that the scan looked at by four bits on its way, in ascending order.
+    pub(super) looked_at: Vec<u32>,
     /// False when the codes say nothing about the query, or nothing is wanted.
     is_scanned: bool,
 }
@@ -82,12 +85,13 @@ impl PackedFlat {
         scratch: &mut Scratch,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
-        let candidates = self.coder.config.candidates;
+        let k = outs.iter().map(TopK::k).max().unwrap_or(0);
+        let candidates = self.coder.config.candidates.max(k.saturating_mul(CANDIDATES_A_ROW));
         self.search_batch_with(candidates, queries, filter, source, scratch, outs)
     }
 
-    /// As [`PackedFlat::search_batch`], keeping so many rows as candidates at least, in the place
-    /// of those that it was built with.
+    /// As [`PackedFlat::search_batch`], keeping so many rows as candidates, and as many as are
+    /// asked for at least, in the place of those that it was built with.
     ///
     /// # Errors
     ///
@@ -150,7 +154,7 @@ impl PackedFlat {
         } else {
             return self.rank_bits(index, query, source, packed, out);
         }
-        self.rank_fine(query, source, packed, out);
+        self.rank_fine(index, query, source, packed, out);
     }
 
     /// Scans the one-bit codes for all queries, chunk by chunk. Limits are sharpened seldom: each
@@ -162,13 +166,15 @@ impl PackedFlat {
         source: &dyn VectorSource,
         packed: &mut PackedScratch,
     ) {
-        let PackedScratch { lanes, step, fine, estimates, .. } = packed;
+        let PackedScratch { lanes, step, estimates, .. } = packed;
         for (index, (chunk, &first)) in self.chunks.iter().zip(&self.firsts).enumerate() {
+            let mut is_near = false;
             for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned) {
-                chunk.scan(first, lane, filter, source, estimates);
+                chunk.scan(first, is_near, lane, filter, source, estimates);
                 if self.coder.config.refine && (index + 1).is_power_of_two() {
-                    self.sharpen(lane, step, fine);
+                    self.sharpen(lane, step);
                 }
+                is_near = true;
             }
         }
     }
@@ -207,6 +213,8 @@ impl PackedFlat {
                     terms: Terms::default(),
                     fine_terms: Terms::default(),
                     candidates: Candidates::default(),
+                    fine: Candidates::default(),
+                    looked_at: Vec::new(),
                     is_scanned: false,
                 });
             } else if lanes[index].code.level() != query.kernels().level {
@@ -214,11 +222,13 @@ impl PackedFlat {
             }
             let lane = &mut lanes[index];
             lane.terms = lane.code.reset_at(query, &coder.rotation, &coder.anchor, epsilon)?;
-            let keep = candidates.max(out.k().saturating_mul(CANDIDATES_A_ROW));
+            let keep = candidates.max(out.k());
             let rows = self.flat.rows.len();
             lane.fine_terms = Terms { error: FINE_CARE * lane.terms.error, ..lane.terms };
             let margin = lane.code.rounding(&lane.terms, &coder.anchor);
             lane.candidates.reset(keep.min(rows), out.k().min(rows), margin);
+            lane.fine.reset(usize::MAX / 2, out.k().min(rows), margin);
+            lane.looked_at.clear();
             lane.is_scanned = out.k() > 0 && lane.code.is_reliable();
         }
         Ok(())
@@ -246,10 +256,12 @@ impl Part for PackedFlat {
 impl Chunk {
     /// Estimates the rows that pass the filter and keeps those that may be near.
     ///
-    /// `first` is the position of the first slot.
+    /// `first` is the position of the first slot; `is_near` says that the codes were read a moment
+    /// ago.
     fn scan(
         &self,
         first: u32,
+        is_near: bool,
         lane: &mut Lane,
         filter: &Filter,
         source: &dyn VectorSource,
@@ -261,8 +273,9 @@ impl Chunk {
         for (index, (place, block)) in self.places.iter().zip(codes.chunks_exact(size)).enumerate()
         {
             // Codes of many rows come from memory.
-            let ahead = codes.get((index + BLOCKS_AHEAD) * size..).unwrap_or_default();
-            if let Some(ahead) = ahead.get(..size) {
+            let ahead =
+                codes.get((index + BLOCKS_AHEAD) * size..).and_then(|rest| rest.get(..size));
+            if let Some(ahead) = ahead.filter(|_| !is_near) {
                 prefetch_bytes(ahead);
             }
             let allowed = place.allowed(filter);

@@ -6,9 +6,9 @@ use super::PackedFlat;
 use crate::{IndexError, Sample};
 
 impl PackedFlat {
-    /// The fewest candidates, from those that it was built with on, whose recall on a sample is at
-    /// least `target`, but for one part in sixteen, and that recall. Those of all rows where none
-    /// are enough: rows whose estimates err too much are missed then.
+    /// The fewest candidates whose recall on a sample is at least `target`, but for one part in
+    /// sixteen, and that recall. Those of all rows where none are enough: rows whose estimates err
+    /// too much are missed then.
     ///
     /// # Errors
     ///
@@ -18,7 +18,7 @@ impl PackedFlat {
     ///
     /// Panics when a query of the sample has another metric than the index.
     pub fn tune_on(&self, sample: &Sample<'_>, target: f64) -> Result<(usize, f64), IndexError> {
-        let first = self.coder.config.candidates;
+        let first = sample.k().max(1);
         let last = self.flat.rows.len().max(first);
         Sample::least(target, (first, last), |candidates| {
             sample.recall(&|query, filter, source, scratch, top| {

@@ -89,12 +89,9 @@ fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
 fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
     let half = query.len() / 2;
     assert_dots(query, half, rows, stride, out.len());
-    // SAFETY: as in `hadamard`, AVX2 was found.
-    let total = unsafe { sum_of(query) };
     for (index, sum) in out.iter_mut().enumerate() {
-        // SAFETY: as above.
-        let dot = unsafe { dot_of_nibbles(query, &rows[index * stride..][..half]) };
-        *sum = 2 * dot - 15 * total;
+        // SAFETY: as in `hadamard`, AVX2 was found.
+        *sum = unsafe { dot_of_nibbles(query, &rows[index * stride..][..half]) };
     }
 }
 
@@ -237,7 +234,7 @@ fn dots_of_group<const N: usize>(query: &[[i8; BYTES]], rows: [&[[i8; BYTES]]; N
     sums
 }
 
-/// Inner product of the query and the nibbles as they are stored.
+/// Inner product of the query and the nibbles of a row.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot_of_nibbles(query: &[i8], row: &[u8]) -> i32 {
@@ -253,18 +250,6 @@ fn dot_of_nibbles(query: &[i8], row: &[u8]) -> i32 {
         let right = _mm256_maddubs_epi16(high, signed(second));
         let pairs = _mm256_madd_epi16(_mm256_add_epi16(left, right), ones);
         sum = _mm256_add_epi32(sum, pairs);
-    }
-    total(sum)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn sum_of(query: &[i8]) -> i32 {
-    let (one, ones) = (_mm256_set1_epi8(1), _mm256_set1_epi16(1));
-    let mut sum = _mm256_setzero_si256();
-    for query in query.as_chunks::<BYTES>().0 {
-        let pairs = _mm256_maddubs_epi16(one, signed(query));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, ones));
     }
     total(sum)
 }

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::bits::{GROUP, GROUP_BYTES, codes_bytes};
-use super::avx2::{fill_bytes, finish, hadamard, sum_of};
+use super::avx2::{fill_bytes, finish, hadamard};
 use super::scalar::tables_of;
 use super::{
     BYTE_SUMS, CodeKernels, Filled, ROUNDING, ROUNDS_MAX, TABLE_MAX, assert_block, assert_dots,
@@ -91,12 +91,9 @@ fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
 fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
     let half = query.len() / 2;
     assert_dots(query, half, rows, stride, out.len());
-    // SAFETY: as in `estimate_bits`, the instructions were found.
-    let total = unsafe { sum_of(query) };
     for (index, sum) in out.iter_mut().enumerate() {
         // SAFETY: as in `estimate_bits`, the instructions were found.
-        let dot = unsafe { dot_of_nibbles(query, &rows[index * stride..][..half]) };
-        *sum = 2 * dot - 15 * total;
+        *sum = unsafe { dot_of_nibbles(query, &rows[index * stride..][..half]) };
     }
 }
 
@@ -176,7 +173,7 @@ fn dots_of_group<const N: usize>(query: &[[i8; BYTES]], rows: [&[[i8; BYTES]]; N
     sums.map(|sum| _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, all)))
 }
 
-/// Inner product of the query and the nibbles as they are stored.
+/// Inner product of the query and the nibbles of a row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn dot_of_nibbles(query: &[i8], row: &[u8]) -> i32 {

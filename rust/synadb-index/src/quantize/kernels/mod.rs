@@ -46,7 +46,7 @@ pub struct CodeKernels {
     pub estimate_bits: BitsKernel,
     /// Inner products with rows in eight bits.
     pub dot_bytes: DotsKernel<i8>,
-    /// Inner products with the grid points of rows in four bits.
+    /// Inner products with the nibbles of rows in four bits, which are 0 to 15.
     pub dot_nibbles: DotsKernel<u8>,
     /// Tables of the sums of all subsets of four coordinates, less the smallest of them, as
     /// numbers up to [`TABLE_MAX`]: coordinates, tables. What a step is worth and the sum of the

@@ -77,11 +77,10 @@ fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
     let half = query.len() / 2;
     assert_dots(query, half, rows, stride, out.len());
     let (low, high) = query.split_at(half);
-    let grid = |nibble: u8| 2 * i32::from(nibble) - 15;
     for (index, sum) in out.iter_mut().enumerate() {
         let row = &rows[index * stride..][..half];
         let term = |((&a, &b), &byte): ((&i8, &i8), &u8)| {
-            i32::from(a) * grid(byte & 15) + i32::from(b) * grid(byte >> 4)
+            i32::from(a) * i32::from(byte & 15) + i32::from(b) * i32::from(byte >> 4)
         };
         *sum = low.iter().zip(high).zip(row).map(term).sum();
     }

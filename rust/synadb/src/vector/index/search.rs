@@ -21,9 +21,8 @@ pub struct SearchOptions {
     pub ef_search: Option<usize>,
     /// Cells of an inverted file that are searched.
     pub nprobe: Option<usize>,
-    /// Rows of an inverted file that their codes find nearest and that are then compared in full,
-    /// three times as many as are wanted at least; of codes alone, no fewer than they were built
-    /// with.
+    /// Rows that their codes find nearest and that are then compared more closely: of an inverted
+    /// file three times as many as are wanted at least, of codes alone as many at least.
     pub candidates: Option<usize>,
     /// Buckets of a cascade that are looked into.
     pub num_probes: Option<usize>,
@@ -121,10 +120,10 @@ impl Built {
         let mut pairs = queries.iter().zip(&mut *tops);
         match self {
             Self::Packed(index) => match options.candidates {
-                Some(more) if more > index.candidates() => {
-                    index.search_batch_with(more, queries, filter, source, scratch, tops)
+                Some(candidates) => {
+                    index.search_batch_with(candidates, queries, filter, source, scratch, tops)
                 }
-                _ => index.search_batch(queries, filter, source, scratch, tops),
+                None => index.search_batch(queries, filter, source, scratch, tops),
             },
             Self::Hnsw(index) => {
                 let ef = options.ef_search.unwrap_or(index.config().ef_search);
