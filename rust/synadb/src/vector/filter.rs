@@ -136,7 +136,7 @@ impl KeyFilter {
     /// Keys that a shell pattern matches: `*`, `?`, `[a-z]`, `[!a-z]`.
     #[must_use]
     pub fn matching(glob: &str) -> Self {
-        Self::new(Rule::Pattern(Pattern::Glob(glob.to_owned())))
+        Self::new(Rule::Pattern(Pattern::Glob(glob.into())))
     }
 
     /// Keys that pass a test, which has to say the same of a key every time.
@@ -170,11 +170,7 @@ impl KeyFilter {
     ) -> Result<Arc<Found>> {
         // One that was dropped is none.
         let loaded = loaded.filter(|loaded| loaded.index().is_some());
-        let Some(mut tables) = self.tables() else {
-            let mut found = self.first_look(snapshot)?;
-            found.prepare(loaded);
-            return Ok(Arc::new(found));
-        };
+        let Some(mut tables) = self.tables() else { return self.anew(snapshot, loaded) };
         // Others were compacted, or their file is closed.
         tables.retain(|found| found.reader.strong_count() > 0);
         let at = tables.iter().position(|found| found.is_of(snapshot));
@@ -183,9 +179,7 @@ impl KeyFilter {
             // Rows that only this snapshot shows may be missing there.
             tables.insert(0, Arc::clone(newer));
             drop(tables);
-            let mut found = self.first_look(snapshot)?;
-            found.prepare(loaded);
-            return Ok(Arc::new(found));
+            return self.anew(snapshot, loaded);
         }
         let found = match cached {
             Some(found) if found.knows(snapshot, loaded) => found,
@@ -195,11 +189,7 @@ impl KeyFilter {
                 found.prepare(loaded);
                 Arc::new(found)
             }
-            None => {
-                let mut found = self.first_look(snapshot)?;
-                found.prepare(loaded);
-                Arc::new(found)
-            }
+            None => self.anew(snapshot, loaded)?,
         };
         tables.truncate(TABLES_MAX - 1);
         tables.insert(0, Arc::clone(&found));
@@ -216,6 +206,13 @@ impl KeyFilter {
             Err(TryLockError::Poisoned(tables)) => Some(tables.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// What is found without anything that was found before.
+    fn anew(&self, snapshot: &Snapshot, loaded: Option<&Loaded>) -> Result<Arc<Found>> {
+        let mut found = self.first_look(snapshot)?;
+        found.prepare(loaded);
+        Ok(Arc::new(found))
     }
 
     fn first_look(&self, snapshot: &Snapshot) -> Result<Found> {
