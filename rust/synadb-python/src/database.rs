@@ -270,7 +270,7 @@ impl Database {
     ) -> PyResult<Vec<String>> {
         let prefix = prefix.map(|prefix| prefix.0);
         let wanted = match (pattern, prefix) {
-            (Some(pattern), _) => Pattern::Glob(pattern.0.to_owned()),
+            (Some(pattern), _) => Pattern::Glob(pattern.0.into()),
             (None, Some(prefix)) => Pattern::Prefix(prefix.to_owned()),
             (None, None) => Pattern::All,
         };

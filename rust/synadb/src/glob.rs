@@ -1,5 +1,7 @@
 //! Shell patterns over keys: `*`, `?`, `[a-z]`, `[!a-z]`; `*` crosses `/`, as in Python's `fnmatch`.
 
+use std::fmt;
+
 /// Which keys a scan returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
@@ -8,7 +10,7 @@ pub enum Pattern {
     /// Keys that begin so.
     Prefix(String),
     /// Keys that a shell pattern matches.
-    Glob(String),
+    Glob(Glob),
 }
 
 impl Pattern {
@@ -18,10 +20,7 @@ impl Pattern {
         match self {
             Self::All => "",
             Self::Prefix(prefix) => prefix,
-            Self::Glob(glob) => {
-                let end = glob.find(['*', '?', '[']).unwrap_or(glob.len());
-                &glob[..end]
-            }
+            Self::Glob(glob) => glob.prefix(),
         }
     }
 
@@ -31,48 +30,94 @@ impl Pattern {
         match self {
             Self::All => true,
             Self::Prefix(prefix) => key.starts_with(prefix.as_str()),
-            Self::Glob(glob) => {
-                let prefix = self.prefix();
-                let rest = key.strip_prefix(prefix);
-                rest.is_some_and(|key| matches_glob(&glob[prefix.len()..], key))
-            }
+            Self::Glob(glob) => glob.matches(key),
         }
     }
 }
 
-/// Linear in the product of the lengths at worst: only the last `*` is ever tried again.
-fn matches_glob(glob: &str, key: &str) -> bool {
-    if glob == "*" {
-        return true;
+/// A shell pattern, and what of it is the same for every key.
+///
+/// ```
+/// use synadb::{Glob, Pattern};
+///
+/// let pattern = Pattern::Glob(Glob::from("doc:[0-9]*"));
+/// assert_eq!(pattern.prefix(), "doc:");
+/// assert!(pattern.matches("doc:7/title") && !pattern.matches("doc:new"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Glob {
+    text: String,
+    /// Bytes before the first character that is no literal.
+    literal: usize,
+    /// Where its last `]` stands; a `[` behind it is a literal.
+    last_close: usize,
+}
+
+impl From<String> for Glob {
+    fn from(text: String) -> Self {
+        let literal = text.find(['*', '?', '[']).unwrap_or(text.len());
+        let last_close = text.rfind(']').unwrap_or(0);
+        Self { text, literal, last_close }
     }
-    let last_close = glob.rfind(']').unwrap_or(0);
-    let (mut g, mut k) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while let Some(c) = key[k..].chars().next() {
-        let step = match glob[g..].chars().next() {
-            Some('*') => {
-                retry = Some((g + 1, k));
-                g += 1;
-                continue;
-            }
-            Some('?') => Some(1),
-            // Behind the last `]` it is a literal, and nothing is looked for.
-            Some('[') if g < last_close => class_len(&glob[g..], c),
-            Some(literal) => (literal == c).then_some(c.len_utf8()),
-            None => None,
-        };
-        if let Some(step) = step {
-            g += step;
-            k += c.len_utf8();
-        } else if let Some((after_star, from)) = retry {
-            let from = from + key[from..].chars().next().map_or(1, char::len_utf8);
-            retry = Some((after_star, from));
-            (g, k) = (after_star, from);
-        } else {
+}
+
+impl From<&str> for Glob {
+    fn from(text: &str) -> Self {
+        Self::from(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+impl Glob {
+    /// The longest prefix that every match has.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.text[..self.literal]
+    }
+
+    /// Whether `key` is matched. Linear in the product of the lengths at worst: only the last `*` is
+    /// ever tried again.
+    #[must_use]
+    pub fn matches(&self, key: &str) -> bool {
+        let glob = &*self.text;
+        if !key.starts_with(self.prefix()) {
             return false;
         }
+        if &glob[self.literal..] == "*" {
+            return true;
+        }
+        let (mut g, mut k) = (self.literal, self.literal);
+        let mut retry: Option<(usize, usize)> = None;
+        while let Some(c) = key[k..].chars().next() {
+            let step = match glob[g..].chars().next() {
+                Some('*') => {
+                    retry = Some((g + 1, k));
+                    g += 1;
+                    continue;
+                }
+                Some('?') => Some(1),
+                Some('[') if g < self.last_close => class_len(&glob[g..], c),
+                Some(literal) => (literal == c).then_some(c.len_utf8()),
+                None => None,
+            };
+            if let Some(step) = step {
+                g += step;
+                k += c.len_utf8();
+            } else if let Some((after_star, from)) = retry {
+                let from = from + key[from..].chars().next().map_or(1, char::len_utf8);
+                retry = Some((after_star, from));
+                (g, k) = (after_star, from);
+            } else {
+                return false;
+            }
+        }
+        glob[g..].bytes().all(|c| c == b'*')
     }
-    glob[g..].bytes().all(|c| c == b'*')
 }
 
 /// Bytes of the class at the front of `glob` if it contains `c`; a `[` without end is literal.
@@ -130,16 +175,16 @@ mod tests {
             ("[\u{e9}][\u{e9}]", "\u{e9}\u{e9}", true),
         ];
         for (glob, key, expected) in cases {
-            let pattern = Pattern::Glob(glob.to_owned());
+            let pattern = Pattern::Glob(glob.into());
             assert_eq!(pattern.matches(key), expected, "{glob} against {key}");
         }
     }
 
     #[test]
     fn many_stars_end_soon() {
-        let pattern = Pattern::Glob("*a".repeat(30) + "b");
+        let pattern = Pattern::Glob(("*a".repeat(30) + "b").into());
         assert!(!pattern.matches(&"a".repeat(2000)));
-        let open = Pattern::Glob(format!("*{}x", "[".repeat(1000)));
+        let open = Pattern::Glob(format!("*{}x", "[".repeat(1000)).into());
         assert!(!open.matches(&"[".repeat(2000)));
     }
 }

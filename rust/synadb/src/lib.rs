@@ -32,7 +32,7 @@ pub use db::{
 };
 pub use distance::DistanceMetric;
 pub use error::{Error, Error as SynaError, Result};
-pub use glob::Pattern;
+pub use glob::{Glob, Pattern};
 pub use gwi::{GravityWellIndex, GwiConfig};
 pub use hnsw::{HnswConfig, HnswIndex};
 pub use kv::{SynaDB, Transaction, WriteBatch};
