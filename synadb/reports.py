@@ -95,6 +95,9 @@ class Stats(_Usage):
     """What the log lies in: "disk", a file that is mapped, or "memory"."""
     handles: int
     """Open handles of this process on the file, each `SynaDB` and `VectorStore`, readers too."""
+    filter_bytes: int
+    """Memory of this process that keys of vectors take for filters: 0 until a second pattern or
+    test has looked at all keys of a table. That of an index is in `index_stats()`."""
     tables: dict[str, int]
     """Live keys of each table."""
     needs_recovery: bool

@@ -104,6 +104,24 @@ def test_a_filter_follows_what_is_written(store: VectorStore, passages: np.ndarr
     assert [hit.key for hit in store.search(passages[0], filter=fresh)] == [named(0)]
 
 
+def test_stats_tell_the_memory_of_keys_that_are_kept(
+    store: VectorStore, passages: np.ndarray
+) -> None:
+    def kept(pattern: str) -> int:
+        store.search(passages[0], filter=KeyFilter(prefix=pattern))
+        return store.stats(usage=False)["filter_bytes"]
+
+    assert kept("odd:") == 0, "who comes once is spared the memory"
+    least = sum(len(named(n)) + 4 for n in range(len(passages)))
+    found = kept("even:")
+    assert least <= found <= 3 * least
+    store.insert_batch([f"{'new' * 100}{n}" for n in range(500)], passages[:500])
+    assert store.stats(usage=False)["filter_bytes"] == found
+    assert kept("new") >= found + 500 * 300
+    store.compact()
+    assert store.stats(usage=False)["filter_bytes"] == 0
+
+
 def test_filters_say_what_they_are() -> None:
     filters = {
         "KeyFilter(<2 keys>)": KeyFilter(("a", "b")),

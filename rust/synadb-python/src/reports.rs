@@ -28,6 +28,7 @@ pub fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>
     dict.set_item("access", stats.access)?;
     dict.set_item("region", stats.region)?;
     dict.set_item("handles", stats.handles)?;
+    dict.set_item("filter_bytes", stats.filter_bytes)?;
     dict.set_item("tables", tables)?;
     dict.set_item("needs_recovery", stats.recovery.needs_recovery)?;
     dict.set_item("recovery", recovery(py, &stats.recovery)?)?;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use synadb_storage::Result;
@@ -22,6 +22,8 @@ pub(crate) struct RowKeys {
     /// Whether all keys were looked at before. Who does so once, with a filter that is used again
     /// and again, is spared the memory.
     was_asked: AtomicBool,
+    /// Memory that they take: told without the lock, which who adds to them holds for long.
+    bytes: AtomicU64,
 }
 
 #[derive(Clone, Default)]
@@ -32,6 +34,10 @@ struct Chunk {
 }
 
 impl Chunk {
+    fn bytes(&self) -> u64 {
+        (size_of::<Self>() + self.text.capacity() + size_of::<u32>() * self.ends.capacity()) as u64
+    }
+
     /// The key of a row, or `None` where only the log says it.
     fn key(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
@@ -54,6 +60,11 @@ impl RowKeys {
             Err(TryLockError::Poisoned(chunks)) => chunks.into_inner().clone(),
             Err(TryLockError::WouldBlock) => Vec::new(),
         }
+    }
+
+    /// Memory that the keys take that are kept.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -89,8 +100,16 @@ impl Snapshot {
 
     /// The keys that are kept, those of all rows below `end` among them.
     fn keep_keys(&self, end: u32) -> Result<Vec<Arc<Chunk>>> {
-        let mut chunks = self.reader.row_keys.chunks.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in (len(&chunks) as u32..end).map(RowId) {
+        let keys = &self.reader.row_keys;
+        let mut chunks = keys.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.keep_on(&mut chunks, end);
+        // Where a record cannot be read those before it stay.
+        keys.bytes.store(chunks.iter().map(|chunk| chunk.bytes()).sum(), Ordering::Relaxed);
+        kept.map(|()| chunks.clone())
+    }
+
+    fn keep_on(&self, chunks: &mut Vec<Arc<Chunk>>, end: u32) -> Result<()> {
+        for row in (len(chunks) as u32..end).map(RowId) {
             let key = if self.is_unborn(row) { Cow::Borrowed("") } else { self.key_of(row)? };
             if (row.0 as usize).is_multiple_of(CHUNK_ROWS) {
                 chunks.push(Arc::default());
@@ -101,6 +120,6 @@ impl Snapshot {
                 chunk.ends.push(chunk.text.len() as u32);
             }
         }
-        Ok(chunks.clone())
+        Ok(())
     }
 }

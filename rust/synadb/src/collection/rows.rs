@@ -346,6 +346,10 @@ impl TableView for RowsView {
         self.keys.live()
     }
 
+    fn filter_bytes(&self) -> u64 {
+        self.reader.row_keys.bytes()
+    }
+
     fn export(&self, log: &Log, out: &mut SectionWriter) -> Result<()> {
         self.keys.export(log, self.table.0, out)?;
         let mut extents = Vec::new();

@@ -74,6 +74,9 @@ pub struct Stats {
     pub region: &'static str,
     /// Open handles of this process on the file: those that write, read and search.
     pub handles: usize,
+    /// Memory of this process that keys of vectors take for filters: none until a second pattern or
+    /// test has looked at all keys of a table.
+    pub filter_bytes: u64,
     /// Tables by name.
     pub tables: Vec<TableStats>,
     /// What opening found.
@@ -102,7 +105,10 @@ impl Engine {
     /// Sizes and states.
     pub fn stats(&self) -> Result<Stats> {
         let generation = self.current()?;
-        let tail = self.lock_commit()?.writer.tail;
+        let (tail, filter_bytes) = {
+            let commit = self.lock_commit()?;
+            (commit.writer.tail, commit.views.values().map(|view| view.filter_bytes()).sum())
+        };
         let (checkpointed, checkpoint_age) = match self.checkpoint_beside(&generation) {
             Some((position, age)) => (position, age),
             None => (FRAMES_START, None),
@@ -125,6 +131,7 @@ impl Engine {
             },
             region: generation.log.region().kind(),
             handles: self.place.handles(),
+            filter_bytes,
             tables: tables.collect(),
             recovery: self.recovery_report(),
         })

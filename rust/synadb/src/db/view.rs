@@ -50,8 +50,16 @@ pub(crate) trait TableView: Send {
     /// Keys that are alive.
     fn live(&self) -> u64;
 
+    /// Memory of the keys that filters of searches look at.
+    fn filter_bytes(&self) -> u64 {
+        0
+    }
+
     /// Saves the view.
     fn export(&self, log: &Log, out: &mut SectionWriter) -> Result<()>;
+
+    /// Says that what was saved last is in its place.
+    fn keep_as_saved(&self) {}
 
     /// Takes over what another process has saved beside the records, where it is newer.
     fn adopt(&self, _sections: &TableSections<'_>) {}

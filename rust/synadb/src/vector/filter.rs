@@ -25,7 +25,8 @@ const TABLES_MAX: usize = 4;
 /// keys it names, or to the rows of the store; later searches look only at rows that came since.
 /// It is made for no store in particular, and remembers the four tables that it was used with last;
 /// with another one, or after a compaction, it begins anew. From the second pattern or test on that
-/// looks at all keys of a table they are kept in memory, with 4 bytes for each row.
+/// looks at all keys of a table they are kept in memory, with 4 bytes for each row:
+/// [`Stats::filter_bytes`](crate::Stats::filter_bytes) says how much it is.
 ///
 /// ```
 /// # fn main() -> synadb::Result<()> {
