@@ -36,6 +36,9 @@ pub(crate) trait Companion: Any + Send + Sync {
 
     /// Hands out its sections, the first one of kind [`FIRST_KIND`] and beginning with its age.
     fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()>;
+
+    /// Says that what was exported last is in its place.
+    fn keep_as_saved(&self) {}
 }
 
 /// Shared by the searches that use it.
@@ -175,6 +178,13 @@ impl CompanionSlot {
             out.put(kind, table, section.bytes())?;
         }
         Ok(())
+    }
+
+    /// Says that what was exported last is in its place. One that came since knows of no export.
+    pub fn keep_as_saved(&self) {
+        if let Some(current) = self.current.load_full() {
+            current.keep_as_saved();
+        }
     }
 
     fn saved(&self) -> MutexGuard<'_, Pending> {

@@ -372,6 +372,10 @@ impl TableView for RowsView {
         reader.companion.export(self.table.0, out)
     }
 
+    fn keep_as_saved(&self) {
+        self.reader.companion.keep_as_saved();
+    }
+
     fn adopt(&self, sections: &TableSections<'_>) {
         self.reader.companion.adopt(sections);
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use synadb_storage::directory::SimulatedDirectory;
 use synadb_storage::simulation::{Failure, Fault, Medium, Operation, Random, Walk};
 
-use super::database::Database;
+use super::database::{DIMENSIONS, Database};
 use crate::config::{Access, OpenOptions};
 use crate::error::Error;
 use crate::value::Value;
+use crate::vector::{HnswConfig, IndexBackend, SearchOptions};
 
 const STATES: usize = 100;
 
@@ -149,4 +150,34 @@ fn regression_closing_failed_for_want_of_space_for_a_checkpoint() {
         assert_eq!(database.synced.verify().expect("verifies").damage, []);
         database.close().expect("closes, with a checkpoint");
     }
+}
+
+#[test]
+fn regression_what_was_tuned_counted_as_saved_before_the_checkpoint_was_in_place() {
+    let medium = Medium::new();
+    let database = open(&medium);
+    let store = &database.stores[1].1;
+    let width = usize::from(DIMENSIONS[1]);
+    let keys: Vec<String> = (0..1200).map(|number| number.to_string()).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let rows: Vec<f32> = (0..keys.len() * width).map(|n| (n as f32 * 0.37).sin()).collect();
+    store.insert_rows(&keys, &rows).expect("inserts");
+    let graph = IndexBackend::Hnsw(HnswConfig::default());
+    store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
+    store.search_with(&rows[..width], 4, &SearchOptions::for_recall(0.8)).expect("searches");
+    let knows_more = || store.knows_more().expect("open");
+    assert!(knows_more());
+    for operation in [Operation::Store, Operation::Rename] {
+        let (operation, failure) = (Some(operation), Failure::DiskFull);
+        database.process().fail(Fault { operation, nth: 1, failure, lasts: true });
+        let failed = store.checkpoint();
+        assert!(matches!(failed, Err(Error::DiskFull { .. })), "{failed:?}");
+        assert!(database.process().heal() > 0);
+        assert!(knows_more(), "{operation:?}");
+    }
+    store.checkpoint().expect("saves");
+    assert!(!knows_more());
+    database.kill();
+    let known = open(&medium).stores[1].1.tuned_searches().expect("open").expect("an index");
+    assert_eq!(known.1.iter().map(|tuned| tuned.k).collect::<Vec<_>>(), [4]);
 }

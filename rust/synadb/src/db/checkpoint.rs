@@ -202,7 +202,9 @@ impl Engine {
 
     fn save(&self, commit: &Commit, generation: &Generation) -> StorageResult<()> {
         let saving = Saving::begin(&*self.directory, &self.path, commit, generation)?;
-        saving.finish(generation, commit.writer.sequence)
+        saving.finish(generation, commit.writer.sequence)?;
+        commit.views.values().for_each(|view| view.keep_as_saved());
+        Ok(())
     }
 }
 

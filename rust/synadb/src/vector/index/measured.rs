@@ -41,7 +41,7 @@ impl VectorStore {
     }
 
     /// Whether the index was tuned by a search since it was saved.
-    pub(super) fn knows_more(&self) -> Result<bool> {
+    pub(crate) fn knows_more(&self) -> Result<bool> {
         let Some(snapshot) = self.snapshot()? else { return Ok(false) };
         let loaded = self.config.index_of(&snapshot);
         Ok(loaded.as_ref().and_then(Loaded::index).is_some_and(|(_, index)| index.tuned.is_new()))

@@ -114,6 +114,10 @@ impl Companion for StoreIndex {
     fn export(&self, put: &mut dyn FnMut(u32, &[u8]) -> StorageResult<()>) -> StorageResult<()> {
         saved::export(self, put)
     }
+
+    fn keep_as_saved(&self) {
+        self.tuned.keep_as_saved();
+    }
 }
 
 fn index_in(companion: &SharedCompanion) -> Option<&StoreIndex> {

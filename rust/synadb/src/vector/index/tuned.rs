@@ -4,7 +4,7 @@
 //! found is kept with the index, in memory and in the checkpoint.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -123,8 +123,11 @@ pub(in crate::vector) struct Tunings {
     /// The recall that the index was built for.
     pub(super) target: Option<f64>,
     known: ArcSwap<Vec<TunedSearch>>,
-    /// Whether something was found that no checkpoint has.
-    is_new: AtomicBool,
+    /// How much was found so far; of that what a checkpoint in the making has, and what the one has
+    /// that is in its place.
+    found: AtomicU64,
+    exported: AtomicU64,
+    saved: AtomicU64,
     /// Held by the one who tunes; others wait for what he finds.
     turn: Mutex<()>,
     /// How many rows of an index lived at a moment: live keys and rows of the table then.
@@ -138,7 +141,8 @@ impl Tunings {
 
     /// The section of a checkpoint; none where there is nothing to keep.
     pub(super) fn export(&self) -> Option<Vec<u8>> {
-        self.is_new.store(false, Ordering::Relaxed);
+        // Counted before it is looked at: what is found meanwhile stays new.
+        self.exported.store(self.found.load(Ordering::Acquire), Ordering::Relaxed);
         let known = self.known.load();
         if known.is_empty() && self.target.is_none() {
             return None;
@@ -159,8 +163,14 @@ impl Tunings {
         rest.is_empty().then_some(tunings)
     }
 
+    /// Says that the checkpoint is in its place that was exported last.
+    pub(super) fn keep_as_saved(&self) {
+        self.saved.store(self.exported.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether something was found that no checkpoint has.
     pub(super) fn is_new(&self) -> bool {
-        self.is_new.load(Ordering::Relaxed)
+        self.found.load(Ordering::Acquire) > self.saved.load(Ordering::Relaxed)
     }
 
     fn find(&self, (target, k): (f64, usize), rows: usize) -> Option<TunedSearch> {
@@ -177,7 +187,7 @@ impl Tunings {
         known.retain(|other| !is_it(other));
         known.push(tuned);
         self.known.store(Arc::new(known));
-        self.is_new.store(true, Ordering::Relaxed);
+        self.found.fetch_add(1, Ordering::Release);
     }
 
     /// The search that reaches a recall for `k`, of which `live` is the share that lives; found
@@ -416,7 +426,13 @@ mod tests {
         tunings.remember(TunedSearch { nprobe: Some(8), ..tuned });
         assert!(tunings.is_new());
         let bytes = tunings.export().expect("something");
+        assert!(tunings.is_new(), "the checkpoint may still fail");
+        tunings.keep_as_saved();
         assert!(!tunings.is_new());
+        tunings.export().expect("something");
+        tunings.remember(TunedSearch { nprobe: Some(8), ..tuned });
+        tunings.keep_as_saved();
+        assert!(tunings.is_new(), "it was found behind the export");
         let read = Tunings::import(&bytes).expect("whole");
         assert_eq!(read.target, Some(0.9));
         assert_eq!(**read.known.load(), **tunings.known.load());
