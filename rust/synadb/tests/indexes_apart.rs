@@ -85,6 +85,30 @@ fn searches_have_an_index_built_that_is_saved() {
 }
 
 #[test]
+fn one_that_follows_another_is_tuned_for_the_newest_searches_of_that() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let graph = IndexBackend::Hnsw(HnswConfig::with_m(8));
+    let store = open(&directory, graph.clone(), fast());
+    fill(&store, 0..2000);
+    store.build_index_with(&graph, 2, &mut |_, _| true).expect("builds");
+    let known = || {
+        let (_, known) = store.tuned_searches().expect("open").expect("an index");
+        let mut known: Vec<_> = known.iter().map(|tuned| (tuned.k, tuned.target_recall)).collect();
+        known.sort_by_key(|(k, _)| *k);
+        known
+    };
+    let asked = [(3, 0.8), (4, 0.9), (5, 0.8), (6, 0.95), (7, 0.9)];
+    for (k, target) in asked {
+        store.search_with(&row(5), k, &SearchOptions::for_recall(target)).expect("searches");
+    }
+    assert_eq!(known(), asked);
+    fill(&store, 2000..4000);
+    // None of these searches asks for a recall.
+    search_until(&store, knows(4000, "hnsw"));
+    assert_eq!(known(), asked[1..]);
+}
+
+#[test]
 fn it_is_built_again_after_a_compaction() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(&directory, IndexBackend::Auto, fast());

@@ -155,6 +155,24 @@ fn an_index_that_follows_another_is_tuned_to_the_same_recall() {
 }
 
 #[test]
+fn an_index_that_is_built_again_is_searched_with_no_numbers_of_the_one_before() {
+    let directory = directory();
+    let store = plain(&directory.path().join("a.db"), None);
+    fill(&store);
+    let (few, more) = (HnswConfig::with_m(16), HnswConfig { m: 3, m_max: 6, ..Default::default() });
+    let (query, aim) = (vectors(1, 3), SearchOptions::for_recall(0.95));
+    let known = || store.tuned_searches().expect("open").expect("an index").1;
+    for graph in [few, more] {
+        store.build_index_with(&IndexBackend::Hnsw(graph), 2, &mut |_, _| true).expect("builds");
+        assert_eq!(known(), [], "{graph:?}");
+        store.search_with(&query, 25, &aim).expect("searches");
+        assert_eq!(known().iter().map(|tuned| tuned.k).collect::<Vec<_>>(), [25]);
+        let measured = store.measure_recall(25, 100, &aim).expect("measures");
+        assert!(measured.recall >= 0.93, "{graph:?}: {measured:?}");
+    }
+}
+
+#[test]
 fn stores_of_the_original_reach_a_recall() {
     let directory = directory();
     let (dimensions, metric) = (WIDTH as u16, METRIC);

@@ -80,8 +80,8 @@ impl VectorStore {
         let (table, config, least) = (Arc::clone(&self.table), self.config, self.index_threshold);
         let (saves, sample) = (self.handle.writable().is_ok(), self.sample.load_full());
         let is_taken = engine.do_apart(Work::Build, move |engine, terms| {
-            let (table, extends) = (&*table, true);
-            let build = Build { engine, saves, table, config, sample, threads: 1, extends };
+            let (table, is_apart) = (&*table, true);
+            let build = Build { engine, saves, table, config, sample, threads: 1, is_apart };
             if build.apart(&backend, least, terms).is_err() {
                 // Searches go on scanning; after as many of them it is tried again.
             }

@@ -108,7 +108,7 @@ impl VectorStore {
         let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
         let (table, config) = (&*self.table, self.config);
         let (saves, sample) = (writable.is_ok(), self.sample.load_full());
-        let build = Build { engine, saves, table, config, sample, threads, extends: false };
+        let build = Build { engine, saves, table, config, sample, threads, is_apart: false };
         build.run(backend, progress)?;
         self.want(backend.clone());
         self.try_save()
@@ -167,8 +167,9 @@ pub(super) struct Build<'a> {
     /// Where an inverted file finds its centroids, if not in its own rows.
     pub sample: Option<Arc<Sample>>,
     pub threads: usize,
-    /// Whether an inverted file may go on with the cells of the one before.
-    pub extends: bool,
+    /// Whether nobody asked for it now: an inverted file may go on with the cells of the one before,
+    /// and what that was searched with is tuned before it is in its place.
+    pub is_apart: bool,
 }
 
 impl Build<'_> {
@@ -227,8 +228,7 @@ impl Build<'_> {
         let built = self.built(snapshot, &rows, backend, &job).map_err(index_failure)?;
         let tuned = Tunings::for_recall(target);
         if let Some(built) = &built {
-            let tuned = tuned.begin(built, &self.source(snapshot), &job);
-            tuned.map_err(index_failure)?;
+            self.tune(&tuned, built, snapshot, &job).map_err(index_failure)?;
         }
         let sections = built.iter().flat_map(saved::sections);
         let bytes = sections.map(|(_, bytes)| bytes.len()).sum();
@@ -241,6 +241,24 @@ impl Build<'_> {
         let built = built.map(Arc::new);
         let since = (age, snapshot.visible());
         Ok(StoreIndex::of_part(built, is_chosen, since, known, bytes).tuned_as(tuned))
+    }
+
+    /// Tunes an index for what it was built for, and one that a thread apart builds for what the one
+    /// before was searched with.
+    fn tune(
+        &self,
+        tuned: &Tunings,
+        built: &Built,
+        snapshot: &Snapshot,
+        job: &Job<'_>,
+    ) -> std::result::Result<(), IndexError> {
+        let source = self.source(snapshot);
+        tuned.begin(built, &source, job)?;
+        let before = self.config.index_of(snapshot).filter(|_| self.is_apart);
+        match before.as_ref().and_then(Loaded::index) {
+            Some((_, before)) => tuned.follow(&before.tuned, built, &source, job),
+            None => Ok(()),
+        }
     }
 
     fn source<'s>(&self, snapshot: &'s Snapshot) -> MappedVectors<'s> {
@@ -304,7 +322,7 @@ impl Build<'_> {
         rows: &RowSet,
         job: &Job<'_>,
     ) -> std::result::Result<Option<IvfIndex>, IndexError> {
-        let loaded = self.config.index_of(snapshot).filter(|_| self.extends);
+        let loaded = self.config.index_of(snapshot).filter(|_| self.is_apart);
         let Some((Built::GravityWell(before), index)) = loaded.as_ref().and_then(Loaded::index)
         else {
             return Ok(None);

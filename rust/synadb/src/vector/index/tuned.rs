@@ -32,6 +32,8 @@ const DEPTH_MAX: usize = 1024;
 const DEPTHS: usize = 4;
 /// A search for this many is tuned when an index is built for a recall.
 pub(super) const BUILT_K: usize = 10;
+/// So many searches that were tuned last are tuned anew for an index that a thread apart builds.
+const FOLLOWED: usize = 4;
 /// Bytes that are saved of a tuned search.
 const RECORD: usize = 64;
 
@@ -226,6 +228,27 @@ impl Tunings {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Finds for an index what is known of the one before it, the newest few: none of it holds for
+    /// other cells or links, and who searches next would wait.
+    pub(super) fn follow(
+        &self,
+        before: &Self,
+        built: &Built,
+        source: &MappedVectors<'_>,
+        job: &Job<'_>,
+    ) -> std::result::Result<(), IndexError> {
+        if built.part().rows().len() < ROWS_MIN {
+            return Ok(());
+        }
+        for known in before.known.load().iter().rev().take(FOLLOWED) {
+            // Only who is told of progress cancels.
+            job.progress.iter().for_each(|tell| tell(1.0));
+            job.check()?;
+            self.tuned(built, (known.target_recall, known.k, 1.0), source, job)?;
+        }
+        Ok(())
     }
 
     /// Rows of the index that live, counted anew once a sixteenth of them may have changed.
