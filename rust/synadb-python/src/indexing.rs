@@ -268,9 +268,11 @@ pub fn index_stats<'py>(
     py: Python<'py>,
     store: &VectorStore,
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
-    let found = || Ok(store.index_stats()?.zip(store.tuned_searches()?));
-    let Some((stats, (target, tuned))) = answered(py.detach(found))? else { return Ok(None) };
+    let found = || Ok((store.index_stats()?.zip(store.tuned_searches()?), store.seal_failure()?));
+    let (found, seal_failure) = answered(py.detach(found))?;
+    let Some((stats, (target, tuned))) = found else { return Ok(None) };
     let dict = report(py, &stats)?;
+    dict.set_item("seal_failure", seal_failure)?;
     dict.set_item("target_recall", target)?;
     let list = PyList::empty(py);
     for search in tuned {

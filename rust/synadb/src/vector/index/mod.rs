@@ -24,7 +24,7 @@ use super::{StoredConfig, VectorStore};
 use crate::collection::{Companion, SharedCompanion, Snapshot};
 use crate::error::Result;
 
-use pieces::Piece;
+use pieces::{Piece, Setback};
 
 pub use build::IndexStats;
 pub use measured::MeasuredRecall;
@@ -94,6 +94,8 @@ pub(super) struct StoreIndex {
     bytes: usize,
     /// Which searches reach which recall. Shared as `built` is.
     tuned: Arc<Tunings>,
+    /// Why the tail is not sealed. Shared likewise.
+    setback: Arc<Setback>,
 }
 
 /// Rows that were looked at.
@@ -191,5 +193,18 @@ impl VectorStore {
         let loaded = self.config.index_of(&snapshot);
         let index = loaded.as_ref().and_then(Loaded::index);
         Ok(index.map(|(built, index)| build::stats_of(built, index, &snapshot)))
+    }
+
+    /// Why the coded rows behind the index could not be made a piece of when that was tried last, in
+    /// this process; `None` where nothing failed. It is tried again once they are a quarter more, and
+    /// searches find them meanwhile.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn seal_failure(&self) -> Result<Option<String>> {
+        let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+        let loaded = self.config.index_of(&snapshot);
+        let index = loaded.as_ref().and_then(Loaded::index);
+        Ok(index.and_then(|(_, index)| index.setback.reason()))
     }
 }

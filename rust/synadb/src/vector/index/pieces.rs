@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use synadb_index::{
     Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedConfig, PackedFlat,
     Part, Query, Scratch, TopK, VectorSource,
@@ -20,7 +21,7 @@ use super::{SearchOptions, StoreIndex};
 use crate::collection::Snapshot;
 use crate::config::Terms;
 use crate::db::{Engine, Work};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vector::StoredConfig;
 use crate::vector::search::index_failure;
 use crate::vector::source::{CommittedVectors, MappedVectors};
@@ -42,6 +43,40 @@ const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
 /// Candidates for each row that is to be found thoroughly, at least: as of codes alone.
 const CANDIDATES_A_RESULT: usize = 16;
+
+/// A tail that could not be sealed is tried again once it has grown by such a part of what it was:
+/// a row that is damaged stays so, and each attempt takes as long as a sealing.
+const GROWN_BY: usize = 4;
+
+/// What the last sealing failed for, if it did; shared by the indexes that grow out of one.
+#[derive(Default)]
+pub(super) struct Setback(ArcSwapOption<Failed>);
+
+struct Failed {
+    reason: String,
+    /// Rows that the tail had.
+    rows: usize,
+}
+
+impl Setback {
+    fn note(&self, error: &Error, rows: usize) {
+        let reason = format!("{rows} coded rows: {error}");
+        self.0.store(Some(Arc::new(Failed { reason, rows })));
+    }
+
+    fn is_over(&self) {
+        self.0.store(None);
+    }
+
+    /// Whether a tail of so many rows has not grown enough since to be tried again.
+    pub(super) fn puts_off(&self, rows: usize) -> bool {
+        self.0.load().as_ref().is_some_and(|failed| rows < failed.rows + failed.rows / GROWN_BY)
+    }
+
+    pub(super) fn reason(&self) -> Option<String> {
+        self.0.load().as_ref().map(|failed| failed.reason.clone())
+    }
+}
 
 /// Rows in cells of their own, of which a part that was built later may have some.
 pub(in crate::vector) struct Piece {
@@ -198,10 +233,7 @@ impl StoreIndex {
 pub(super) fn seal(engine: &Engine, table: &Arc<str>, config: StoredConfig, least: usize) {
     let table = Arc::clone(table);
     engine.do_apart(Work::Seal, move |engine, terms| {
-        let sealing = Sealing { engine, table: &table, config, least };
-        if sealing.run(terms).is_err() {
-            // Searches go on with the tail, and the next one has it tried again.
-        }
+        Sealing { engine, table: &table, config, least }.run(terms);
     });
 }
 
@@ -219,23 +251,46 @@ struct Sealing<'a> {
 }
 
 impl Sealing<'_> {
-    fn run(&self, terms: &Terms) -> Result<()> {
+    /// Seals until the tail is no longer full; where that fails searches go on with the tail.
+    fn run(&self, terms: &Terms) {
         while !terms.is_interrupted() {
-            let Some(snapshot) = self.config.snapshot(self.engine, self.table)? else { break };
+            // Without a snapshot every search fails, and says why.
+            let Ok(Some(snapshot)) = self.snapshot() else { break };
             let Some(loaded) = self.config.index_of(&snapshot) else { break };
-            let Some(rows) = loaded.any().and_then(|index| index.next_piece(self.least)) else {
-                break;
-            };
-            // What was coded of a later moment than this one is not there yet.
-            let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
-            let is_chosen = loaded.any().is_some_and(|index| index.is_chosen);
+            let Some(index) = loaded.any() else { break };
+            let Some(rows) = index.next_piece(self.least) else { break };
+            let (is_chosen, tail_rows) = (index.is_chosen, index.tail_rows());
+            let setback = Arc::clone(&index.setback);
             drop(loaded);
-            let piece = self.sealed(&rows, is_chosen, &snapshot, terms).map_err(index_failure)?;
-            if !self.put(&Arc::new(Piece::new(piece, &snapshot)), &snapshot, terms)? {
-                break;
+            match self.seal(&rows, is_chosen, &snapshot, terms) {
+                Ok(true) => setback.is_over(),
+                Ok(false) => break,
+                Err(error) => {
+                    if !terms.is_interrupted() {
+                        setback.note(&error, tail_rows);
+                    }
+                    break;
+                }
             }
         }
-        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
+        self.config.snapshot(self.engine, self.table)
+    }
+
+    /// Makes a piece of some rows and puts it in its place, as [`Sealing::put`].
+    fn seal(
+        &self,
+        rows: &RowSet,
+        is_chosen: bool,
+        snapshot: &Snapshot,
+        terms: &Terms,
+    ) -> Result<bool> {
+        // What was coded of a later moment than this one is not there yet.
+        let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
+        let piece = self.sealed(&rows, is_chosen, snapshot, terms).map_err(index_failure)?;
+        self.put(&Arc::new(Piece::new(piece, snapshot)), snapshot, terms)
     }
 
     /// An inverted file of some rows.
@@ -269,7 +324,7 @@ impl Sealing<'_> {
     /// index is left.
     fn put(&self, piece: &Arc<Piece>, made_of: &Snapshot, terms: &Terms) -> Result<bool> {
         while !terms.is_interrupted() {
-            let Some(snapshot) = self.config.snapshot(self.engine, self.table)? else { break };
+            let Some(snapshot) = self.snapshot()? else { break };
             if !Arc::ptr_eq(&snapshot.reader, &made_of.reader) {
                 break;
             }

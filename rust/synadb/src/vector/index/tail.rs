@@ -37,9 +37,19 @@ impl StoreIndex {
         known: Extent,
         bytes: usize,
     ) -> Self {
-        let (of_part, tuned) = (known.clone(), Arc::default());
-        let pieces = Vec::new();
-        Self { built, is_chosen, age, visible, of_part, pieces, tail: None, known, bytes, tuned }
+        Self {
+            built,
+            is_chosen,
+            age,
+            visible,
+            of_part: known.clone(),
+            pieces: Vec::new(),
+            tail: None,
+            known,
+            bytes,
+            tuned: Arc::default(),
+            setback: Arc::default(),
+        }
     }
 
     /// The same index with what is known of it.
@@ -56,6 +66,7 @@ impl StoreIndex {
             tail: self.tail.clone(),
             known: self.known.clone(),
             tuned: Arc::clone(&self.tuned),
+            setback: Arc::clone(&self.setback),
             ..*self
         }
     }
@@ -184,6 +195,7 @@ impl VectorStore {
             return;
         }
         if index.is_full(least)
+            && !index.setback.puts_off(index.tail_rows())
             && let Ok(engine) = self.handle.open()
         {
             pieces::seal(engine, &self.table, self.config, least);
