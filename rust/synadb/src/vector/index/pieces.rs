@@ -256,21 +256,23 @@ impl Sealing<'_> {
         while !terms.is_interrupted() {
             // Without a snapshot every search fails, and says why.
             let Ok(Some(snapshot)) = self.snapshot() else { break };
-            let Some(loaded) = self.config.index_of(&snapshot) else { break };
-            let Some(index) = loaded.any() else { break };
-            let Some(rows) = index.next_piece(self.least) else { break };
-            let (is_chosen, tail_rows) = (index.is_chosen, index.tail_rows());
-            let setback = Arc::clone(&index.setback);
-            drop(loaded);
-            match self.seal(&rows, is_chosen, &snapshot, terms) {
-                Ok(true) => setback.is_over(),
-                Ok(false) => break,
-                Err(error) => {
-                    if !terms.is_interrupted() {
-                        setback.note(&error, tail_rows);
-                    }
-                    break;
+            let sealed = self.next_of(&snapshot, terms).and_then(|piece| match piece {
+                Some(piece) => self.put(&Arc::new(piece), &snapshot, terms),
+                None => Ok(false),
+            });
+            let goes_on = matches!(sealed, Ok(true));
+            if let Some(loaded) = self.config.index_of(&snapshot)
+                && let Some(index) = loaded.any()
+            {
+                match sealed {
+                    Ok(true) => index.setback.is_over(),
+                    Ok(false) => {}
+                    Err(_) if terms.is_interrupted() => {}
+                    Err(error) => index.setback.note(&error, index.tail_rows()),
                 }
+            }
+            if !goes_on {
+                break;
             }
         }
     }
@@ -279,18 +281,17 @@ impl Sealing<'_> {
         self.config.snapshot(self.engine, self.table)
     }
 
-    /// Makes a piece of some rows and puts it in its place, as [`Sealing::put`].
-    fn seal(
-        &self,
-        rows: &RowSet,
-        is_chosen: bool,
-        snapshot: &Snapshot,
-        terms: &Terms,
-    ) -> Result<bool> {
+    /// The next piece, of what a snapshot shows; `None` where the tail is not full.
+    fn next_of(&self, snapshot: &Snapshot, terms: &Terms) -> Result<Option<Piece>> {
+        let Some(loaded) = self.config.index_of(snapshot) else { return Ok(None) };
+        let Some(index) = loaded.any() else { return Ok(None) };
+        let Some(rows) = index.next_piece(self.least) else { return Ok(None) };
         // What was coded of a later moment than this one is not there yet.
         let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
-        let piece = self.sealed(&rows, is_chosen, snapshot, terms).map_err(index_failure)?;
-        self.put(&Arc::new(Piece::new(piece, snapshot)), snapshot, terms)
+        let is_chosen = index.is_chosen;
+        drop(loaded);
+        let index = self.sealed(&rows, is_chosen, snapshot, terms).map_err(index_failure)?;
+        Ok(Some(Piece::new(index, snapshot)))
     }
 
     /// An inverted file of some rows.
