@@ -287,6 +287,91 @@ fn number_for_one_table_of_a_hybrid_leaves_the_recall_of_the_other() {
 }
 
 #[test]
+fn number_goes_to_the_table_of_a_hybrid_whose_index_understands_it() {
+    let directory = directory();
+    let (dimensions, metric) = (WIDTH as u16, METRIC);
+    let hot = GwiConfig { dimensions, metric, ..GwiConfig::default() };
+    let cold = CascadeConfig { dimensions, metric, ..CascadeConfig::default() };
+    let path = directory.path().join("cold");
+    let config = HybridConfig { hot, cold };
+    let store = HybridVectorStore::new(directory.path().join("hot"), path, config).expect("opens");
+    fill_both(&store);
+    let queries = vectors(30, 2);
+    let of = |layer: ResultSource, options: &SearchOptions| {
+        let queries = queries.chunks_exact(WIDTH);
+        let found = queries.map(|query| store.search_layer(layer, query, 10, options));
+        found.collect::<synadb::Result<Vec<_>>>().expect("searches")
+    };
+    let (hot, cold) = (ResultSource::Hot, ResultSource::Cold);
+    let usual = SearchOptions::default();
+    let number = |name: &str, number: usize| {
+        let only = |own: &str| (own == name).then_some(number);
+        let [ef_search, nprobe] = ["ef_search", "nprobe"].map(only);
+        let [candidates, num_probes] = ["candidates", "num_probes"].map(only);
+        SearchOptions { ef_search, nprobe, candidates, num_probes, ..SearchOptions::default() }
+    };
+    let refused = |name: &str| match store.search_with(&queries[..WIDTH], 10, &number(name, 3)) {
+        Err(Error::InvalidArgument { argument, reason }) => {
+            argument == name && reason.contains('3')
+        }
+        _ => false,
+    };
+    let names = ["ef_search", "nprobe", "candidates", "num_probes"];
+    assert!(!names.into_iter().any(refused));
+    assert_ne!(of(hot, &number("nprobe", 1)), of(hot, &usual));
+    assert_eq!(of(cold, &number("nprobe", 1)), of(cold, &usual));
+    // Each table has the index of the other one.
+    let graph = HnswConfig { ef_search: 200, ..HnswConfig::with_m(8) };
+    store.hot().build_index_with(&IndexBackend::Hnsw(graph), 2, &mut |_, _| true).expect("builds");
+    let cells = IndexBackend::GravityWell(IvfConfig::default());
+    store.cold().build_index_with(&cells, 2, &mut |_, _| true).expect("builds");
+    assert_eq!(of(hot, &usual), of(hot, &number("ef_search", 200)), "as it was built");
+    assert_ne!(of(hot, &number("ef_search", 10)), of(hot, &usual));
+    assert_eq!(of(cold, &number("ef_search", 10)), of(cold, &usual));
+    assert_ne!(of(cold, &number("nprobe", 1)), of(cold, &usual));
+    assert_eq!(of(hot, &number("nprobe", 1)), of(hot, &usual));
+    assert_eq!(names.map(refused), [false, false, false, true]);
+    // Both understand it, or none does; also when a compaction has left but the kinds.
+    store.cold().build_index_with(&IndexBackend::Hnsw(graph), 2, &mut |_, _| true).expect("builds");
+    assert_ne!(of(cold, &number("ef_search", 10)), of(cold, &usual));
+    assert_ne!(of(hot, &number("ef_search", 10)), of(hot, &usual));
+    assert_eq!(names.map(refused), [false, true, true, true]);
+    store.database().compact().expect("compacts");
+    assert_eq!(names.map(refused), [false, true, true, true]);
+    // Of an index that nobody asked for the numbers of the usual kind are no mistake.
+    store.cold().build_index_with(&IndexBackend::Auto, 2, &mut |_, _| true).expect("builds");
+    assert_eq!(names.map(refused), [false, true, false, false]);
+}
+
+#[test]
+fn cascade_of_a_hybrid_is_searched_as_it_was_built() {
+    let directory = directory();
+    let (dimensions, metric) = (WIDTH as u16, METRIC);
+    let hot = GwiConfig { dimensions, metric, ..GwiConfig::default() };
+    let cold = CascadeConfig { dimensions, metric, ..CascadeConfig::default() };
+    let path = directory.path().join("cold");
+    let config = HybridConfig { hot, cold };
+    let store = HybridVectorStore::new(directory.path().join("hot"), path, config).expect("opens");
+    fill_both(&store);
+    let poor = CascadeParameters { num_probes: 1, ef_search: 10, ..CascadeParameters::default() };
+    let poor = IndexBackend::Cascade(poor);
+    store.cold().build_index_with(&poor, 2, &mut |_, _| true).expect("builds");
+    let queries = vectors(30, 2);
+    let of = |options: &SearchOptions| {
+        let queries = queries.chunks_exact(WIDTH);
+        let found = queries.map(|query| store.search_layer(ResultSource::Cold, query, 10, options));
+        found.collect::<synadb::Result<Vec<_>>>().expect("searches")
+    };
+    let numbers = |num_probes, ef_search| SearchOptions {
+        num_probes: Some(num_probes),
+        ef_search: Some(ef_search),
+        ..SearchOptions::default()
+    };
+    assert_eq!(of(&SearchOptions::default()), of(&numbers(1, 10)));
+    assert_ne!(of(&SearchOptions::default()), of(&numbers(16, 80)));
+}
+
+#[test]
 fn both_tables_of_a_hybrid_reach_a_recall() {
     let directory = directory();
     let (dimensions, metric, target_recall) = (WIDTH as u16, METRIC, Some(0.9));

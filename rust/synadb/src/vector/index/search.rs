@@ -8,7 +8,9 @@ use synadb_index::{
 };
 
 use super::pieces::Effort;
-use super::{Built, StoreIndex};
+use super::{Built, Loaded, StoreIndex};
+use crate::collection::Snapshot;
+use crate::vector::VectorStore;
 use crate::vector::filter::{Filters, KeyFilter};
 use crate::vector::source::{CommittedVectors, MappedVectors};
 
@@ -42,6 +44,65 @@ impl SearchOptions {
     #[must_use]
     pub fn for_recall(target_recall: f64) -> Self {
         Self { target_recall: Some(target_recall), ..Self::default() }
+    }
+}
+
+/// The numbers that a search of an index of that kind heeds.
+fn heeded(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "flat" => &["candidates"],
+        "hnsw" => &["ef_search"],
+        "gravity_well" => &["nprobe", "candidates"],
+        "cascade" => &["num_probes", "ef_search"],
+        _ => &[],
+    }
+}
+
+/// What the numbers of a search mean to a table.
+pub(in crate::vector) struct Heeding {
+    /// The kind of its index, or that which it is to have.
+    pub kind: &'static str,
+    /// Whether nobody has asked for this one: the numbers of the kind that the table is to have are
+    /// none of its own then, and no mistake.
+    is_chosen: bool,
+    usual: &'static str,
+}
+
+impl Heeding {
+    /// Whether a search of the table knows what to do with a number.
+    pub fn understands(&self, number: &str) -> bool {
+        let is_usual = self.is_chosen && heeded(self.usual).contains(&number);
+        is_usual || heeded(self.kind).contains(&number)
+    }
+
+    /// The options with the numbers alone that the index heeds.
+    pub fn of(&self, options: &SearchOptions) -> SearchOptions {
+        let heeds =
+            |name, number: Option<usize>| number.filter(|_| heeded(self.kind).contains(&name));
+        SearchOptions {
+            ef_search: heeds("ef_search", options.ef_search),
+            nprobe: heeds("nprobe", options.nprobe),
+            candidates: heeds("candidates", options.candidates),
+            num_probes: heeds("num_probes", options.num_probes),
+            ..options.clone()
+        }
+    }
+}
+
+impl VectorStore {
+    /// What the numbers of a search mean to this table, which is to have an index of the `usual`
+    /// kind, as of a snapshot.
+    pub(in crate::vector) fn heeding(
+        &self,
+        snapshot: Option<&Arc<Snapshot>>,
+        usual: &'static str,
+    ) -> Heeding {
+        let loaded = snapshot.and_then(|snapshot| self.config.index_of(snapshot));
+        // A compaction leaves but the kind, and that is what is built next.
+        let index = loaded.as_ref().and_then(Loaded::any);
+        let built = index.and_then(|index| Some((index.built.as_deref()?.name(), index.is_chosen)));
+        let (kind, is_chosen) = built.unwrap_or((usual, false));
+        Heeding { kind, is_chosen, usual }
     }
 }
 

@@ -314,21 +314,21 @@ fn tune(
 }
 
 impl SearchOptions {
-    /// The first of the numbers that are given, by its name.
-    fn number(&self) -> Option<(&'static str, usize)> {
+    /// The numbers that are given, by their names.
+    pub(in crate::vector) fn numbers(&self) -> impl Iterator<Item = (&'static str, usize)> {
         let numbers = [
             ("ef_search", self.ef_search),
             ("nprobe", self.nprobe),
             ("candidates", self.candidates),
             ("num_probes", self.num_probes),
         ];
-        numbers.into_iter().find_map(|(name, number)| Some((name, number?)))
+        numbers.into_iter().filter_map(|(name, number)| Some((name, number?)))
     }
 
     /// Refuses a recall that cannot be asked for, and one beside numbers that it takes the place of.
     pub(in crate::vector) fn check(&self) -> Result<()> {
         check_target(self.target_recall)?;
-        match (self.target_recall, self.number().filter(|_| !self.are_usual)) {
+        match (self.target_recall, self.numbers().next().filter(|_| !self.are_usual)) {
             (Some(target), Some((name, number))) => {
                 let reason = format!(
                     "it takes the place of {name}: give one of the two, got {target} and {name} \
@@ -359,7 +359,7 @@ impl VectorStore {
             return Ok(Cow::Borrowed(options));
         };
         let usual = || {
-            let says_nothing = options.are_usual || options.number().is_none();
+            let says_nothing = options.are_usual || options.numbers().next().is_none();
             self.target_recall.or(index.tuned.target).filter(|_| says_nothing)
         };
         let Some(target) = options.target_recall.or_else(usual) else {

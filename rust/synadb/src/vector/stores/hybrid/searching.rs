@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use super::{HybridSearchResult, HybridVectorStore, ResultSource};
 use crate::collection::Snapshot;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vector::search::Hit;
-use crate::vector::{MeasuredRecall, SearchOptions};
+use crate::vector::stores::gravity::GwiConfig;
+use crate::vector::{CascadeParameters, MeasuredRecall, SearchOptions};
+
+/// Kinds of index that the tables have unless somebody builds another.
+const HOT_KIND: &str = "gravity_well";
+const COLD_KIND: &str = "cascade";
 
 impl HybridVectorStore {
     /// The `k` nearest of all vectors, nearest first, each key once.
@@ -43,22 +48,23 @@ impl HybridVectorStore {
 
     /// As [`HybridVectorStore::search_batch`], done as the options say.
     ///
-    /// Both tables reach a recall, and both heed a filter. `nprobe` and `candidates` are for the
-    /// inverted file of the hot table, `num_probes` and `ef_search` for the cascade of the cold
-    /// one: a table that is told nothing of its own is searched as without options. So it goes
-    /// by the table where somebody built an index of another kind, too: a number that is not of
-    /// the table counts there only where neither the index nor the store has a recall.
+    /// Both tables reach a recall, and both heed a filter. A number goes to the table whose index
+    /// knows what to do with it, or to both: `nprobe` and `candidates` to an inverted file, which the
+    /// hot table has, `num_probes` and `ef_search` to a cascade, which the cold one has, `ef_search`
+    /// to a graph and `candidates` to codes, where somebody built such an index. A table that is told
+    /// nothing of its own is searched as without options.
     ///
     /// # Errors
-    /// As [`VectorStore::search_with`](crate::VectorStore::search_with).
+    /// As [`VectorStore::search_with`](crate::VectorStore::search_with); `InvalidArgument` by the
+    /// name of a number that no table understands.
     pub fn search_batch_with(
         &self,
         queries: &[f32],
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<Vec<HybridSearchResult>>> {
-        let [looks_hot, looks_cold] = self.looks(options)?;
         let [hot, cold] = self.snapshots()?;
+        let [looks_hot, looks_cold] = self.looks(options, [hot.as_ref(), cold.as_ref()])?;
         let found = self.hot.search_hits_in(hot.clone(), queries, k, &looks_hot)?;
         let colder = self.cold.search_hits_in(cold.clone(), queries, k, &looks_cold)?;
         let width = usize::from(self.dimensions());
@@ -134,13 +140,14 @@ impl HybridVectorStore {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<HybridSearchResult>> {
-        let [looks_hot, looks_cold] = self.looks(options)?;
-        let (store, options) = match layer {
-            ResultSource::Hot => (&self.hot, looks_hot),
-            ResultSource::Cold => (&self.cold, looks_cold),
+        let [hot, cold] = self.snapshots()?;
+        let [looks_hot, looks_cold] = self.looks(options, [hot.as_ref(), cold.as_ref()])?;
+        let (store, snapshot, options) = match layer {
+            ResultSource::Hot => (&self.hot, hot, looks_hot),
+            ResultSource::Cold => (&self.cold, cold, looks_cold),
         };
         store.check_dimensions("Query", query.len())?;
-        let found = store.search_hits(query, k, &options)?;
+        let found = store.search_hits_in(snapshot, query, k, &options)?;
         Ok(results(found.into_iter().flatten().collect(), layer))
     }
 
@@ -150,30 +157,49 @@ impl HybridVectorStore {
     /// # Errors
     /// As there.
     pub fn measure_recall(&self, k: usize, sample: usize) -> Result<[MeasuredRecall; 2]> {
-        let [looks_hot, looks_cold] = self.looks(&SearchOptions::default())?;
+        let [hot, cold] = self.snapshots()?;
+        let usual = SearchOptions::default();
+        let [looks_hot, looks_cold] = self.looks(&usual, [hot.as_ref(), cold.as_ref()])?;
         let hot = self.hot.measure_recall(k, sample, &looks_hot)?;
         Ok([hot, self.cold.measure_recall(k, sample, &looks_cold)?])
     }
 
-    /// How each table is searched. The numbers of the configuration stand in for those that were
-    /// not given; a recall that the store or an index has goes before them where a table was told
-    /// none of its own.
-    fn looks(&self, options: &SearchOptions) -> Result<[SearchOptions; 2]> {
+    /// How each table is searched: with the numbers that its index understands.
+    ///
+    /// Those of the configuration stand in where it has an index of the kind that they are for, and
+    /// none was given; a recall that the store or an index has goes before them. The standard ones
+    /// stand for those that the index was built with.
+    fn looks(
+        &self,
+        options: &SearchOptions,
+        [hot, cold]: [Option<&Arc<Snapshot>>; 2],
+    ) -> Result<[SearchOptions; 2]> {
         options.check()?;
-        let (of_hot, of_cold) = (&self.config.hot, &self.config.cold);
-        let is_hot_told = options.nprobe.or(options.candidates).is_some();
-        let hot = SearchOptions {
-            nprobe: options.nprobe.or(Some(of_hot.nprobe)),
-            are_usual: options.are_usual || !is_hot_told,
-            ..options.clone()
-        };
-        let is_cold_told = options.num_probes.or(options.ef_search).is_some();
-        let cold = SearchOptions {
-            num_probes: options.num_probes.or(Some(of_cold.num_probes)),
-            ef_search: options.ef_search.or(Some(of_cold.ef_search)),
-            are_usual: options.are_usual || !is_cold_told,
-            ..options.clone()
-        };
+        let of_hot = self.hot.heeding(hot, HOT_KIND);
+        let of_cold = self.cold.heeding(cold, COLD_KIND);
+        let is_strange = |name| !of_hot.understands(name) && !of_cold.understands(name);
+        if let Some((argument, got)) = options.numbers().find(|(name, _)| is_strange(*name)) {
+            let reason = format!(
+                "no table has an index that it is for: the hot one has '{}', the cold one '{}', got \
+                 {got}",
+                of_hot.kind, of_cold.kind
+            );
+            return Err(Error::InvalidArgument { argument, reason });
+        }
+        let [mut hot, mut cold] = [of_hot.of(options), of_cold.of(options)];
+        for looks in [&mut hot, &mut cold] {
+            looks.are_usual = options.are_usual || looks.numbers().next().is_none();
+        }
+        let own = |number, standard| (number != standard).then_some(number);
+        if of_hot.kind == HOT_KIND {
+            let standard = GwiConfig::default().nprobe;
+            hot.nprobe = hot.nprobe.or(own(self.config.hot.nprobe, standard));
+        }
+        if of_cold.kind == COLD_KIND {
+            let (config, standard) = (&self.config.cold, CascadeParameters::default());
+            cold.num_probes = cold.num_probes.or(own(config.num_probes, standard.num_probes));
+            cold.ef_search = cold.ef_search.or(own(config.ef_search, standard.ef_search));
+        }
         Ok([hot, cold])
     }
 }
