@@ -6,7 +6,7 @@ from typing import SupportsIndex
 
 from synadb.errors import InvalidArgumentError, UnsupportedError
 
-_INVALID_ARGUMENT = -14
+INVALID_ARGUMENT = -14
 _UNSUPPORTED = -16
 
 
@@ -20,7 +20,7 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     number = value.__index__()
     if number < least or (most is not None and number > most):
         limits = f"{least} or more" if most is None else f"{least} to {most}"
-        raise InvalidArgumentError(_INVALID_ARGUMENT, f"{name}: it must be {limits}, got {number}")
+        raise InvalidArgumentError(INVALID_ARGUMENT, f"{name}: it must be {limits}, got {number}")
     return number
 
 
@@ -38,7 +38,7 @@ def check_faiss(index_type: object, nprobe: object) -> None:
         raise TypeError(f"faiss_nprobe must be an int, got {type(nprobe).__name__!r}")
     if nprobe.__index__() < 1:
         raise InvalidArgumentError(
-            _INVALID_ARGUMENT, f"faiss_nprobe: it must be 1 or more, got {nprobe}"
+            INVALID_ARGUMENT, f"faiss_nprobe: it must be 1 or more, got {nprobe}"
         )
 
 
@@ -55,7 +55,7 @@ def checked_backend(backend: str, use_gpu: bool) -> str:
     asked = backend.lower()
     if asked not in ("auto", "flat", "hnsw", "faiss"):
         raise InvalidArgumentError(
-            _INVALID_ARGUMENT,
+            INVALID_ARGUMENT,
             f"Invalid backend '{backend}'. Must be one of: auto, flat, hnsw, faiss",
         )
     if asked == "faiss":

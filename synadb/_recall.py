@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from synadb._arguments import INVALID_ARGUMENT
 from synadb.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from synadb.reports import MeasuredRecall
 
 __all__ = ["MEASURED_K", "MEASURED_QUERIES", "Usual", "aimed", "check_only_one", "measured"]
-
-_INVALID_ARGUMENT = -14
 
 OF_SEARCHES = ("ef_search", "nprobe", "num_probes")
 """Parameters of an index that say how it is searched."""
@@ -36,7 +35,7 @@ def check_only_one(
     if target_recall is not None and given is not None:
         name, number = given
         raise InvalidArgumentError(
-            _INVALID_ARGUMENT,
+            INVALID_ARGUMENT,
             f"target_recall: it takes the place of {name}: give one of the two, got "
             f"{whose}{target_recall} and {name} {number}",
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast, overload
 
 from synadb import _native
+from synadb._arguments import INVALID_ARGUMENT
 from synadb._native import SearchResult
 from synadb._recall import check_only_one
 from synadb._unsynced import UnsyncedStore
@@ -27,7 +28,6 @@ __all__ = ["CascadeConfig", "CascadeIndex", "CascadeSearchResult", "SearchResult
 CascadeSearchResult = SearchResult
 """What `CascadeIndex.search` finds: `key`, `score`, and the stored `vector`."""
 
-_INVALID_ARGUMENT = -14
 _STANDARD = _native.cascade_parameters()
 
 
@@ -312,7 +312,7 @@ def _probes(num_probes: int | None, nprobe: int | None) -> int | None:
     if num_probes is None or nprobe is None or num_probes == nprobe:
         return nprobe if num_probes is None else num_probes
     raise InvalidArgumentError(
-        _INVALID_ARGUMENT,
+        INVALID_ARGUMENT,
         f"nprobe: it is another name of num_probes, and they are {nprobe!r} and {num_probes!r}",
     )
 
@@ -330,7 +330,7 @@ def _given(
         raise TypeError(f"config must be a CascadeConfig, got {type(config).__name__!r}")
     if preset is not None:
         raise InvalidArgumentError(
-            _INVALID_ARGUMENT, f"preset: config has all numbers, and preset is {preset!r}"
+            INVALID_ARGUMENT, f"preset: config has all numbers, and preset is {preset!r}"
         )
     whole: Any = asdict(config)
     whole["num_probes"] = whole.pop("nprobe")

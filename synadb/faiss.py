@@ -12,6 +12,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from synadb._arguments import INVALID_ARGUMENT
 from synadb._faiss_file import Saved, read, write
 from synadb._faiss_parameters import nearest
 from synadb.errors import (
@@ -37,7 +38,6 @@ _CORRUPTION = -4
 _CONFIG_MISMATCH = -11
 _DIMENSION = -12
 _INVALID_VECTOR = -13
-_INVALID_ARGUMENT = -14
 
 _ROWS_AT_ONCE = 1 << 14
 _TRAINING_ROWS = 1 << 16
@@ -65,7 +65,7 @@ def _faiss() -> Any:
 
 
 def _invalid(argument: str, reason: str) -> InvalidArgumentError:
-    return InvalidArgumentError(_INVALID_ARGUMENT, f"{argument}: {reason}")
+    return InvalidArgumentError(INVALID_ARGUMENT, f"{argument}: {reason}")
 
 
 class FaissIndex:

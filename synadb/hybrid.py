@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, Unpack, cast, overload
 
 from synadb import _native
-from synadb._arguments import check_bool
+from synadb._arguments import INVALID_ARGUMENT, check_bool
 from synadb._progress import Report, reporting
 from synadb._recall import MEASURED_K, MEASURED_QUERIES, aimed, measured
+from synadb._search_parameters import check_names
 from synadb.errors import ConfigMismatchError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from synadb._index_parameters import IndexParameters
-    from synadb._native import KeyFilter
+    from synadb._search_parameters import SearchParameters
     from synadb.database import SynaDB
     from synadb.reports import HybridStats
 
@@ -30,7 +31,6 @@ Source: TypeAlias = Literal["hot", "cold"]
 _DIMENSIONS = 768
 """What a new file gets where they are left out, as in the original."""
 
-_INVALID_ARGUMENT = -14
 _OF_ANY_INDEX = ("seed", "target_recall")
 """Parameters that an index of each kind has."""
 
@@ -65,11 +65,13 @@ class HybridVectorStore(_native.HybridVectorStore):
     those of `VectorStore`, and so is what each call raises; each table reaches the recall by
     itself.
 
-    A search takes what one of `VectorStore` takes, and `filter` goes for both tables. `nprobe` and
-    `candidates` are for the inverted file, `num_probes` and `ef_search` for the cascade: a table
-    that is told nothing of its own is searched as without numbers, which a recall of the store or
-    of the index takes the place of, whatever kind of index was built there. `update` makes a vector
-    hot, wherever the one before is.
+    A search takes what one of `VectorStore` takes, and `filter` goes for both tables. A number goes
+    to each table whose index it is for: `nprobe` and `candidates` to the inverted file,
+    `num_probes` and `ef_search` to the cascade, `ef_search` to a graph and `candidates` to codes
+    where `build_index` built them in their place. One that is for neither raises
+    `InvalidArgumentError`. A table that is told nothing of its own is searched as its index was
+    built, or as a recall of the store or of the index says. `update` makes a vector hot, wherever
+    the one before is.
 
     Both tables are scanned until there are 10,000 vectors in one and it pays to build its index,
     by a thread of its own, as `VectorStore` says; `build_index()` builds both at once. What was
@@ -139,96 +141,32 @@ class HybridVectorStore(_native.HybridVectorStore):
         super().initialize_hot(sample_vectors)
 
     def search(
-        self,
-        query: ArrayLike,
-        k: int = 10,
-        *,
-        exact: bool = False,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        num_probes: int | None = None,
-        target_recall: float | None = None,
-        filter: KeyFilter | Iterable[str] | None = None,
+        self, query: ArrayLike, k: int = 10, **parameters: Unpack[SearchParameters]
     ) -> list[HybridSearchResult]:
         """The `k` vectors nearest to `query`, shape `(dimensions,)`, nearest first, each key once.
 
-        The numbers go by the table, as the class says, `filter` is for both; with `target_recall`
-        so much of them is found in each table; with `exact` every vector is looked at. See the
-        class, and `VectorStore`. Raises `DimensionError`, `InvalidVectorError`,
-        `InvalidArgumentError` for a negative `k`, for a number below 1, and for a recall that is
-        not above 0 and at most 1 or beside a number, `TypeError` for what is no filter,
+        Takes by keyword what `VectorStore.search` takes: `exact=True` looks at every vector;
+        `ef_search`, `nprobe`, `candidates` and `num_probes`, each an `int`, go to the tables whose
+        index they are for, as the class says; with `target_recall` so much of the nearest is found
+        in each table; `filter`, a `KeyFilter` or keys, is for both. Raises `DimensionError`,
+        `InvalidVectorError`, `InvalidArgumentError` for a negative `k`, for a number below 1 or
+        that is for the index of no table, and for a recall that is not above 0 and at most 1 or
+        beside a number, `TypeError` for another keyword and for what is no filter,
         `CorruptionError`, `DatabaseClosedError`: no error is taken for no results.
         """
-        found = self._search(
-            query,
-            k,
-            None,
-            exact=exact,
-            ef_search=ef_search,
-            nprobe=nprobe,
-            candidates=candidates,
-            num_probes=num_probes,
-            target_recall=target_recall,
-            filter=filter,
-        )
-        return _results(found)
+        return _results(self._search(query, k, None, **check_names("search", parameters)))
 
     def search_hot(
-        self,
-        query: ArrayLike,
-        k: int = 10,
-        *,
-        exact: bool = False,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        num_probes: int | None = None,
-        target_recall: float | None = None,
-        filter: KeyFilter | Iterable[str] | None = None,
+        self, query: ArrayLike, k: int = 10, **parameters: Unpack[SearchParameters]
     ) -> list[HybridSearchResult]:
-        """As `search`, among the new vectors only."""
-        found = self._search(
-            query,
-            k,
-            "hot",
-            exact=exact,
-            ef_search=ef_search,
-            nprobe=nprobe,
-            candidates=candidates,
-            num_probes=num_probes,
-            target_recall=target_recall,
-            filter=filter,
-        )
-        return _results(found)
+        """As `search`, among the new vectors only. A number for the cold table is left aside."""
+        return _results(self._search(query, k, "hot", **check_names("search_hot", parameters)))
 
     def search_cold(
-        self,
-        query: ArrayLike,
-        k: int = 10,
-        *,
-        exact: bool = False,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        num_probes: int | None = None,
-        target_recall: float | None = None,
-        filter: KeyFilter | Iterable[str] | None = None,
+        self, query: ArrayLike, k: int = 10, **parameters: Unpack[SearchParameters]
     ) -> list[HybridSearchResult]:
-        """As `search`, among the promoted vectors only."""
-        found = self._search(
-            query,
-            k,
-            "cold",
-            exact=exact,
-            ef_search=ef_search,
-            nprobe=nprobe,
-            candidates=candidates,
-            num_probes=num_probes,
-            target_recall=target_recall,
-            filter=filter,
-        )
-        return _results(found)
+        """As `search`, among the promoted vectors only; numbers of the hot table are left aside."""
+        return _results(self._search(query, k, "cold", **check_names("search_cold", parameters)))
 
     @overload
     def search_batch(
@@ -236,15 +174,9 @@ class HybridVectorStore(_native.HybridVectorStore):
         queries: ArrayLike,
         k: int = 10,
         *,
-        exact: bool = False,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        num_probes: int | None = None,
-        target_recall: float | None = None,
-        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[False] = False,
+        **parameters: Unpack[SearchParameters],
     ) -> list[list[HybridSearchResult]]: ...
     @overload
     def search_batch(
@@ -252,52 +184,30 @@ class HybridVectorStore(_native.HybridVectorStore):
         queries: ArrayLike,
         k: int = 10,
         *,
-        exact: bool = False,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        num_probes: int | None = None,
-        target_recall: float | None = None,
-        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: Literal[True],
+        **parameters: Unpack[SearchParameters],
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]: ...
     def search_batch(
         self,
         queries: ArrayLike,
         k: int = 10,
         *,
-        exact: bool = False,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        num_probes: int | None = None,
-        target_recall: float | None = None,
-        filter: KeyFilter | Iterable[str] | None = None,
         threads: int | None = None,
         as_arrays: bool = False,
+        **parameters: Unpack[SearchParameters],
     ) -> list[list[HybridSearchResult]] | tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The answers of `search` to every row of `queries`, float32 of shape `(q, dimensions)`.
 
-        Lists of results, or with `as_arrays` keys and scores in two arrays of shape `(q, k)`, as
-        `VectorStore.search_batch` gives them: `None` and infinity where there are fewer, and no
-        source. `threads` (all processors by default) search with the GIL released. Each piece of
-        the queries sees what is stored when its turn comes; Ctrl-C ends the call.
+        Takes the keywords of `search`, too. Lists of results, or with `as_arrays` keys and scores
+        in two arrays of shape `(q, k)`, as `VectorStore.search_batch` gives them: `None` and
+        infinity where there are fewer, and no source. `threads` (all processors by default) search
+        with the GIL released. Each piece of the queries sees what is stored when its turn comes;
+        Ctrl-C ends the call.
         """
         search: Any = self._search_batch
-        found: Any = search(
-            queries,
-            k,
-            exact=exact,
-            ef_search=ef_search,
-            nprobe=nprobe,
-            candidates=candidates,
-            num_probes=num_probes,
-            target_recall=target_recall,
-            filter=filter,
-            threads=threads,
-            as_arrays=as_arrays,
-        )
+        given = check_names("search_batch", parameters)
+        found: Any = search(queries, k, threads=threads, as_arrays=as_arrays, **given)
         if as_arrays:
             arrays: tuple[NDArray[np.object_], NDArray[np.float32]] = found
             return arrays
@@ -385,7 +295,7 @@ class HybridVectorStore(_native.HybridVectorStore):
         if kind is None and source is None and of_a_kind:
             name = of_a_kind[0]
             raise InvalidArgumentError(
-                _INVALID_ARGUMENT,
+                INVALID_ARGUMENT,
                 f"{name}: say by source or kind which index it is for, got neither",
             )
         sources: tuple[Source, ...] = ("hot", "cold") if source is None else (source,)

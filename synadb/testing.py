@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from synadb._arguments import INVALID_ARGUMENT
 from synadb.errors import DimensionError, InvalidArgumentError, InvalidVectorError, KeyNotFoundError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _DIMENSIONS = 24
 _ROWS = 600
 _QUERIES = 20
 _OPERATIONS = 1500
-_INVALID_ARGUMENT = -14
 
 
 class Store(Protocol):
@@ -93,9 +93,9 @@ def check_vector_store(
         for value in values:
             if value not in known:
                 reason = f"{name}: {value!r} is unknown; it must be one of: {', '.join(known)}"
-                raise InvalidArgumentError(_INVALID_ARGUMENT, reason)
+                raise InvalidArgumentError(INVALID_ARGUMENT, reason)
     if not 0.0 <= recall <= 1.0:
-        raise InvalidArgumentError(_INVALID_ARGUMENT, f"recall: it must be 0 to 1, got {recall}")
+        raise InvalidArgumentError(INVALID_ARGUMENT, f"recall: it must be 0 to 1, got {recall}")
     for metric in wanted:
         for check in asked:
             with tempfile.TemporaryDirectory() as folder:

@@ -375,10 +375,11 @@ class VectorStore(_native.VectorStore):
         it that were deleted or replaced since; `tail`, live vectors that came after it; `coded`,
         those of them that were coded since, the others are scanned in full; `pieces`, small
         inverted files that most of the coded ones are in once they are many; `seal_failure`, why
-        no piece could be made when it was tried last, or `None`: it is tried again once the coded
-        ones are a quarter more; `bytes` that it takes beside the vectors; `target_recall` that it was built for, or `None`; `tuned`, what was
-        found to reach a recall: dicts of `target_recall`, `k`, `recall` of the sample, and the
-        numbers of the search, without any where it is a scan. Raises `DatabaseClosedError`.
+        no piece could be made of them when it was tried last, or `None`: it is tried again once
+        they are a quarter more; `bytes` that it takes beside the vectors; `target_recall` that it
+        was built for, or `None`; `tuned`, what was found to reach a recall: dicts of
+        `target_recall`, `k`, `recall` of the sample, and the numbers of the search, without any
+        where it is a scan. Raises `DatabaseClosedError`.
         """
         return super().index_stats()
 

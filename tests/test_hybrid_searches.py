@@ -224,6 +224,59 @@ def test_number_for_one_table_leaves_the_recall_of_the_other(
             assert [search(query, **own) for query in questions] != exact
 
 
+def test_number_goes_to_the_table_whose_index_it_is_for(
+    store: HybridVectorStore, questions: NDArray[np.float32]
+) -> None:
+    def answers(search: Callable[..., Any], **numbers: int) -> list[Any]:
+        return [search(query, **numbers) for query in questions[:40]]
+
+    names = ("ef_search", "nprobe", "candidates", "num_probes")
+
+    def message(name: str) -> str:
+        try:
+            store.search_batch(questions[:2], **{name: 77})
+        except synadb.InvalidArgumentError as error:
+            return str(error)
+        return ""
+
+    def refused() -> list[str]:
+        found = {name: text for name in names if (text := message(name))}
+        assert all(text.startswith(f"{name}: no table") for name, text in found.items())
+        assert all(text.endswith("got 77") for text in found.values())
+        return list(found)
+
+    assert refused() == []
+    store.build_index("hnsw", source="cold", m=8, ef_search=300)
+    store.build_index("flat", source="hot")
+    assert refused() == ["nprobe", "num_probes"]
+    usual = answers(store.search_cold)
+    assert usual == answers(store.search_cold, ef_search=300)
+    assert usual == answers(store.search_cold, candidates=500)
+    assert usual != answers(store.search_cold, ef_search=10)
+    store.build_index("gravity_well", source="cold", cells=200)
+    assert refused() == ["ef_search", "num_probes"]
+    assert answers(store.search_cold, nprobe=1) != answers(store.search_cold)
+    for search in (store.search, store.search_hot, store.search_cold):
+        with pytest.raises(
+            synadb.InvalidArgumentError, match=r"ef_search: .*'flat'.*'gravity_well"
+        ):
+            search(questions[0], ef_search=5)
+    store.build_index("cascade", source="cold", ef_search=10, num_probes=1)
+    poor = answers(store.search_cold, ef_search=10, num_probes=1)
+    assert answers(store.search_cold) == poor
+    assert answers(store.search_cold, ef_search=300, num_probes=200) != poor
+
+
+def test_unknown_keyword_is_named_with_the_call(tmp_path: Path) -> None:
+    row = np.ones(8, np.float32)
+    with opened(tmp_path, 8) as store:
+        calls: tuple[Callable[..., Any], ...] = (store.search, store.search_hot, store.search_cold)
+        for call in (*calls, store.search_batch):
+            message = rf"{call.__name__}\(\) got an unexpected keyword argument 'probes'"
+            with pytest.raises(TypeError, match=message):
+                call(row, probes=3)
+
+
 BAD: dict[str, dict[str, Any]] = {
     "k": {"k": -1},
     "k type": {"k": True},
