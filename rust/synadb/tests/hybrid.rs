@@ -273,6 +273,15 @@ fn key_that_somebody_wrote_to_the_cold_table_too_is_found_once_at_its_new_vector
     let keys: HashSet<_> = found.iter().map(|hit| &hit.key).collect();
     assert_eq!((found.len(), keys.len()), (60, 60));
     assert_eq!(found.iter().filter(|hit| hit.source == ResultSource::Cold).count(), 10);
+    let nearer = |key: &usize| DistanceMetric::Euclidean.distance(&vector(9), &vector(*key));
+    let mut shown: Vec<usize> = (50..60).collect();
+    shown.sort_by(|a, b| nearer(a).total_cmp(&nearer(b)));
+    for k in [1, 5, 10, 60] {
+        // Nine is hidden, and others that are nearer than those that are shown.
+        let found = store.search_cold(&vector(9), k)?;
+        let found: Vec<usize> = found.iter().filter_map(|hit| hit.key.parse().ok()).collect();
+        assert_eq!(found, shown[..k.min(10)]);
+    }
     // What a new vector hides is hidden from filters too, and what it hid is looked for again.
     let filter = Some(Arc::new(KeyFilter::matching("[3-5]?")));
     let options = SearchOptions { filter, ..SearchOptions::default() };

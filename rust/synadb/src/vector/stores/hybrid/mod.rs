@@ -191,13 +191,13 @@ impl HybridVectorStore {
         self.hot.len()
     }
 
-    /// Number of those that stay.
+    /// Number of those that stay, also of such as a new vector hides.
     #[must_use]
     pub fn cold_count(&self) -> usize {
         self.cold.len()
     }
 
-    /// Number of all; 0 for a closed store.
+    /// Number of all, hot and cold; 0 for a closed store.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hot_count() + self.cold_count()

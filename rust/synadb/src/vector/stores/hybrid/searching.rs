@@ -120,7 +120,7 @@ impl HybridVectorStore {
         self.search_layer(ResultSource::Hot, query, k, &SearchOptions::default())
     }
 
-    /// The `k` nearest of those that stay.
+    /// The `k` nearest of those that stay, but for such as a new vector hides.
     ///
     /// # Errors
     /// As [`VectorStore::search`](crate::VectorStore::search).
@@ -128,8 +128,8 @@ impl HybridVectorStore {
         self.search_layer(ResultSource::Cold, query, k, &SearchOptions::default())
     }
 
-    /// The `k` nearest of one of the two tables; options as for
-    /// [`HybridVectorStore::search_batch_with`].
+    /// The `k` nearest of one of the two tables, of the cold one those that a search of both could
+    /// find; options as for [`HybridVectorStore::search_batch_with`].
     ///
     /// # Errors
     /// As there.
@@ -142,13 +142,19 @@ impl HybridVectorStore {
     ) -> Result<Vec<HybridSearchResult>> {
         let [hot, cold] = self.snapshots()?;
         let [looks_hot, looks_cold] = self.looks(options, [hot.as_ref(), cold.as_ref()])?;
-        let (store, snapshot, options) = match layer {
-            ResultSource::Hot => (&self.hot, hot, looks_hot),
-            ResultSource::Cold => (&self.cold, cold, looks_cold),
+        self.hot.check_dimensions("Query", query.len())?;
+        let hits = match layer {
+            ResultSource::Hot => self.hot.search_hits_in(hot, query, k, &looks_hot)?,
+            ResultSource::Cold => {
+                let found = self.cold.search_hits_in(cold.clone(), query, k, &looks_cold)?;
+                let mut hits = found.into_iter().flatten().collect();
+                let asked = (query, k, &looks_cold);
+                self.leave_out_hot(hot.as_ref(), cold.as_ref(), asked, &mut hits)?;
+                hits.truncate(k);
+                vec![hits]
+            }
         };
-        store.check_dimensions("Query", query.len())?;
-        let found = store.search_hits_in(snapshot, query, k, &options)?;
-        Ok(results(found.into_iter().flatten().collect(), layer))
+        Ok(results(hits.into_iter().flatten().collect(), layer))
     }
 
     /// What share of its `k` nearest a search of each table finds, the hot one first; see
