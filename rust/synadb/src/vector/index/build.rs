@@ -103,6 +103,21 @@ impl VectorStore {
         threads: usize,
         progress: &mut Progress<'_>,
     ) -> Result<bool> {
+        self.put_index(backend, threads, progress)?;
+        self.save_index()
+    }
+
+    /// As [`VectorStore::build_index_with`], and leaves it to [`VectorStore::save_index`] to put the
+    /// index into the file: who calls the two knows which of them has failed.
+    ///
+    /// # Errors
+    /// As there, and the index is as before.
+    pub fn put_index(
+        &self,
+        backend: &IndexBackend,
+        threads: usize,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
         let writable = self.handle.writable();
         let backend = &self.aims(backend)?;
         let engine = writable.as_ref().ok().copied().map_or_else(|| self.handle.open(), Ok)?;
@@ -111,7 +126,7 @@ impl VectorStore {
         let build = Build { engine, saves, table, config, sample, threads, is_apart: false };
         build.run(backend, progress)?;
         self.want(backend.clone());
-        self.try_save()
+        Ok(())
     }
 
     /// Says which index is to be built where nobody says otherwise.
@@ -139,16 +154,11 @@ impl VectorStore {
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write, there is space for
-    /// it, and nothing else has its name.
+    /// it, and nothing else has its name; returns whether it is there.
     ///
     /// # Errors
     /// `Io`, `Busy`.
-    pub fn save_index(&self) -> Result<()> {
-        self.try_save().map(|_| ())
-    }
-
-    /// As `save_index`; returns whether the index is there.
-    fn try_save(&self) -> Result<bool> {
+    pub fn save_index(&self) -> Result<bool> {
         let Ok(engine) = self.handle.writable() else { return Ok(false) };
         match engine.checkpoint_anew(&self.handle.terms) {
             Err(Error::DiskFull { .. } | Error::Exists { .. }) => Ok(false),
