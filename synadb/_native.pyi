@@ -189,7 +189,7 @@ class VectorStore:
         path: _Path | Database,
         dimensions: int | None = None,
         metric: str | None = None,
-        sync_on_write: bool = True,
+        sync_on_write: bool | None = None,
         *,
         name: str | None = None,
         access: str = "shared",
@@ -280,6 +280,8 @@ class VectorStore:
         progress: _Progress | None = None,
         **parameters: Unpack[IndexParameters],
     ) -> bool: ...
+    @property
+    def _saved(self) -> bool | None: ...
     def _want(self, kind: str, **parameters: Unpack[IndexParameters]) -> None: ...
     def _cascade(self) -> dict[str, int] | None: ...
     def _keep_sample(self, sample_vectors: ArrayLike) -> None: ...
@@ -335,7 +337,7 @@ class HybridVectorStore:
         *,
         metric: str | None = None,
         preset: str | None = None,
-        sync_on_write: bool = False,
+        sync_on_write: bool | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
@@ -395,6 +397,8 @@ class HybridVectorStore:
         progress: _Progress | None = None,
         **parameters: Unpack[IndexParameters],
     ) -> bool: ...
+    @property
+    def _saved(self) -> bool | None: ...
     def get_batch(
         self, keys: Iterable[str], default: ArrayLike | None = None
     ) -> NDArray[np.float32]: ...

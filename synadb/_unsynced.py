@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Self
 
+from synadb import _native
 from synadb.errors import ConfigMismatchError
 from synadb.vectors import VectorStore
 
@@ -18,7 +19,7 @@ _DIMENSIONS = 768
 
 
 class UnsyncedStore(VectorStore):
-    """A `VectorStore` whose writes wait for no medium, with 768 dimensions in a new file.
+    """A `VectorStore` whose writes to a path wait for no medium, with 768 dimensions in a new file.
 
     The stores of the original are this one with arguments and methods of their own.
     """
@@ -29,13 +30,15 @@ class UnsyncedStore(VectorStore):
         dimensions: int | None = None,
         metric: str | None = None,
         *,
-        sync_on_write: bool = False,
+        sync_on_write: bool | None = None,
         name: str | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
         target_recall: float | None = None,
     ) -> Self:
+        if sync_on_write is None and not isinstance(path, _native.Database):
+            sync_on_write = False
         options: dict[str, Any] = {
             "sync_on_write": sync_on_write,
             "name": name,

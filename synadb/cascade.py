@@ -137,7 +137,7 @@ class CascadeIndex(UnsyncedStore):
         max_bucket_depth: int | None = None,
         graph_neighbors: int | None = None,
         nprobe: int | None = None,
-        sync_on_write: bool = False,
+        sync_on_write: bool | None = None,
         name: str | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,

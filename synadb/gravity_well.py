@@ -82,7 +82,7 @@ class GravityWellIndex(UnsyncedStore):
         *,
         num_attractors: int | None = None,
         metric: str | None = None,
-        sync_on_write: bool = False,
+        sync_on_write: bool | None = None,
         name: str | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,

@@ -57,7 +57,7 @@ class HybridVectorStore(_native.HybridVectorStore):
     The file is at `cold_path`, where `CascadeIndex` and any other store show the cold vectors. No
     file is made at `hot_path`; where there is one already, `InvalidArgumentError` says so, unless
     both are the same file. An open `SynaDB` in the place of both has the tables in its file, with
-    its `access`, `lock_timeout`, `maintenance` and `sync_on_write`, whatever is said of the last:
+    its `access`, `lock_timeout`, `maintenance` and `sync_on_write`, others than which are refused:
     `HybridVectorStore(db, db, 384)`, which is closed on its own. `dimensions` and `metric` are
     those of the file; a new one has 768 and `"cosine"` unless they are given. `preset` is that of
     `CascadeIndex`. As in `MmapVectorStore`, writes return before they are on the medium unless
@@ -93,7 +93,6 @@ class HybridVectorStore(_native.HybridVectorStore):
 
     _preset: str | None
     _target_recall: float | None
-    _index_saved: bool | None = None
 
     def __new__(
         cls,
@@ -103,7 +102,7 @@ class HybridVectorStore(_native.HybridVectorStore):
         *,
         metric: str | None = None,
         preset: str | None = None,
-        sync_on_write: bool = False,
+        sync_on_write: bool | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,
         maintenance: str = "thread",
@@ -165,7 +164,12 @@ class HybridVectorStore(_native.HybridVectorStore):
     def search_cold(
         self, query: ArrayLike, k: int = 10, **parameters: Unpack[SearchParameters]
     ) -> list[HybridSearchResult]:
-        """As `search`, among the promoted vectors only; numbers of the hot table are left aside."""
+        """As `search`, among the promoted vectors only, but for such as a new vector hides.
+
+        Only who writes to the cold table by itself, through `CascadeIndex` for one, brings such
+        about; `as_array`, `as_blocks` and every search leave them out, `cold_count` counts them.
+        A number for the hot table is left aside.
+        """
         return _results(self._search(query, k, "cold", **check_names("search_cold", parameters)))
 
     @overload
@@ -299,10 +303,8 @@ class HybridVectorStore(_native.HybridVectorStore):
                 f"{name}: say by source or kind which index it is for, got neither",
             )
         sources: tuple[Source, ...] = ("hot", "cold") if source is None else (source,)
-        is_saved = True
         for name in sources:
-            is_saved &= self._build(name, kind, threads, progress, parameters)
-            self._index_saved = is_saved
+            self._build(name, kind, threads, progress, parameters)
 
     def _build(
         self,
@@ -311,8 +313,8 @@ class HybridVectorStore(_native.HybridVectorStore):
         threads: int | None,
         progress: bool | Report | None,
         parameters: IndexParameters,
-    ) -> bool:
-        """Builds the index of one table; whether the file has it."""
+    ) -> None:
+        """Builds the index of one table."""
         # What is no source is refused below.
         usual = self._kinds.get(source, "none") if isinstance(source, str) else "none"
         kind = usual if kind is None else kind
@@ -321,12 +323,12 @@ class HybridVectorStore(_native.HybridVectorStore):
             own = {"preset": self._preset}
         parameters = aimed(self._target_recall, parameters, own)
         with reporting(progress, f"build {source} index") as report:
-            return self._build_index(source, kind, threads=threads, progress=report, **parameters)
+            self._build_index(source, kind, threads=threads, progress=report, **parameters)
 
     @property
     def index_saved(self) -> bool | None:
         """Whether the file has what this handle built last; see `VectorStore.index_saved`."""
-        return self._index_saved
+        return self._saved
 
     def build_cold(
         self,
@@ -339,7 +341,7 @@ class HybridVectorStore(_native.HybridVectorStore):
         self.build_index(
             source="cold", target_recall=target_recall, threads=threads, progress=progress
         )
-        return bool(self._index_saved)
+        return bool(self._saved)
 
     def stats(self, usage: bool = True, *, recall: bool = False) -> HybridStats:
         """Sizes and states of the whole file, with every table in it; see `SynaDB.stats`.

@@ -23,7 +23,8 @@ class MmapVectorStore(UnsyncedStore):
 
     A write that returned survives the process's death, and at once. It survives the machine's
     after `checkpoint()`, `flush()` or `close()`, and after each checkpoint that the file writes by
-    itself as its log grows; with `sync_on_write=True` before it returns.
+    itself as its log grows; with `sync_on_write=True` before it returns. On an open `SynaDB` all
+    that is as the `SynaDB` has it.
 
     The vectors lie once, in the log of a database file, which any store maps and reads: a file that
     this class made opens as a `VectorStore` and the other way round, through the same table, and
@@ -53,7 +54,7 @@ class MmapVectorStore(UnsyncedStore):
         metric: str | None = None,
         initial_capacity: int = 100_000,
         *,
-        sync_on_write: bool = False,
+        sync_on_write: bool | None = None,
         name: str | None = None,
         access: str = "shared",
         lock_timeout: float | None = None,

@@ -45,8 +45,9 @@ class VectorStore(_native.VectorStore):
     results ascend.
 
     `access`, `lock_timeout` and `maintenance` are those of `SynaDB`; on an open `SynaDB` they are
-    its own and cannot be given, and so is `sync_on_write`, whatever is said. What else `SynaDB` can
-    be told, `auto_compact` for one, a store has by being opened on one that was told so:
+    its own and cannot be given. `sync_on_write` is that of the `SynaDB`, too, and `True` for a path
+    unless it is given; one that differs from that of the `SynaDB` is refused. What else `SynaDB`
+    can be told, `auto_compact` for one, a store has by being opened on one that was told so:
     `VectorStore(SynaDB(path, auto_compact=0.25), 384)`. A store on a `SynaDB` is closed on its own,
     and with `access="read_only"` moves with it, at a `refresh()` of either. It pickles as a store
     on the path, with `access`, `lock_timeout`, `maintenance` and `sync_on_write` of the `SynaDB`
@@ -76,8 +77,9 @@ class VectorStore(_native.VectorStore):
     vector; `len` counts keys.
 
     Raises `ConfigMismatchError` where the file has other dimensions or another metric,
+    `InvalidArgumentError` for an option that is another than that of the `SynaDB`,
     `DimensionError` for a vector of another length, `InvalidVectorError` for NaN and infinity
-    (all three are `ValueError`), and `UnsupportedError` for `backend="faiss"` and `use_gpu`.
+    (all four are `ValueError`), and `UnsupportedError` for `backend="faiss"` and `use_gpu`.
 
     >>> import synadb
     >>> with synadb.VectorStore("points.db", dimensions=2, metric="euclidean") as store:
@@ -112,7 +114,7 @@ class VectorStore(_native.VectorStore):
         faiss_index_type: str = "IVF1024,Flat",
         faiss_nprobe: int = 10,
         use_gpu: bool = False,
-        sync_on_write: bool = True,
+        sync_on_write: bool | None = None,
         *,
         name: str | None = None,
         access: str = "shared",
@@ -196,20 +198,17 @@ class VectorStore(_native.VectorStore):
         own: IndexParameters = self._own_parameters() if is_own else {}
         parameters = aimed(self._target_recall, parameters, own)
         with reporting(progress, "build index") as report:
-            self._index_saved = super()._build_index(
-                kind, threads=threads, progress=report, **parameters
-            )
-
-    _index_saved: bool | None = None
+            super()._build_index(kind, threads=threads, progress=report, **parameters)
 
     @property
     def index_saved(self) -> bool | None:
         """Whether the file has the index that this handle built last; `None` before it built one.
 
-        `False` where the handle may not write, where there is no space, and where something else
-        has the checkpoint's name.
+        `False` where the handle may not write, where there is no space, where something else has
+        the checkpoint's name, and where `build_index` raised when its index was in place and not
+        saved. A build that left the index as it was leaves this as it was, too.
         """
-        return self._index_saved
+        return self._saved
 
     def _own_parameters(self) -> IndexParameters:
         """What an index of the class's own kind is built with where nothing else is given."""

@@ -129,8 +129,13 @@ def test_arrays_show_each_vector_once_and_views_where_rows_lie_together(
     for call in (store.as_array, store.as_blocks):
         with pytest.raises(ValueError, match=r"source: .*'hot' or 'cold'.*'warm'"):
             call(source="warm")
-        with pytest.raises(TypeError, match="source"):
-            call(source=3)
+        for wrong in (3, ["hot"], ("hot", "cold"), b"hot"):
+            refused = f"source must be 'hot' or 'cold', got '{type(wrong).__name__}'"
+            with pytest.raises(TypeError, match=refused):
+                call(source=wrong)
+    for search in (store.search, store.search_hot, store.search_cold, store.search_batch):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'source'"):
+            search(rows[0], source=["hot"])
 
 
 def test_arrays_and_blocks_leave_out_what_a_new_vector_hides(tmp_path: Path) -> None:
@@ -142,6 +147,14 @@ def test_arrays_and_blocks_leave_out_what_a_new_vector_hides(tmp_path: Path) -> 
             assert keys == ["k0", "k1", "k2", "k3", "k4", "k5"]
             assert matrix.tobytes() == np.vstack([rows[:4], rows[8:]]).tobytes()
         assert [keys for _, keys in store.as_blocks()] == [names(4), names(6, 4)]
+        # They are the nearest to it, and what they hid is looked for again.
+        for k, wanted in [(1, 1), (2, 2), (9, 2)]:
+            found = store.search_cold(rows[6], k)
+            assert {hit.key for hit in found} <= {"k4", "k5"}
+            assert (len(found), {hit.source for hit in found}) == (wanted, {"cold"})
+        assert store.search_cold(rows[6], 9, filter=["k2", "k5"])[0].key == "k5"
+        assert {hit.key for hit in store.search_hot(rows[6], 9)} == set(names(4))
+        assert (store.hot_count(), store.cold_count()) == (4, 4)
         assert store.get_batch(["k2"]).tobytes() == rows[2].tobytes()
 
 
@@ -185,7 +198,8 @@ def test_bad_build_is_named_and_builds_nothing(store: HybridVectorStore) -> None
     bad: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"kind": "tree"}, ValueError, "kind: 'tree' is unknown"),
         ({"source": "warm"}, ValueError, "source: .*'hot' or 'cold'.*'warm'"),
-        ({"source": 3}, TypeError, "source"),
+        ({"source": 3}, TypeError, "source must be 'hot' or 'cold', got 'int'"),
+        ({"source": ["hot"]}, TypeError, "source must be 'hot' or 'cold', got 'list'"),
         ({"kind": 3}, TypeError, "kind"),
         ({"nprobe": 3}, ValueError, "nprobe: say by source or kind"),
         ({"preset": "small"}, ValueError, "preset: say by source or kind"),

@@ -44,7 +44,8 @@ CALLS: dict[tuple[Any, str], dict[str, Any]] = {
     (SynaDB, "compact"): {},
     (SynaDB, "close"): {},
     (SearchResult, "__new__"): {"key": NEEDED, "score": NEEDED, "vector": NEEDED},
-    # The default metric is that of the file, and cosine for a new one.
+    # The default metric is that of the file, and cosine for a new one. Writes on a path are synced
+    # by default, and those of a store on an open database as that has it.
     (VectorStore, "__new__"): {
         "path": NEEDED,
         "dimensions": None,
@@ -53,7 +54,7 @@ CALLS: dict[tuple[Any, str], dict[str, Any]] = {
         "faiss_index_type": "IVF1024,Flat",
         "faiss_nprobe": 10,
         "use_gpu": False,
-        "sync_on_write": True,
+        "sync_on_write": None,
     },
     (VectorStore, "insert"): {"key": NEEDED, "vector": NEEDED},
     (VectorStore, "insert_batch"): {"keys": NEEDED, "vectors": NEEDED},

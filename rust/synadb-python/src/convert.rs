@@ -157,7 +157,7 @@ fn number(obj: Borrowed<'_, '_, PyAny>, argument: &str, wanted: &str) -> PyResul
 }
 
 /// An argument of another type than the one that is wanted.
-fn wrong_type(obj: &Bound<'_, PyAny>, argument: &str, wanted: &str) -> PyErr {
+pub fn wrong_type(obj: &Bound<'_, PyAny>, argument: &str, wanted: &str) -> PyErr {
     match obj.get_type().qualname() {
         Ok(name) => PyTypeError::new_err(format!("{argument} must be {wanted}, got '{name}'")),
         Err(error) => error,
@@ -179,6 +179,14 @@ macro_rules! flag_arguments {
 }
 
 flag_arguments!(sync_on_write, create, auto_compact_history, skip_damaged, usage);
+
+/// The argument `sync_on_write` of a store, which may be left to the database that it is opened on.
+///
+/// # Errors
+/// `TypeError` for what is neither a `bool` nor `None`.
+pub fn sync_wanted(obj: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+    if obj.is_none() { Ok(None) } else { sync_on_write(obj).map(Some) }
+}
 
 fn refuse_bool(obj: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
     if is_bool(obj) {

@@ -11,13 +11,13 @@ use synadb::{CascadeConfig, GwiConfig, VectorStore};
 
 use crate::arrays::{self, Block, Rows};
 use crate::convert::{self, Count, Key, Recall, answered, count};
-use crate::errors::{closed, config_mismatch, invalid_argument, key_not_found};
+use crate::errors::{closed, key_not_found};
 use crate::filtering::Filtering;
 use crate::indexing::{self, Parameters, unknown_preset};
-use crate::jobs;
+use crate::jobs::{self, Saved};
 use crate::numpy::{owned, vector as one_vector};
 use crate::opening::{self, Opening, Place};
-use crate::searching::{self, Batch, Given, nearest_count};
+use crate::searching::{self, Batch, Given, Source, nearest_count};
 use crate::storing;
 
 /// Two tables of vectors in one file.
@@ -27,6 +27,7 @@ pub struct HybridVectorStore {
     hot_path: OsString,
     cold_path: OsString,
     preset: Option<String>,
+    saved: Saved,
 }
 
 /// Key, score and where it was found.
@@ -45,18 +46,6 @@ type Measured = (f64, usize, usize);
 /// Both paths and the dimensions.
 type Arguments = (OsString, OsString, usize);
 
-/// One of the two tables by its name.
-fn source(name: &str) -> PyResult<ResultSource> {
-    match name {
-        "hot" => Ok(ResultSource::Hot),
-        "cold" => Ok(ResultSource::Cold),
-        other => {
-            let reason = format!("it must be 'hot' or 'cold', got '{other}'");
-            Err(invalid_argument("source", reason))
-        }
-    }
-}
-
 impl HybridVectorStore {
     fn width(&self) -> usize {
         usize::from(self.store.dimensions())
@@ -74,16 +63,15 @@ impl HybridVectorStore {
     }
 
     /// Every live row of both tables, each key once, or of one of them.
-    fn rows_of(&self, py: Python<'_>, name: Option<&str>) -> PyResult<Vec<Rows>> {
+    fn rows_of(&self, py: Python<'_>, asked: Option<Source>) -> PyResult<Vec<Rows>> {
         self.open_check()?;
-        let name = name.map(source).transpose()?;
         let reader = answered(self.store.reader())?;
         let [hot, cold] = answered(py.detach(|| reader.runs()))?;
         let all = [
             (ResultSource::Hot, (reader.hot().clone(), hot)),
             (ResultSource::Cold, (reader.cold().clone(), cold)),
         ];
-        let is_wanted = |source: ResultSource| name.is_none_or(|name| name == source);
+        let is_wanted = |source: ResultSource| asked.is_none_or(|Source(asked)| asked == source);
         Ok(all.into_iter().filter(|(at, _)| is_wanted(*at)).map(|(_, rows)| rows).collect())
     }
 }
@@ -109,7 +97,7 @@ fn configured(
 impl HybridVectorStore {
     #[new]
     #[pyo3(signature = (hot_path, cold_path, dimensions=None, *, metric=None, preset=None,
-        sync_on_write=false, access="shared", lock_timeout=None, maintenance="thread",
+        sync_on_write=None, access="shared", lock_timeout=None, maintenance="thread",
         target_recall=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
@@ -119,20 +107,22 @@ impl HybridVectorStore {
         dimensions: Option<Count>,
         metric: Option<&str>,
         preset: Option<String>,
-        #[pyo3(from_py_with = convert::sync_on_write)] sync_on_write: bool,
+        #[pyo3(from_py_with = convert::sync_wanted)] sync_on_write: Option<bool>,
         access: &str,
         lock_timeout: Option<convert::Seconds>,
         maintenance: &str,
         target_recall: Option<Recall>,
     ) -> PyResult<Self> {
         let has_timeout = lock_timeout.is_some();
-        let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
+        let syncs = sync_on_write.unwrap_or(false);
+        let mut opening = Opening::new(access, lock_timeout, syncs)?;
         opening.maintain(maintenance)?;
-        let asked = opening::configuration(dimensions, metric, sync_on_write)?;
+        let asked = opening::configuration(dimensions, metric, syncs)?;
         let config = configured(&asked, preset.as_deref(), target_recall)?;
         let (store, [hot_path, cold_path]) = match Place::of(hot_path, cold_path)? {
             Place::In(database) => {
-                opening::refuse_own(access, has_timeout, maintenance)?;
+                let given = (access, has_timeout, maintenance);
+                opening::refuse_own(&database, given, sync_on_write)?;
                 let path = database.path().as_os_str().to_owned();
                 let attach = || arch::HybridVectorStore::attach(&database, config);
                 (answered(py.detach(attach))?, [path.clone(), path])
@@ -144,11 +134,9 @@ impl HybridVectorStore {
                 (opening::open(py, opening, open)?, paths)
             }
         };
-        if metric.is_some() && store.metric() != asked.metric {
-            let (stored, asked) = (store.metric().name(), asked.metric.name());
-            return Err(config_mismatch(store.cold().name(), stored, asked));
-        }
-        Ok(Self { store, hot_path, cold_path, preset })
+        let named = metric.map(|_| asked.metric);
+        opening::check_metric(store.cold().name(), store.metric(), named)?;
+        Ok(Self { store, hot_path, cold_path, preset, saved: Saved::default() })
     }
 
     /// The absolute path of the file that is not made.
@@ -190,7 +178,7 @@ impl HybridVectorStore {
             return Ok(());
         }
         let backend = answered(py.detach(|| hot.gravity_backend(None, None)))?;
-        indexing::build(py, hot, backend, None, None).map(|_| ())
+        indexing::build(py, (hot, &self.saved), backend, None, None).map(|_| ())
     }
 
     /// Stores a float32 vector of shape `(dimensions,)` among the new ones.
@@ -261,7 +249,7 @@ impl HybridVectorStore {
         py: Python<'_>,
         query: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = count)] k: i64,
-        source: Option<&str>,
+        source: Option<Source>,
         exact: bool,
         ef_search: Option<Count>,
         nprobe: Option<Count>,
@@ -274,11 +262,10 @@ impl HybridVectorStore {
         let numbers = [ef_search, nprobe, candidates, num_probes];
         let given = Given { exact, numbers, target_recall, are_usual: false, filter };
         let (k, options) = (nearest_count(k)?, given.options()?);
-        let layer = source.map(self::source).transpose()?;
         let array = one_vector(query, self.width(), "Query")?;
         let query = array.as_slice()?;
-        let hits = answered(py.detach(|| match layer {
-            Some(layer) => self.store.search_layer(layer, query, k, &options),
+        let hits = answered(py.detach(|| match source {
+            Some(Source(layer)) => self.store.search_layer(layer, query, k, &options),
             None => self.store.search_with(query, k, &options),
         }))?;
         Ok(hits.into_iter().map(found_of).collect())
@@ -295,16 +282,22 @@ impl HybridVectorStore {
     fn _build_index(
         &self,
         py: Python<'_>,
-        source: &str,
+        source: Source,
         kind: &str,
         threads: Option<Count>,
         progress: Option<&Bound<'_, PyAny>>,
         parameters: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         self.open_check()?;
-        let table = self.table(self::source(source)?);
+        let table = self.table(source.0);
         let backend = Parameters::of("build_index", parameters)?.backend(kind)?;
-        indexing::build(py, table, backend, threads, progress)
+        indexing::build(py, (table, &self.saved), backend, threads, progress)
+    }
+
+    /// Whether the file has the index that this handle built last.
+    #[getter]
+    fn _saved(&self) -> Option<bool> {
+        self.saved.get()
     }
 
     /// The vectors of keys as a new float32 array of shape `(len(keys), dimensions)`.
@@ -328,7 +321,7 @@ impl HybridVectorStore {
         &self,
         py: Python<'py>,
         copy: Option<bool>,
-        source: Option<&str>,
+        source: Option<Source>,
     ) -> PyResult<Block<'py>> {
         let rows = self.rows_of(py, source)?;
         let together = match source {
@@ -340,7 +333,7 @@ impl HybridVectorStore {
 
     /// Every vector in read-only views of the mapped file, each with the keys of its rows.
     #[pyo3(signature = (*, source=None))]
-    fn as_blocks<'py>(&self, py: Python<'py>, source: Option<&str>) -> PyResult<Vec<Block<'py>>> {
+    fn as_blocks<'py>(&self, py: Python<'py>, source: Option<Source>) -> PyResult<Vec<Block<'py>>> {
         arrays::blocks(py, &self.rows_of(py, source)?)
     }
 

@@ -9,7 +9,7 @@ use synadb::vector::{
 
 use crate::convert::{Count, Recall, Unsigned, answered};
 use crate::errors::invalid_argument;
-use crate::jobs;
+use crate::jobs::{self, Saved};
 
 /// Parameters that are numbers, with the least and the most that each may be.
 const NUMBERS: [(&str, usize, usize); 12] = [
@@ -250,14 +250,14 @@ fn named(py: Python<'_>, name: &str, error: PyErr) -> PyErr {
 /// What the engine says; as `jobs::run`.
 pub fn build(
     py: Python<'_>,
-    store: &VectorStore,
+    (store, saved): (&VectorStore, &Saved),
     backend: IndexBackend,
     threads: Option<Count>,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
     let all = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = positive("threads", threads)?.unwrap_or_else(all);
-    jobs::build_index(py, store, backend, threads, progress)
+    jobs::build_index(py, (store, saved), backend, threads, progress)
 }
 
 /// What the index of a store is and holds, and what it was tuned to, as a dict; `None` without one.

@@ -1,7 +1,7 @@
 //! Long calls that tell how far they are, and that Ctrl-C ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 
@@ -234,19 +234,49 @@ pub fn verify<'py>(
     done.report(py, reports::verification)
 }
 
-/// Builds an index of a store; returns whether it was saved.
+/// Whether the file has the index that a handle built last.
+///
+/// The worker says it: a build that raises may have put its index in place, and have saved it.
+#[derive(Clone, Default)]
+pub struct Saved(Arc<AtomicU8>);
+
+impl Saved {
+    const NOTHING_BUILT: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+
+    /// `None` before something was built.
+    pub fn get(&self) -> Option<bool> {
+        match self.0.load(Ordering::Acquire) {
+            Self::NOTHING_BUILT => None,
+            state => Some(state == Self::YES),
+        }
+    }
+
+    fn set(&self, is_saved: bool) {
+        self.0.store(if is_saved { Self::YES } else { Self::NO }, Ordering::Release);
+    }
+}
+
+/// Builds an index of a store; returns whether it was saved, and keeps that.
 ///
 /// # Errors
 /// What the engine says; as `run`.
 pub fn build_index(
     py: Python<'_>,
-    store: &VectorStore,
+    (store, saved): (&VectorStore, &Saved),
     backend: IndexBackend,
     threads: usize,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<bool> {
-    let store = store.clone();
-    let work = move |told: &mut Progress<'_>| store.build_index_with(&backend, threads, told);
+    let (store, saved) = (store.clone(), saved.clone());
+    let work = move |told: &mut Progress<'_>| {
+        store.put_index(&backend, threads, told)?;
+        saved.set(false);
+        let is_saved = store.save_index()?;
+        saved.set(is_saved);
+        Ok(is_saved)
+    };
     let done = run(py, progress, work)?;
     let is_saved = done.answer;
     done.report(py, |py, _| {

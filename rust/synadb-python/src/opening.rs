@@ -13,7 +13,7 @@ use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings, SynaD
 
 use crate::convert::{Count, Seconds, Share, absolute_path, answered};
 use crate::database::Database;
-use crate::errors::{dimension, invalid_argument};
+use crate::errors::{config_mismatch, dimension, invalid_argument};
 use crate::interrupt::{is_signalled, on_worker};
 
 /// Stands for the dimensions that the file has.
@@ -199,22 +199,51 @@ impl Place {
     }
 }
 
-/// Refuses options that a store on an open database has from it.
+/// Refuses options that a store on an open database has from it; `sync_on_write` where it differs.
 ///
 /// # Errors
 /// `InvalidArgumentError` by the name of the first that was given.
-pub fn refuse_own(access: &str, has_timeout: bool, maintenance: &str) -> PyResult<()> {
+pub fn refuse_own(
+    database: &SynaDB,
+    (access, has_timeout, maintenance): (&str, bool, &str),
+    sync_on_write: Option<bool>,
+) -> PyResult<()> {
     let options = [
         ("access", access != "shared"),
         ("lock_timeout", has_timeout),
         ("maintenance", maintenance != "thread"),
     ];
-    match options.into_iter().find(|(_, is_given)| *is_given) {
+    let reason = "it is that of the database that the store is opened on";
+    if let Some((option, _)) = options.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(invalid_argument(option, reason.to_owned()));
+    }
+    let name = |is_on: bool| if is_on { "True" } else { "False" };
+    let own = database.settings().durability == Durability::Sync;
+    match sync_on_write.filter(|asked| *asked != own) {
         None => Ok(()),
-        Some((option, _)) => {
-            let reason = "it is that of the database that the store is opened on".to_owned();
-            Err(invalid_argument(option, reason))
+        Some(asked) => {
+            let reason = format!(
+                "{reason}, which has {}, got {}: leave it out, or open another SynaDB with it",
+                name(own),
+                name(asked)
+            );
+            Err(invalid_argument("sync_on_write", reason))
         }
+    }
+}
+
+/// Refuses a metric that is asked for without dimensions, and is not that of the file.
+///
+/// # Errors
+/// `ConfigMismatchError` names both.
+pub fn check_metric(
+    table: &str,
+    stored: DistanceMetric,
+    asked: Option<DistanceMetric>,
+) -> PyResult<()> {
+    match asked.filter(|asked| *asked != stored) {
+        None => Ok(()),
+        Some(asked) => Err(config_mismatch(table, stored.name(), asked.name())),
     }
 }
 

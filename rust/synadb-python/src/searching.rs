@@ -3,10 +3,11 @@
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use synadb::arch::ResultSource;
 use synadb::vector::{Hit, SearchOptions, VectorStore};
 
 use crate::arrays::{self, Asked, Scored};
-use crate::convert::{Count, Recall, answered};
+use crate::convert::{Count, Recall, answered, wrong_type};
 use crate::errors::invalid_argument;
 use crate::filtering::Filtering;
 use crate::indexing::positive;
@@ -41,6 +42,26 @@ impl Given {
             are_usual: self.are_usual,
             filter: self.filter.map(|filter| filter.0),
         })
+    }
+}
+
+/// The argument `source`: one of the two tables of a hybrid store.
+#[derive(Clone, Copy)]
+pub struct Source(pub ResultSource);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Source {
+    type Error = PyErr;
+
+    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let wanted = "'hot' or 'cold'";
+        match obj.extract::<&str>() {
+            Ok("hot") => Ok(Self(ResultSource::Hot)),
+            Ok("cold") => Ok(Self(ResultSource::Cold)),
+            Ok(other) => {
+                Err(invalid_argument("source", format!("it must be {wanted}, got '{other}'")))
+            }
+            Err(_) => Err(wrong_type(&obj, "source", wanted)),
+        }
     }
 }
 

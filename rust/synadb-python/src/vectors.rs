@@ -5,16 +5,15 @@ use std::ffi::OsString;
 use numpy::{PyArray1, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList};
-use synadb::distance::DistanceMetric;
 use synadb::{Pattern, vector};
 
 use crate::arrays::{self, Block, Since};
 use crate::convert::{self, Count, Key, Name, Recall, Seconds, absolute_path, answered, count};
 use crate::database::Database;
-use crate::errors::{closed, config_mismatch, key_not_found};
+use crate::errors::{closed, key_not_found};
 use crate::filtering::Filtering;
 use crate::indexing::{self, Parameters};
-use crate::jobs;
+use crate::jobs::{self, Saved};
 use crate::numpy::{owned, vector as one_vector};
 use crate::opening::{self, Opening};
 use crate::results::SearchResult;
@@ -31,11 +30,12 @@ pub struct VectorStore {
     /// The file, through the handle of the store.
     database: synadb::SynaDB,
     path: OsString,
+    saved: Saved,
 }
 
 impl VectorStore {
     fn over(store: vector::VectorStore, path: OsString) -> Self {
-        Self { database: store.database(), store, path }
+        Self { database: store.database(), store, path, saved: Saved::default() }
     }
 
     /// The engine's store.
@@ -50,17 +50,6 @@ impl VectorStore {
     fn open_check(&self) -> PyResult<()> {
         if self.store.is_closed() { Err(closed()) } else { Ok(()) }
     }
-
-    /// The store, unless it has another metric than the one asked for without dimensions.
-    fn of_metric(self, table: &str, asked: Option<DistanceMetric>) -> PyResult<Self> {
-        let stored = self.store.metric();
-        match asked {
-            Some(asked) if asked != stored => {
-                Err(config_mismatch(table, stored.name(), asked.name()))
-            }
-            _ => Ok(self),
-        }
-    }
 }
 
 /// Path, dimensions and metric.
@@ -69,7 +58,7 @@ type StoreArguments = (OsString, usize, &'static str);
 #[pymethods]
 impl VectorStore {
     #[new]
-    #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=true, *, name=None,
+    #[pyo3(signature = (path, dimensions=None, metric=None, sync_on_write=None, *, name=None,
         access="shared", lock_timeout=None, maintenance="thread", backend="auto",
         index_threshold=None, target_recall=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
@@ -78,7 +67,7 @@ impl VectorStore {
         path: &Bound<'_, PyAny>,
         dimensions: Option<Count>,
         metric: Option<&str>,
-        #[pyo3(from_py_with = convert::sync_on_write)] sync_on_write: bool,
+        #[pyo3(from_py_with = convert::sync_wanted)] sync_on_write: Option<bool>,
         name: Option<Name<'_>>,
         access: &str,
         lock_timeout: Option<Seconds>,
@@ -88,9 +77,10 @@ impl VectorStore {
         target_recall: Option<Recall>,
     ) -> PyResult<Self> {
         let has_timeout = lock_timeout.is_some();
-        let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
+        let syncs = sync_on_write.unwrap_or(true);
+        let mut opening = Opening::new(access, lock_timeout, syncs)?;
         opening.maintain(maintenance)?;
-        let mut config = opening::configuration(dimensions, metric, sync_on_write)?;
+        let mut config = opening::configuration(dimensions, metric, syncs)?;
         config.backend = indexing::wanted(backend)?;
         let least = indexing::positive("index_threshold", index_threshold)?;
         config.index_threshold = least.unwrap_or(config.index_threshold);
@@ -98,19 +88,21 @@ impl VectorStore {
         let asked = metric.map(|_| config.metric);
         let name = name.map_or(DEFAULT_NAME, |name| name.0).to_owned();
         if let Ok(database) = path.cast::<Database>() {
-            opening::refuse_own(access, has_timeout, maintenance)?;
-            let database = database.get().engine().clone();
-            let open = || vector::VectorStore::attach(&database, &name, config);
+            let (database, given) = (database.get().engine(), (access, has_timeout, maintenance));
+            opening::refuse_own(database, given, sync_on_write)?;
+            let open = || vector::VectorStore::attach(database, &name, config);
             let store = answered(py.detach(open))?;
             let path = database.path().as_os_str().to_owned();
-            return Self::over(store, path).of_metric(&name, asked);
+            opening::check_metric(&name, store.metric(), asked)?;
+            return Ok(Self::over(store, path));
         }
         let file = absolute_path(path, "path")?;
         let (path, table) = (file.clone().into_os_string(), name.clone());
         let store = opening::open(py, opening, move |options| {
             vector::VectorStore::open_named(&file, &table, config, options)
         })?;
-        Self::over(store, path).of_metric(&name, asked)
+        opening::check_metric(&name, store.metric(), asked)?;
+        Ok(Self::over(store, path))
     }
 
     /// The absolute path of the file.
@@ -285,7 +277,13 @@ impl VectorStore {
     ) -> PyResult<bool> {
         self.open_check()?;
         let backend = Parameters::of("build_index", parameters)?.backend(kind)?;
-        indexing::build(py, &self.store, backend, threads, progress)
+        indexing::build(py, (&self.store, &self.saved), backend, threads, progress)
+    }
+
+    /// Whether the file has the index that this handle built last.
+    #[getter]
+    fn _saved(&self) -> Option<bool> {
+        self.saved.get()
     }
 
     /// Has such an index built where one is built without being asked for.

@@ -87,7 +87,9 @@ pub struct VectorConfig {
     /// Recall, above 0 and at most 1, of searches that are not told otherwise; indexes are tuned to
     /// it. See [`SearchOptions::target_recall`](super::SearchOptions::target_recall).
     pub target_recall: Option<f64>,
-    /// Whether a write returns only once it is on the medium.
+    /// Whether a write returns only once it is on the medium, of a store that
+    /// [`VectorStore::new`](super::VectorStore::new) opens; others do as their options or their
+    /// database say.
     pub sync_on_write: bool,
     /// Seconds between checkpoints by time; they are written by bytes and at close so far.
     pub checkpoint_interval_secs: u64,

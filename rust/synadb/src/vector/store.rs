@@ -160,7 +160,8 @@ impl VectorStore {
         })
     }
 
-    /// A store in an open database, under a table name of its own.
+    /// A store in an open database, under a table name of its own; its writes are synced as those
+    /// of the database are.
     ///
     /// # Errors
     /// As [`VectorStore::new`].
