@@ -273,7 +273,7 @@ pub fn build_index(
     let work = move |told: &mut Progress<'_>| {
         store.put_index(&backend, threads, told)?;
         saved.set(false);
-        let is_saved = store.save_index()?;
+        let is_saved = store.try_save_index()?;
         saved.set(is_saved);
         Ok(is_saved)
     };

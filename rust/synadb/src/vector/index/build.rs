@@ -95,8 +95,7 @@ impl VectorStore {
     ///
     /// # Errors
     /// `InvalidArgument` for a recall that cannot be asked for; `Cancelled`, and the index is as
-    /// before; `Closed`; `Io` and `Busy` where it cannot be saved:
-    /// it is used all the same.
+    /// before; `Closed`; `Io` and `Busy` where it cannot be saved: it is used all the same.
     pub fn build_index_with(
         &self,
         backend: &IndexBackend,
@@ -104,11 +103,11 @@ impl VectorStore {
         progress: &mut Progress<'_>,
     ) -> Result<bool> {
         self.put_index(backend, threads, progress)?;
-        self.save_index()
+        self.try_save_index()
     }
 
-    /// As [`VectorStore::build_index_with`], and leaves it to [`VectorStore::save_index`] to put the
-    /// index into the file: who calls the two knows which of them has failed.
+    /// As [`VectorStore::build_index_with`], and leaves it to [`VectorStore::try_save_index`] to put
+    /// the index into the file: who calls the two knows which of them has failed.
     ///
     /// # Errors
     /// As there, and the index is as before.
@@ -154,11 +153,19 @@ impl VectorStore {
     }
 
     /// Puts the index into the file's checkpoint, where the handle may write, there is space for
-    /// it, and nothing else has its name; returns whether it is there.
+    /// it, and nothing else has its name.
     ///
     /// # Errors
     /// `Io`, `Busy`.
-    pub fn save_index(&self) -> Result<bool> {
+    pub fn save_index(&self) -> Result<()> {
+        self.try_save_index().map(|_| ())
+    }
+
+    /// As [`VectorStore::save_index`]; returns whether the index is there.
+    ///
+    /// # Errors
+    /// `Io`, `Busy`.
+    pub fn try_save_index(&self) -> Result<bool> {
         let Ok(engine) = self.handle.writable() else { return Ok(false) };
         match engine.checkpoint_anew(&self.handle.terms) {
             Err(Error::DiskFull { .. } | Error::Exists { .. }) => Ok(false),
