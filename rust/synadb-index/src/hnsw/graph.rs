@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::SharedBytes;
 use crate::hnsw::codes::CODE_ALIGN;
 use crate::hnsw::codes::{Code, Terms};
-use crate::quantize::{BLOCK_ROWS, bit_block_bytes};
+use crate::quantize::{BLOCK_ROWS, LinkSteps, link_block_bytes};
 
 /// Bytes that a block's length is a multiple of: a cache line.
 pub(super) const LINE: usize = 64;
-/// Bytes of the terms behind the links of a block.
-const TERMS_BYTES: usize = 16;
+/// Numbers of the terms behind the links of a block.
+const TERMS: usize = 3;
 
 /// Up to this many dimensions the codes of the neighbours are not packed: a bit for each says too
 /// little, and the codes of the nodes are short.
@@ -26,7 +26,7 @@ pub(super) fn packed_dimensions(dimensions: usize) -> usize {
 }
 
 /// Where the pieces of a block lie: code | packed codes of the neighbours, in groups of 32 | links
-/// | terms, padded to whole cache lines.
+/// | terms | steps of the groups, padded to whole cache lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Bytes of the node's own code.
@@ -39,20 +39,29 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn stride(&self) -> usize {
-        (self.terms_at() + TERMS_BYTES).next_multiple_of(LINE)
+        (self.steps_at() + size_of::<LinkSteps>() * self.groups()).next_multiple_of(LINE)
     }
 
     /// Bytes of the packed codes of one group of neighbours.
     pub(super) fn group_bytes(&self) -> usize {
-        if self.packed > 0 { bit_block_bytes(self.packed) } else { 0 }
+        if self.packed > 0 { link_block_bytes(self.packed) } else { 0 }
+    }
+
+    /// Groups of neighbours whose codes are packed.
+    pub(super) fn groups(&self) -> usize {
+        if self.packed > 0 { self.degree / BLOCK_ROWS } else { 0 }
     }
 
     fn links_at(&self) -> usize {
-        self.code_bytes + self.degree / BLOCK_ROWS * self.group_bytes()
+        self.code_bytes + self.groups() * self.group_bytes()
     }
 
     fn terms_at(&self) -> usize {
         self.links_at() + size_of::<u32>() * self.degree
+    }
+
+    fn steps_at(&self) -> usize {
+        self.terms_at() + size_of::<f32>() * TERMS
     }
 }
 
@@ -148,17 +157,30 @@ impl<'a> GraphView<'a> {
 
     /// The terms of the code of a block.
     pub(super) fn terms(&self, block: &[u8]) -> Terms {
-        let (floats, _) = block[self.layout.terms_at()..].as_chunks();
-        let float = |index: usize| f32::from_le_bytes(floats[index]);
-        Terms { scale: float(0), extra: float(1), norm: float(2) }
+        let [scale, extra, norm] = floats(&block[self.layout.terms_at()..]);
+        Terms { scale, extra, norm }
+    }
+
+    /// What the steps of a group of neighbours are worth.
+    pub(super) fn steps(&self, block: &[u8], group: usize) -> LinkSteps {
+        let at = self.layout.steps_at() + size_of::<LinkSteps>() * group;
+        let [add, slope] = floats(&block[at..]);
+        LinkSteps { add, slope }
     }
 }
 
-/// Appends the block of a node; `packed` holds the codes of its neighbours.
+/// The numbers at the beginning of some bytes, which hold so many.
+fn floats<const N: usize>(bytes: &[u8]) -> [f32; N] {
+    let (floats, _) = bytes.as_chunks();
+    std::array::from_fn(|index| f32::from_le_bytes(floats[index]))
+}
+
+/// Appends the block of a node; `packed` holds the codes of its neighbours, `steps` what the numbers
+/// of each group of them are worth.
 pub(super) fn push_block(
     layout: Layout,
     code: Code<'_>,
-    packed: &[u8],
+    (packed, steps): (&[u8], &[LinkSteps]),
     links: &[u32],
     out: &mut Vec<u8>,
 ) {
@@ -168,6 +190,8 @@ pub(super) fn push_block(
     out.extend_from_slice(packed);
     out.extend(links.iter().flat_map(|link| link.to_le_bytes()));
     let Terms { scale, extra, norm } = code.terms;
-    out.extend([scale, extra, norm].iter().flat_map(|value| value.to_le_bytes()));
+    let of_groups = steps.iter().flat_map(|steps| [steps.add, steps.slope]);
+    let floats = [scale, extra, norm].into_iter().chain(of_groups);
+    out.extend(floats.flat_map(f32::to_le_bytes));
     out.resize(end, 0);
 }

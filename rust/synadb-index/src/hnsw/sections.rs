@@ -7,9 +7,9 @@
 //! each has one row; `hnsw.entries`: the entry points; `u32`. `hnsw.graph`: for each node a block
 //! of whole cache lines: its code, an `i8` for each dimension up to a multiple of 64, or up to 48
 //! dimensions an `f32` for each and one for the additional coordinate; above 192 dimensions, for
-//! each 32 links, the blocks of [`crate::quantize`] relative to the node; the links (`u32`, all
-//! ones for none); scale, additional coordinate and squared length of the code (`f32`). The codes
-//! depend on the rotation that the seed gives: another rotation is another version.
+//! each 32 links, a block of [`crate::quantize`] of neighbours; the links (`u32`, all ones for none);
+//! scale, additional coordinate and squared length of the code, and the two steps of each block
+//! (`f32`). The codes depend on the rotation that the seed gives: another rotation is another version.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::hnsw::space::Space;
 use crate::hnsw::{HnswIndex, NO_NODE};
 use crate::{IndexError, Metric, Section, SharedBytes};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: &str = "hnsw.header";
 const CENTRE: &str = "hnsw.centre";
 const ROWS: &str = "hnsw.rows";

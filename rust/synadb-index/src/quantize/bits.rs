@@ -57,6 +57,21 @@ pub fn encode_bits(space: Space, anchor: &Anchor, row: &[f32], slot: usize, bloc
     assert_eq!(anchor.vector().len(), padded, "row and anchor have one length");
     assert_eq!(block.len(), bit_block_bytes(padded), "the block is for rows of this length");
     let (codes, factors) = block.split_at_mut(codes_bytes(padded));
+    let found = encode_signs(space, anchor, row, slot, codes);
+    let (parts, _) = factors.as_chunks_mut::<FACTOR_BYTES>();
+    for (part, value) in parts.iter_mut().zip([found.add, found.slope, found.error]) {
+        part[slot * 4..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// Writes the bits of a row into a slot of the codes of a block, and gives its factors.
+pub(super) fn encode_signs(
+    space: Space,
+    anchor: &Anchor,
+    row: &[f32],
+    slot: usize,
+    codes: &mut [u8],
+) -> Factors {
     let place = slot % 16;
     let byte = if place < 8 { 2 * place } else { 2 * (place - 8) + 1 };
     let (keep, shift) = if slot < 16 { (0xf0, 0) } else { (0x0f, 4) };
@@ -72,15 +87,11 @@ pub fn encode_bits(space: Space, anchor: &Anchor, row: &[f32], slot: usize, bloc
         }
     }
     let [tt, tc, cm, tm] = sums.map(fold);
-    let sums = Sums { tt, tc, cc: padded as f32, cm, tm };
+    let sums = Sums { tt, tc, cc: row.len() as f32, cm, tm };
     let at_anchor = tc == 0.0;
-    let found = match at_anchor {
+    match at_anchor {
         true => Factors::default(),
-        false => Factors::new(space, anchor, &sums, padded),
-    };
-    let (parts, _) = factors.as_chunks_mut::<FACTOR_BYTES>();
-    for (part, value) in parts.iter_mut().zip([found.add, found.slope, found.error]) {
-        part[slot * 4..][..4].copy_from_slice(&value.to_le_bytes());
+        false => Factors::new(space, anchor, &sums, row.len()),
     }
 }
 

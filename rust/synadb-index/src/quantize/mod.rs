@@ -22,6 +22,7 @@ mod bits;
 mod factors;
 mod grid;
 pub(crate) mod kernels;
+mod links;
 mod query;
 mod rotation;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use factors::{Anchor, FACTORS_BYTES, Factors, Space, Terms};
 pub use grid::{encode_bytes, encode_nibbles, nibbles_bytes, unpack_nibbles};
 pub(crate) use kernels::DotsKernel;
 pub use kernels::{CodeKernels, code_kernels};
+pub use links::{LinkSteps, encode_links, link_block_bytes};
 pub(crate) use query::ROUNDING;
 pub use query::{CodeQuery, Estimate};
 pub use rotation::Rotation;

@@ -7,9 +7,7 @@ use crate::hnsw::codes::Codes;
 use crate::hnsw::graph::{Graph, Layout, packed_dimensions, push_block};
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
-use crate::quantize::{
-    self, Anchor, BLOCK_ROWS, Rotation, bit_block_bytes, code_kernels, encode_bits,
-};
+use crate::quantize::{Anchor, BLOCK_ROWS, LinkSteps, Rotation, code_kernels, encode_links};
 use crate::{IndexError, VectorSource};
 
 /// Nodes that a worker writes at once.
@@ -63,15 +61,16 @@ pub(super) fn write(
         Vec::new()
     };
     let layout = Layout { code_bytes: codes.code_bytes(), packed: padded, degree };
-    let packed = || vec![0; degree / BLOCK_ROWS * layout.group_bytes()];
-    let pieces = workers.map(codes.len(), GRAIN, packed, |packed, range| {
+    let groups = layout.groups();
+    let packed = || (vec![0; groups * layout.group_bytes()], vec![LinkSteps::default(); groups]);
+    let pieces = workers.map(codes.len(), GRAIN, packed, |(packed, steps), range| {
         let mut bytes = Vec::with_capacity(range.len() * layout.stride());
         for node in range {
             let links = &links[node * degree..][..degree];
             if padded > 0 {
-                pack(codes, &rotated, padded, node, links, packed);
+                pack(codes, (&rotated, padded), node, links, (packed, steps));
             }
-            push_block(layout, codes.code(node), packed, links, &mut bytes);
+            push_block(layout, codes.code(node), (packed, steps), links, &mut bytes);
         }
         bytes
     })?;
@@ -81,26 +80,22 @@ pub(super) fn write(
 /// Codes the neighbours of a node relative to it.
 fn pack(
     codes: &Codes,
-    rotated: &[f32],
-    padded: usize,
+    (rotated, padded): (&[f32], usize),
     node: usize,
     links: &[u32],
-    packed: &mut [u8],
+    (packed, steps): (&mut [u8], &mut [LinkSteps]),
 ) {
     let point = |node: usize| &rotated[node * padded..][..padded];
     let anchor = Anchor::new(point(node).to_vec());
-    packed.fill(0);
-    let groups = packed.chunks_exact_mut(bit_block_bytes(padded)).zip(links.chunks(BLOCK_ROWS));
-    for (group, links) in groups {
-        for (slot, &link) in links.iter().enumerate().filter(|&(_, &link)| link != NO_NODE) {
-            let space = quantize::Space::Distance;
-            encode_bits(space, &anchor, point(link as usize), slot, group);
-            // The additional coordinate of a query is zero, so that the neighbour's own is what
-            // it adds to the squared distance.
-            let extra = codes.code(link as usize).terms.extra;
-            let at = size_of::<f32>() * (padded + slot);
-            let (add, _) = group[at..].split_first_chunk_mut().expect("a block has 32 factors");
-            *add = (f32::from_le_bytes(*add) + extra * extra).to_le_bytes();
-        }
+    let neighbour = |&link: &u32| {
+        // The additional coordinate of a query is zero, so that the neighbour's own is what it adds
+        // to the squared distance.
+        let extra = |link: usize| codes.code(link).terms.extra;
+        let of = |link: usize| (point(link), extra(link) * extra(link));
+        (link != NO_NODE).then(|| of(link as usize))
+    };
+    let groups = packed.chunks_exact_mut(packed.len() / steps.len());
+    for ((group, steps), links) in groups.zip(steps).zip(links.chunks(BLOCK_ROWS)) {
+        *steps = encode_links(&anchor, links.iter().map(neighbour), group);
     }
 }

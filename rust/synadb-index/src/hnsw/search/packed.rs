@@ -5,7 +5,7 @@ use crate::hnsw::codes::{Code, CodeKernels};
 use crate::hnsw::graph::{GraphView, LINE};
 use crate::hnsw::search::pool::{Pool, Seen};
 use crate::hnsw::search::{HnswScratch, direct};
-use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Rotation, Terms, code_kernels};
+use crate::quantize::{BLOCK_ROWS, CodeQuery, Rotation, code_kernels};
 use crate::{IndexError, Kernels, Metric, Query};
 
 /// Pieces in which a block is asked for.
@@ -59,8 +59,8 @@ pub(super) fn walk(
 ) {
     let HnswScratch { pool, seen, visited, counts, packed, found, .. } = scratch;
     let Some(PackedQuery { codes: query, .. }) = packed else { return };
-    let estimate = query.kernels().estimate_bits;
-    let mut estimates = Estimates::default();
+    let estimate = query.kernels().estimate_links;
+    let mut keys = [0.0; BLOCK_ROWS];
     let mut next = pop_new(pool, seen);
     while let Some(node) = next {
         next = pop_new(pool, seen);
@@ -73,20 +73,19 @@ pub(super) fn walk(
         counts.steps += 1;
         let extra = view.terms(block).extra;
         let from = distance - extra * extra;
-        let terms = Terms { add: from, gain: 1.0, error: 0.0 };
         found.clear();
         let limit = pool.limit();
-        for group in 0..view.layout.degree / BLOCK_ROWS {
-            let codes = view.group(block, group);
-            let mut near = estimate(codes, query, &terms, limit, &mut estimates);
+        for group in 0..view.layout.groups() {
+            let (codes, steps) = (view.group(block, group), view.steps(block, group));
+            let mut near = estimate(codes, query, from, &steps, limit, &mut keys);
             counts.distances += BLOCK_ROWS as u64;
             ahead.fetch();
             while near != 0 {
                 let slot = near.trailing_zeros() as usize;
                 near &= near - 1;
                 let Some(link) = view.link(block, group * BLOCK_ROWS + slot) else { continue };
-                // A neighbour too near for its own estimate is as far as the node.
-                let key = estimates.keys[slot];
+                // A query too far for estimates has none.
+                let key = keys[slot];
                 let key = if key.is_nan() { distance } else { key };
                 if key < limit && !seen.contains(link) {
                     found.push(key, link);

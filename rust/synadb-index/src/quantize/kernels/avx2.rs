@@ -2,24 +2,26 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_NGT_UQ, _mm_add_epi32, _mm_cvtsi128_si32, _mm_cvtsi128_si64,
-    _mm_shuffle_epi32, _mm_unpackhi_epi64, _mm256_abs_epi8, _mm256_add_epi8, _mm256_add_epi16,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps, _mm256_castsi256_si128,
-    _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_extracti128_si256,
-    _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_movemask_ps, _mm256_mul_ps, _mm256_permute_ps,
-    _mm256_permute2f128_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setr_epi32,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_slli_epi16,
-    _mm256_srli_epi16, _mm256_storeu_ps, _mm256_sub_epi16, _mm256_sub_ps, _mm256_xor_ps,
+    __m128i, __m256, __m256i, _CMP_NGE_UQ, _CMP_NGT_UQ, _mm_add_epi32, _mm_cvtsi128_si32,
+    _mm_cvtsi128_si64, _mm_loadu_si128, _mm_shuffle_epi32, _mm_unpackhi_epi64, _mm256_abs_epi8,
+    _mm256_add_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi16_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_extracti128_si256, _mm256_hadd_epi32,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_movemask_ps, _mm256_mul_ps, _mm256_permute_ps, _mm256_permute2f128_ps, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_sign_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_sub_epi16, _mm256_sub_ps, _mm256_xor_ps,
 };
 
-use super::super::bits::{BLOCK_ROWS, codes_bytes};
+use super::super::bits::BLOCK_ROWS;
 use super::scalar::{bytes_of, table_of};
 use super::{
-    BYTE_SUMS, CodeKernels, Filled, ROUNDS_MAX, assert_block, assert_dots, assert_hadamard,
+    BYTE_SUMS, CodeKernels, Filled, ROUNDS_MAX, assert_dots, assert_hadamard, split_block,
+    split_links,
 };
 use crate::SimdLevel;
-use crate::quantize::{CodeQuery, Estimates, Terms};
+use crate::quantize::{CodeQuery, Estimates, LinkSteps, Terms};
 
 /// Bytes in a register.
 const BYTES: usize = 32;
@@ -34,6 +36,7 @@ pub(super) static KERNELS: CodeKernels = CodeKernels {
     level: SimdLevel::Avx2,
     hadamard,
     estimate_bits,
+    estimate_links,
     dot_bytes,
     dot_nibbles,
     fill_table,
@@ -72,12 +75,22 @@ fn estimate_bits(
     limit: f32,
     out: &mut Estimates,
 ) -> u32 {
-    assert_block(block, query);
+    let (codes, factors) = split_block(block, query);
     // SAFETY: as in `hadamard`, AVX2 was found.
-    unsafe {
-        let sums = sums(&block[..codes_bytes(query.rotated().len())], &query.table);
-        finish(block, sums, query, terms, limit, out)
-    }
+    unsafe { finish(factors, sums(codes, &query.table), query, terms, limit, out) }
+}
+
+fn estimate_links(
+    block: &[u8],
+    query: &CodeQuery,
+    from: f32,
+    steps: &LinkSteps,
+    limit: f32,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let (codes, numbers) = split_links(block, query);
+    // SAFETY: as in `hadamard`, AVX2 was found.
+    unsafe { finish_links(numbers, sums(codes, &query.table), query, (from, steps), limit, out) }
 }
 
 fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
@@ -167,14 +180,14 @@ fn sums(codes: &[u8], table: &[u8]) -> [__m256i; 4] {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn finish(
-    block: &[u8],
+    factors: &[u8],
     sums: [__m256i; 4],
     query: &CodeQuery,
     terms: &Terms,
     limit: f32,
     out: &mut Estimates,
 ) -> u32 {
-    let (factors, _) = block[codes_bytes(query.rotated().len())..].as_chunks::<BYTES>();
+    let (factors, _) = factors.as_chunks::<BYTES>();
     let (add, rest) = factors.split_at(4);
     let (slope, error) = rest.split_at(4);
     let (keys, _) = out.keys.as_chunks_mut::<LANES>();
@@ -193,6 +206,35 @@ pub(super) fn finish(
         store(&mut keys[index], key);
         store(&mut lower[index], bound);
         let within = _mm256_cmp_ps::<_CMP_NGT_UQ>(bound, _mm256_set1_ps(limit));
+        mask |= (_mm256_movemask_ps(within) as u32) << (index * LANES);
+    }
+    mask
+}
+
+/// Turns the sums of a block of neighbours into keys.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn finish_links(
+    numbers: &[u8],
+    sums: [__m256i; 4],
+    query: &CodeQuery,
+    (from, steps): (f32, &LinkSteps),
+    limit: f32,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let (numbers, _) = numbers.as_chunks();
+    let (adds, slopes) = numbers.split_at(BLOCK_ROWS / LANES);
+    let (keys, _) = out.as_chunks_mut::<LANES>();
+    let mut mask = 0;
+    for index in 0..BLOCK_ROWS / LANES {
+        let slope = _mm256_mul_ps(_mm256_set1_ps(steps.slope), shorts(&slopes[index]));
+        let inner = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[index]), _mm256_set1_ps(query.scale));
+        let inner = _mm256_add_ps(inner, _mm256_set1_ps(query.offset));
+        let added = _mm256_mul_ps(_mm256_set1_ps(steps.add), shorts(&adds[index]));
+        let known = _mm256_add_ps(_mm256_set1_ps(from), added);
+        let key = _mm256_add_ps(known, _mm256_mul_ps(slope, inner));
+        store(&mut keys[index], key);
+        let within = _mm256_cmp_ps::<_CMP_NGE_UQ>(key, _mm256_set1_ps(limit));
         mask |= (_mm256_movemask_ps(within) as u32) << (index * LANES);
     }
     mask
@@ -292,6 +334,15 @@ fn signed(values: &[i8; BYTES]) -> __m256i {
 fn floats(values: &[u8; BYTES]) -> __m256 {
     // Little-endian like the processor, so the bytes are the floats.
     _mm256_castsi256_ps(bytes(values))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shorts(values: &[u8; BYTES / 2]) -> __m256 {
+    // Little-endian like the processor, so the bytes are the numbers.
+    // SAFETY: the array has the 16 bytes that are read; the load needs no alignment.
+    let numbers = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
+    _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(numbers))
 }
 
 #[inline]

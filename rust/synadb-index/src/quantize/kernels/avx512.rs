@@ -11,14 +11,15 @@ use std::arch::x86_64::{
     _mm512_srli_epi16, _mm512_sub_epi16, _mm512_sub_epi32, _mm512_xor_si512,
 };
 
-use super::super::bits::{GROUP, GROUP_BYTES, codes_bytes};
-use super::avx2::{fill_bytes, finish, hadamard};
+use super::super::bits::{BLOCK_ROWS, GROUP, GROUP_BYTES};
+use super::avx2::{fill_bytes, finish, finish_links, hadamard};
 use super::scalar::tables_of;
 use super::{
-    BYTE_SUMS, CodeKernels, Filled, ROUNDING, ROUNDS_MAX, TABLE_MAX, assert_block, assert_dots,
+    BYTE_SUMS, CodeKernels, Filled, ROUNDING, ROUNDS_MAX, TABLE_MAX, assert_dots, split_block,
+    split_links,
 };
 use crate::SimdLevel;
-use crate::quantize::{CodeQuery, Estimates, Terms};
+use crate::quantize::{CodeQuery, Estimates, LinkSteps, Terms};
 
 /// Bytes in a register.
 const BYTES: usize = 64;
@@ -31,6 +32,7 @@ pub(super) static KERNELS: CodeKernels = CodeKernels {
     level: SimdLevel::Avx512,
     hadamard,
     estimate_bits,
+    estimate_links,
     dot_bytes,
     dot_nibbles,
     fill_table,
@@ -44,13 +46,23 @@ fn estimate_bits(
     limit: f32,
     out: &mut Estimates,
 ) -> u32 {
-    assert_block(block, query);
+    let (codes, factors) = split_block(block, query);
     // SAFETY: this function is reachable only through `KERNELS`, which `CodeKernels::for_level`
     // hands out only after it has found AVX2 and AVX-512 F, BW and VNNI.
-    unsafe {
-        let sums = sums(&block[..codes_bytes(query.rotated().len())], &query.table);
-        finish(block, sums, query, terms, limit, out)
-    }
+    unsafe { finish(factors, sums(codes, &query.table), query, terms, limit, out) }
+}
+
+fn estimate_links(
+    block: &[u8],
+    query: &CodeQuery,
+    from: f32,
+    steps: &LinkSteps,
+    limit: f32,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let (codes, numbers) = split_links(block, query);
+    // SAFETY: as in `estimate_bits`, the instructions were found.
+    unsafe { finish_links(numbers, sums(codes, &query.table), query, (from, steps), limit, out) }
 }
 
 fn fill_table(values: &[f32], table: &mut [u8]) -> Filled {

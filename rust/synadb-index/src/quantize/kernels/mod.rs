@@ -7,7 +7,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use super::bits::{GROUP, GROUP_BYTES, bit_block_bytes};
+use super::bits::{BLOCK_ROWS, GROUP, GROUP_BYTES, bit_block_bytes, codes_bytes};
+use super::links::{LinkSteps, link_block_bytes};
 use super::{CodeQuery, Estimates, Terms};
 use crate::{IndexError, SimdLevel, kernels};
 
@@ -30,6 +31,10 @@ const ROUNDS_MAX: usize = 256;
 /// limit, a NaN included. Slots that hold no row are estimated like any other.
 pub type BitsKernel = fn(&[u8], &CodeQuery, &Terms, f32, &mut Estimates) -> u32;
 
+/// Kernel of a query against a block of 32 neighbours of a node: block, query, what the node adds,
+/// steps of the block, limit, keys. The mask has a bit for each key below the limit, a NaN included.
+pub type LinksKernel = fn(&[u8], &CodeQuery, f32, &LinkSteps, f32, &mut [f32; BLOCK_ROWS]) -> u32;
+
 /// Inner products of a query in eight bits with many rows of codes: query, rows, stride in bytes,
 /// results. The query holds no -128.
 pub type DotsKernel<T> = fn(&[i8], &[T], usize, &mut [i32]);
@@ -44,6 +49,8 @@ pub struct CodeKernels {
     pub(super) hadamard: fn(&mut [f32]),
     /// Estimates of a block of rows in one bit.
     pub estimate_bits: BitsKernel,
+    /// Estimates of a block of neighbours in one bit.
+    pub estimate_links: LinksKernel,
     /// Inner products with rows in eight bits.
     pub dot_bytes: DotsKernel<i8>,
     /// Inner products with the nibbles of rows in four bits, which are 0 to 15.
@@ -115,11 +122,21 @@ fn has_byte_instructions() -> bool {
         && std::is_x86_feature_detected!("avx512vnni")
 }
 
-/// Checks what every bits kernel relies on.
-fn assert_block(block: &[u8], query: &CodeQuery) {
+/// Checks what every bits kernel relies on; the codes of the block and the numbers behind them.
+fn split_block<'a>(block: &'a [u8], query: &CodeQuery) -> (&'a [u8], &'a [u8]) {
+    split(block, query, bit_block_bytes(query.rotated().len()))
+}
+
+/// Checks what every links kernel relies on, as `split_block`.
+fn split_links<'a>(block: &'a [u8], query: &CodeQuery) -> (&'a [u8], &'a [u8]) {
+    split(block, query, link_block_bytes(query.rotated().len()))
+}
+
+fn split<'a>(block: &'a [u8], query: &CodeQuery, len: usize) -> (&'a [u8], &'a [u8]) {
     let padded = query.rotated().len();
     assert!(padded.is_multiple_of(64) && query.table.len() == padded / GROUP * GROUP_BYTES);
-    assert_eq!(block.len(), bit_block_bytes(padded), "the block is for rows of this length");
+    assert_eq!(block.len(), len, "the block is for rows of this length");
+    block.split_at(codes_bytes(padded))
 }
 
 /// Checks what every dots kernel relies on: the rows lie in `rows`, of `row_len` bytes each.

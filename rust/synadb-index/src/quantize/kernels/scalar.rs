@@ -1,17 +1,20 @@
 //! Kernels in plain Rust, the reference.
 
 use super::super::bits::{BLOCK_ROWS, GROUP, GROUP_BYTES, factors};
+use super::super::links::numbers;
 use super::{
-    BYTE_MAX, CodeKernels, Filled, ROUNDING, TABLE_MAX, assert_block, assert_dots, assert_hadamard,
+    BYTE_MAX, CodeKernels, Filled, ROUNDING, TABLE_MAX, assert_dots, assert_hadamard, split_block,
+    split_links,
 };
 use crate::SimdLevel;
 use crate::distance::largest_magnitude;
-use crate::quantize::{CodeQuery, Estimates, Terms};
+use crate::quantize::{CodeQuery, Estimates, LinkSteps, Terms};
 
 pub(super) static KERNELS: CodeKernels = CodeKernels {
     level: SimdLevel::Scalar,
     hadamard,
     estimate_bits,
+    estimate_links,
     dot_bytes,
     dot_nibbles,
     fill_table: table_of,
@@ -39,9 +42,44 @@ fn estimate_bits(
     limit: f32,
     out: &mut Estimates,
 ) -> u32 {
-    assert_block(block, query);
+    let (codes, _) = split_block(block, query);
+    let mut mask = 0;
+    for (row, sum) in sums(codes, query).into_iter().enumerate() {
+        let row_factors = factors(block, query.rotated().len(), row);
+        let inner = sum as f32 * query.scale + query.offset;
+        let key = (terms.add + terms.gain * row_factors.add) + row_factors.slope * inner;
+        let lower = (key + row_factors.slope * query.slack) - row_factors.error * terms.error;
+        out.keys[row] = key;
+        out.lower[row] = lower;
+        mask |= u32::from(lower <= limit || lower.is_nan()) << row;
+    }
+    mask
+}
+
+fn estimate_links(
+    block: &[u8],
+    query: &CodeQuery,
+    from: f32,
+    steps: &LinkSteps,
+    limit: f32,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let (codes, _) = split_links(block, query);
+    let mut mask = 0;
+    for (row, sum) in sums(codes, query).into_iter().enumerate() {
+        let (add, slope) = numbers(block, query.rotated().len(), row);
+        let (add, slope) = (steps.add * f32::from(add), steps.slope * f32::from(slope));
+        let key = (from + add) + slope * (sum as f32 * query.scale + query.offset);
+        out[row] = key;
+        mask |= u32::from(key < limit || key.is_nan()) << row;
+    }
+    mask
+}
+
+/// Sums of the table numbers of 32 rows.
+fn sums(codes: &[u8], query: &CodeQuery) -> [u32; BLOCK_ROWS] {
     let mut sums = [0_u32; BLOCK_ROWS];
-    let (codes, _) = block.as_chunks::<GROUP_BYTES>();
+    let (codes, _) = codes.as_chunks::<GROUP_BYTES>();
     let (tables, _) = query.table.as_chunks::<GROUP_BYTES>();
     for (codes, table) in codes.iter().zip(tables) {
         for (pair, bytes) in codes.as_chunks::<2>().0.iter().enumerate() {
@@ -52,17 +90,7 @@ fn estimate_bits(
             }
         }
     }
-    let mut mask = 0;
-    for (row, sum) in sums.into_iter().enumerate() {
-        let row_factors = factors(block, query.rotated().len(), row);
-        let inner = sum as f32 * query.scale + query.offset;
-        let key = (terms.add + terms.gain * row_factors.add) + row_factors.slope * inner;
-        let lower = (key + row_factors.slope * query.slack) - row_factors.error * terms.error;
-        out.keys[row] = key;
-        out.lower[row] = lower;
-        mask |= u32::from(lower <= limit || lower.is_nan()) << row;
-    }
-    mask
+    sums
 }
 
 fn dot_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {

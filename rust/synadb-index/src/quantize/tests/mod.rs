@@ -1,3 +1,7 @@
+//! Codes and kernels of every level against double precision.
+
+mod links;
+
 use super::bits::{factors, signs};
 use super::*;
 use crate::{IndexError, Kernels, Metric, Query, SimdLevel, inverse_norm};
