@@ -93,9 +93,7 @@ fn one_that_follows_another_is_tuned_for_the_newest_searches_of_that() {
     store.build_index_with(&graph, 2, &mut |_, _| true).expect("builds");
     let known = || {
         let (_, known) = store.tuned_searches().expect("open").expect("an index");
-        let mut known: Vec<_> = known.iter().map(|tuned| (tuned.k, tuned.target_recall)).collect();
-        known.sort_by_key(|(k, _)| *k);
-        known
+        known.iter().map(|tuned| (tuned.k, tuned.target_recall)).collect::<Vec<_>>()
     };
     let asked = [(3, 0.8), (4, 0.9), (5, 0.8), (6, 0.95), (7, 0.9)];
     for (k, target) in asked {
@@ -105,7 +103,12 @@ fn one_that_follows_another_is_tuned_for_the_newest_searches_of_that() {
     fill(&store, 2000..4000);
     // None of these searches asks for a recall.
     search_until(&store, knows(4000, "hnsw"));
-    assert_eq!(known(), asked[1..]);
+    assert_eq!(known(), asked[1..], "in the order in which they came");
+    // Of those the oldest makes room.
+    store.search_with(&row(5), 8, &SearchOptions::for_recall(0.9)).expect("searches");
+    fill(&store, 4000..8000);
+    search_until(&store, knows(8000, "hnsw"));
+    assert_eq!(known(), [&asked[2..], &[(8, 0.9)]].concat());
 }
 
 #[test]

@@ -242,7 +242,9 @@ impl Tunings {
         if built.part().rows().len() < ROWS_MIN {
             return Ok(());
         }
-        for known in before.known.load().iter().rev().take(FOLLOWED) {
+        let known = before.known.load();
+        // In their order: the newest are last here, too, for the index that comes after this one.
+        for known in &known[known.len().saturating_sub(FOLLOWED)..] {
             // Only who is told of progress cancels.
             job.progress.iter().for_each(|tell| tell(1.0));
             job.check()?;
