@@ -56,8 +56,8 @@ class VectorStore(_native.VectorStore):
     `ef_search` of a search is the length of a graph's queue, `nprobe` how many cells of an inverted
     file are looked at, and `candidates` how many of the vectors that their codes find nearest there
     are compared in full, three times `k` at least, or are looked at again in a scan of codes alone,
-    which keeps 2,000 of its own; `num_probes` is how many buckets of a cascade are looked into. The
-    more, the more of the nearest are found.
+    which keeps 2,000 of its own, or 16 times `k`; `num_probes` is how many buckets of a cascade are
+    looked into. The more, the more of the nearest are found.
 
     `target_recall`, above 0 and at most 1, takes the place of these numbers: of a search, of
     `build_index`, whose index is then tuned to it and keeps it, and of the store, for all searches

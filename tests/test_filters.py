@@ -170,3 +170,28 @@ def test_a_search_refuses_what_is_no_filter(
         store.search(passages[0], filter=given)
     with pytest.raises(TypeError, match=words):
         store.search_batch(passages[:2], filter=given)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_codes_that_are_tuned_find_what_lies_behind_what_a_filter_hides(
+    tmp_path: Path, metric: str
+) -> None:
+    """Queries of a cluster that the filter hides: the fewest candidates are for the others."""
+    random = np.random.default_rng(5)
+    centres, cluster = 1.5 * random.standard_normal((40, 96)), random.integers(0, 40, 12_000)
+    rows = (centres[cluster] + random.standard_normal((len(cluster), 96))).astype(np.float32)
+    queries = (centres[0] + random.standard_normal((40, 96))).astype(np.float32)
+    with VectorStore(tmp_path / "a.db", 96, metric=metric, sync_on_write=False) as store:
+        store.insert_batch([str(number) for number in range(len(rows))], rows)
+        store.build_index("flat", target_recall=0.9)
+        (known,) = (store.index_stats() or {})["tuned"]
+        assert known["candidates"] < 500
+        hides = KeyFilter(str(number) for number in np.flatnonzero(cluster != 0))
+        for k in (10, 100):
+            found = store.search_batch(queries, k, filter=hides)
+            truth = store.search_batch(queries, k, filter=hides, exact=True)
+            shares = [
+                len({hit.key for hit in some} & {hit.key for hit in all_}) / k
+                for some, all_ in zip(found, truth, strict=True)
+            ]
+            assert np.mean(shares) >= 0.95, k

@@ -138,6 +138,7 @@ def test_pieces_are_made_of_what_was_coded(tmp_path: Path) -> None:
         assert stats["pieces"] > 0, stats
         thread.join(60)
         stats = store.index_stats() or {}
+        assert stats["seal_failure"] is None, stats
         assert stats["coded"] >= piece - 500, stats
         assert stats["rows"] + stats["tail"] == len(store) == 1000 + count
         assert recall(store, rows) >= 0.99

@@ -20,7 +20,7 @@ const HEADER_BYTES: usize = 24;
 /// In the place of the kind of an index.
 const DROPPED: u32 = 3;
 /// What the kinds of sections from the second one on hold; docs/format.md has the same list.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "unborn",
     "packed.header",
     "packed.anchor",
@@ -46,8 +46,13 @@ const NAMES: [&str; 26] = [
     "cascade.starts",
     "cascade.entries",
     "cascade.signatures",
-    "tuned",
+    EARLIER,
+    TUNINGS,
 ];
+/// Which searches reach which recall.
+const TUNINGS: &str = "tunings";
+/// The same when codes kept 16 candidates a neighbour whatever they were told.
+const EARLIER: &str = "tuned";
 
 fn kind_of(name: &str) -> Option<u32> {
     let place = NAMES.iter().position(|known| *known == name)?;
@@ -87,7 +92,7 @@ pub(super) fn export(
     };
     let mut all = vec![("unborn", unborn.into())];
     all.extend(index.built.iter().flat_map(|built| sections(built)));
-    all.extend(index.tuned.export().map(|bytes| ("tuned", bytes.into())));
+    all.extend(index.tuned.export().map(|bytes| (TUNINGS, bytes.into())));
     for (name, bytes) in all {
         if let Some(kind) = kind_of(name) {
             put(kind, &bytes)?;
@@ -132,17 +137,13 @@ impl StoredConfig {
         }
         let unborn = named.iter().find(|(name, _)| *name == "unborn")?;
         let unborn = filter_of(rows_below((*unborn.1).as_ref(), end)?);
-        let tuned = named.iter().find(|(name, _)| *name == "tuned");
-        // Without them searches tune anew.
-        let tuned = tuned.and_then(|(_, bytes)| Tunings::import((**bytes).as_ref()));
-        let tuned = tuned.unwrap_or_default();
         let built = match kind {
             DROPPED => None,
             _ => Some(Arc::new(self.import(kind, &named, end, snapshot).ok()??)),
         };
         let known = Extent { end, unborn };
         let index = StoreIndex::of_part(built, is_chosen, (age, visible), known, bytes);
-        let index = index.tuned_as(tuned);
+        let index = index.tuned_as(tunings_of(&named));
         Some(Box::new(index.with_tail_of(before.and_then(index_in))))
     }
 
@@ -181,6 +182,16 @@ impl StoredConfig {
     }
 }
 
+/// What the index was tuned to; without it searches tune anew.
+fn tunings_of(named: &[(&str, SharedBytes)]) -> Tunings {
+    let of = |wanted| {
+        let (_, bytes) = named.iter().find(|(name, _)| *name == wanted)?;
+        Tunings::import((**bytes).as_ref())
+    };
+    let earlier = || of(EARLIER).map(|earlier| Tunings::for_recall(earlier.target));
+    of(TUNINGS).or_else(earlier).unwrap_or_default()
+}
+
 /// A saved list of rows, all of them below `end`.
 fn rows_below(bytes: &[u8], end: u32) -> Option<RowSet> {
     let (words, rest) = bytes.as_chunks::<4>();
@@ -193,4 +204,24 @@ fn rows_below(bytes: &[u8], end: u32) -> Option<RowSet> {
         rows.insert(RowId(row));
     }
     rest.is_empty().then_some(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_earlier_tunings_the_recall_is_read_that_the_index_was_built_for() {
+        let target = 0.9_f64.to_le_bytes();
+        // Recall asked for and found, k, rows and four numbers.
+        let record = [0.8_f64, 0.81].map(f64::to_bits).into_iter().chain([10, 5000, 0, 0, 7, 0]);
+        let bytes: Vec<u8> = target.into_iter().chain(record.flat_map(u64::to_le_bytes)).collect();
+        let known = |name| {
+            let tunings = tunings_of(&[("unborn", Arc::new([])), (name, Arc::new(bytes.clone()))]);
+            (tunings.target, tunings.export().map(|bytes| bytes.len()))
+        };
+        assert_eq!(known(TUNINGS), (Some(0.9), Some(72)));
+        assert_eq!(known(EARLIER), (Some(0.9), Some(8)));
+        assert_eq!(known("ivf.mean"), (None, None));
+    }
 }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use synadb_index::{Filter, IndexError, Job, Sample};
 use synadb_types::RowSet;
 
+use super::pieces::candidates_of_codes;
 use super::sampled::sample;
 use super::search::SearchOptions;
 use super::{Built, Loaded, StoreIndex};
@@ -369,11 +370,16 @@ impl VectorStore {
         };
         let found = self.tuned_for(target, k, (built, index), snapshot, allowed)?;
         let found = found.filter(|found| !found.is_exact());
+        let mut candidates = found.and_then(|found| found.candidates);
+        if matches!(built, Built::Packed(_)) && allowed.is_some() {
+            // A filter may hide what is near, and codes tell rows apart less well that are far.
+            candidates = candidates.map(|tuned| tuned.max(candidates_of_codes(k)));
+        }
         Ok(Cow::Owned(SearchOptions {
             exact: found.is_none(),
             ef_search: found.and_then(|found| found.ef_search),
             nprobe: found.and_then(|found| found.nprobe),
-            candidates: found.and_then(|found| found.candidates),
+            candidates,
             num_probes: found.and_then(|found| found.num_probes),
             target_recall: Some(target),
             are_usual: false,
