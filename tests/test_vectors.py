@@ -230,6 +230,39 @@ def test_result_keeps_the_vector_that_was_scored(store: VectorStore) -> None:
     assert hit.vector.tobytes() == rows[0].tobytes()
 
 
+def test_results_are_read_when_nothing_is_left_of_them(path: Path) -> None:
+    rows = random_rows(300)
+    with VectorStore(path, WIDTH, metric="euclidean") as store:
+        store.insert_batch(names(300), rows)
+        store.build_index("hnsw")
+        found = [store.search(rows[7], k=5), *store.search_batch(rows[7:9], k=5)]
+        for name in names(300)[:200]:
+            store.delete(name)
+        store.compact()
+        store.insert_batch(names(300), random_rows(300, seed=8))
+    path.unlink()
+    for hit in [hit for hits in found for hit in hits]:
+        assert hit.vector.tobytes() == rows[int(hit.key[1:])].tobytes()
+        hit.vector[0] = 5.0
+        assert hit.vector[0] == 5.0, "it is the caller's own"
+
+
+def test_row_that_is_damaged_behind_a_search_is_no_vector(path: Path) -> None:
+    row = random_rows(1)[0]
+    with VectorStore(path, WIDTH) as store:
+        store.insert("a", row)
+        (hit,) = store.search(row)
+        (again,) = store.search(row)
+        assert hit.vector.tobytes() == row.tobytes()
+        at = path.read_bytes().index(row.tobytes())
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(b"\x55")
+        with pytest.raises(synadb.CorruptionError, match='"a"'):
+            again.vector  # noqa: B018
+        assert hit.vector.tobytes() == row.tobytes(), "it was read before"
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_path_alone_reopens_the_stored_configuration(path: Path, metric: str) -> None:
     rows = random_rows(20)
