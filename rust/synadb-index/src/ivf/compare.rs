@@ -11,6 +11,8 @@ const STEP: usize = 24;
 /// The bounds of finer codes allow for so many times the errors that those of one bit do: they
 /// end the comparison, and errors are small.
 const FINE_ERROR: f32 = 1.5;
+/// Candidates whose codes are on their way while those of one are looked at.
+const CODES_AHEAD: usize = 12;
 /// Candidates that are prefetched before they are compared.
 const AHEAD: usize = 6;
 
@@ -23,16 +25,15 @@ impl Probe<'_> {
         found: &mut [(f32, u32)],
         nearest: &mut Vec<f64>,
     ) {
-        let mut terms = prepared.terms(&fine.anchor);
-        terms.error *= FINE_ERROR;
-        for &(_, row) in found.iter().take(AHEAD) {
-            fine.prefetch(RowId(row));
+        let bounds = fine.bounds(prepared, FINE_ERROR);
+        for &(_, row) in found.iter().take(CODES_AHEAD) {
+            bounds.prefetch(RowId(row));
         }
         for at in 0..found.len() {
-            if let Some(&(_, next)) = found.get(at + AHEAD) {
-                fine.prefetch(RowId(next));
+            if let Some(&(_, next)) = found.get(at + CODES_AHEAD) {
+                bounds.prefetch(RowId(next));
             }
-            found[at].0 = fine.lower(RowId(found[at].1), prepared, &terms);
+            found[at].0 = bounds.lower(RowId(found[at].1));
         }
         let mut rest = found;
         let mut count = STEP.max(self.out.k().saturating_mul(2));

@@ -95,26 +95,48 @@ impl FineRows {
     }
 
     fn record(&self, row: RowId) -> Option<&[u8]> {
-        let at = row.0.checked_sub(self.first)? as usize;
-        let len = self.record_bytes;
-        self.records.get(at * len..)?.get(..len)
+        record(&self.records, self, row)
     }
 
+    /// The bounds of a query, whose errors count so many times.
+    pub(super) fn bounds<'a>(&'a self, query: &'a CodeQuery, errors: f32) -> FineBounds<'a> {
+        let mut terms = query.terms(&self.anchor);
+        terms.error *= errors;
+        FineBounds { fine: self, records: &self.records, query, terms }
+    }
+}
+
+fn record<'a>(records: &'a [u8], fine: &FineRows, row: RowId) -> Option<&'a [u8]> {
+    let at = row.0.checked_sub(fine.first)? as usize;
+    let len = fine.record_bytes;
+    records.get(at * len..)?.get(..len)
+}
+
+/// What the codes say of a query. Where they lie is asked for once, and not for every row.
+pub(super) struct FineBounds<'a> {
+    fine: &'a FineRows,
+    records: &'a [u8],
+    query: &'a CodeQuery,
+    terms: Terms,
+}
+
+impl FineBounds<'_> {
     pub(super) fn prefetch(&self, row: RowId) {
-        if let Some(record) = self.record(row) {
+        if let Some(record) = record(self.records, self.fine, row) {
             prefetch_bytes(record);
         }
     }
 
     /// What the key of a row exceeds, by its code; less than everything when the code says
     /// nothing.
-    pub(super) fn lower(&self, row: RowId, query: &CodeQuery, terms: &Terms) -> f32 {
-        let record = self.record(row).and_then(<[u8]>::split_last_chunk);
+    #[inline]
+    pub(super) fn lower(&self, row: RowId) -> f32 {
+        let record = record(self.records, self.fine, row).and_then(<[u8]>::split_last_chunk);
         let Some((code, factors)) = record else { return f32::NEG_INFINITY };
         let mut dot = [0];
-        (query.kernels().dot_nibbles)(query.bytes().0, code, 0, &mut dot);
+        (self.query.kernels().dot_nibbles)(self.query.bytes().0, code, 0, &mut dot);
         let factors = Factors::from_bytes(factors);
-        let lower = query.estimate_nibbles(dot[0], &factors, terms).lower;
+        let lower = self.query.estimate_nibbles(dot[0], &factors, &self.terms).lower;
         if lower.is_nan() { f32::NEG_INFINITY } else { lower }
     }
 }

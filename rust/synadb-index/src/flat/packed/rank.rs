@@ -6,7 +6,7 @@ use super::candidates::{Candidates, lowest, ordered, unordered};
 use super::search::{Lane, PackedScratch};
 use super::{Chunk, PackedFlat};
 use crate::distance::prefetch_bytes;
-use crate::quantize::{BLOCK_ROWS, FACTORS_BYTES, Factors};
+use crate::quantize::{BLOCK_ROWS, Factors};
 use crate::{Filter, Query, TopK, VectorSource};
 
 /// Candidates that are put in order at once, at first.
@@ -61,10 +61,10 @@ impl PackedFlat {
             if let Some(&(_, next)) = step.get(at + AHEAD)
                 && let Some((chunk, offset)) = self.place(next)
             {
-                prefetch_bytes(chunk.record(offset, self.coder.fine_bytes()));
+                prefetch_bytes(chunk.records(self.coder.fine_bytes()).get(offset));
             }
             if let Some((chunk, offset)) = self.place(position) {
-                chunk.refine(offset, position, lane);
+                chunk.records(self.coder.fine_bytes()).refine(offset, position, lane);
             }
         }
         step.len()
@@ -92,11 +92,12 @@ impl PackedFlat {
                     }
                 }
             }
+            let records = chunk.records(self.coder.fine_bytes());
             for (at, &(_, offset)) in step.iter().enumerate() {
                 if let Some(&(_, next)) = step.get(at + AHEAD) {
-                    prefetch_bytes(chunk.record(next as usize, self.coder.fine_bytes()));
+                    prefetch_bytes(records.get(next as usize));
                 }
-                chunk.refine(offset as usize, first + offset, lane);
+                records.refine(offset as usize, first + offset, lane);
             }
         }
     }
@@ -182,19 +183,29 @@ impl PackedFlat {
 }
 
 impl Chunk {
-    /// The code of four bits of a slot, and its factors.
-    fn record(&self, offset: usize, len: usize) -> &[u8] {
-        (*self.fine).as_ref().get(offset * len..(offset + 1) * len).unwrap_or_default()
+    /// The codes of four bits of its slots with their factors, of so many bytes each.
+    fn records(&self, len: usize) -> Records<'_> {
+        Records { bytes: (*self.fine).as_ref(), len }
+    }
+}
+
+/// Codes of four bits with their factors; where they lie is asked for once.
+struct Records<'a> {
+    bytes: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Records<'a> {
+    fn get(&self, offset: usize) -> &'a [u8] {
+        self.bytes.get(offset * self.len..(offset + 1) * self.len).unwrap_or_default()
     }
 
     /// Looks at one slot by four bits.
     #[inline]
     fn refine(&self, offset: usize, position: u32, lane: &mut Lane) {
-        let query = lane.code.bytes().0;
-        let record = self.record(offset, query.len() / 2 + FACTORS_BYTES);
-        let Some((code, factors)) = record.split_last_chunk() else { return };
+        let Some((code, factors)) = self.get(offset).split_last_chunk() else { return };
         let mut dot = [0];
-        (lane.code.kernels().dot_nibbles)(query, code, 0, &mut dot);
+        (lane.code.kernels().dot_nibbles)(lane.code.bytes().0, code, 0, &mut dot);
         let factors = Factors::from_bytes(factors);
         let found = lane.code.estimate_nibbles(dot[0], &factors, &lane.fine_terms);
         if lane.fine.accepts(found.lower) {
