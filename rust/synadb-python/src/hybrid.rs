@@ -234,7 +234,10 @@ impl HybridVectorStore {
         let find = |queries: &[f32], k, options: &SearchOptions| {
             self.store.search_batch_with(queries, k, options)
         };
-        searching::batch_with(py, (queries, self.width()), given, asked, (find, found_of))
+        let results = |found: Vec<Vec<_>>| {
+            Ok(found.into_iter().map(|hits| hits.into_iter().map(found_of).collect()).collect())
+        };
+        searching::batch_with(py, (queries, self.width()), given, asked, (find, results))
     }
 
     /// Key, score and source of the `k` nearest of one query, in one of the tables or in both.

@@ -4,7 +4,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use synadb::arch::ResultSource;
-use synadb::vector::{SearchOptions, VectorStore};
+use synadb::vector::{Hit, SearchOptions, VectorStore};
 
 use crate::arrays::{self, Asked, Scored};
 use crate::convert::{Count, Recall, answered, wrong_type};
@@ -80,8 +80,8 @@ pub fn one(
     let options = given.options()?;
     let array = vector(query, usize::from(store.dimensions()), "Query")?;
     let query = array.as_slice()?;
-    let hits = answered(py.detach(|| store.search_hits_of(query, k, &options)))?;
-    Ok(hits.into_iter().map(SearchResult::from).collect())
+    let (hits, vectors) = answered(py.detach(|| store.search_side_by_side(query, k, &options)))?;
+    Ok(SearchResult::of_hits(hits, vectors))
 }
 
 /// A batch: how many hits of each query are wanted, on how many threads, and whether as arrays.
@@ -104,22 +104,23 @@ pub fn batch<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let width = usize::from(store.dimensions());
     let find = |queries: &[f32], k, options: &_| store.search_hits(queries, k, options);
-    batch_with(py, (queries, width), given, asked, (find, SearchResult::from))
+    let results = |found| with_vectors(store, found);
+    batch_with(py, (queries, width), given, asked, (find, results))
 }
 
-/// As `batch`: `find` finds the nearest of some queries, and `result` makes of each what is returned
-/// where no arrays are.
+/// As `batch`: `find` finds the nearest of some queries, and `results` makes of them what is
+/// returned where no arrays are.
 ///
 /// # Errors
 /// As `batch`.
-pub fn batch_with<'py, H: Scored, R: IntoPyObject<'py>>(
+pub fn batch_with<'py, H: Scored, R: Send + IntoPyObject<'py>>(
     py: Python<'py>,
     (queries, width): (&Bound<'py, PyAny>, usize),
     given: Given,
     asked: Batch,
-    (find, result): (
+    (find, results): (
         impl Fn(&[f32], usize, &SearchOptions) -> synadb::Result<Vec<Vec<H>>> + Sync,
-        impl Fn(H) -> R,
+        impl Fn(Vec<Vec<H>>) -> synadb::Result<Vec<Vec<R>>> + Sync,
     ),
 ) -> PyResult<Bound<'py, PyAny>> {
     let k = nearest_count(asked.k)?;
@@ -133,8 +134,8 @@ pub fn batch_with<'py, H: Scored, R: IntoPyObject<'py>>(
     }
     let answers = PyList::empty(py);
     arrays::search(py, &asked_of, &find, |found| {
-        for hits in found {
-            answers.append(PyList::new(py, hits.into_iter().map(&result))?)?;
+        for hits in answered(py.detach(|| results(found)))? {
+            answers.append(PyList::new(py, hits)?)?;
         }
         Ok(())
     })?;
@@ -156,6 +157,18 @@ pub fn recall(
     let options = Given { exact, numbers, target_recall, are_usual, filter }.options()?;
     let found = answered(py.detach(|| store.measure_recall(k, queries, &options)))?;
     Ok((found.recall, found.k, found.queries))
+}
+
+/// Hits with the vectors that they found.
+fn with_vectors(
+    store: &VectorStore,
+    found: Vec<Vec<Hit>>,
+) -> synadb::Result<Vec<Vec<SearchResult>>> {
+    let results = |hits: Vec<Hit>| {
+        let vectors = store.vectors_of(&hits)?;
+        Ok(SearchResult::of_hits(hits, vectors))
+    };
+    found.into_iter().map(results).collect()
 }
 
 /// How many hits are wanted.

@@ -5,7 +5,6 @@ mod bulk;
 mod config;
 mod fill;
 mod filter;
-mod hits;
 mod index;
 mod reader;
 mod search;
@@ -18,9 +17,9 @@ mod write;
 pub use bulk::PendingRows;
 pub use config::{IndexBackend, VectorConfig};
 pub use filter::KeyFilter;
-pub use hits::{Hit, SearchResult, StoredVector};
 pub use index::{IndexStats, MeasuredRecall, SearchOptions, TunedSearch};
 pub use reader::{Changes, MappedRows, Mark, Reader};
+pub use search::{Hit, SearchResult};
 pub use store::VectorStore;
 pub(crate) use stores::{cascade, graph, gravity, hybrid, mmap};
 pub use synadb_index::{

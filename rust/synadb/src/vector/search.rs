@@ -4,18 +4,48 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_exactly};
+use synadb_types::RowId;
 
 use super::VectorStore;
 use super::filter::{Filters, Found, KeyFilter};
-use super::hits::{Hit, Origin, SearchResult, StoredVector};
 use super::index::{Built, Loaded, SearchOptions, StoreIndex};
 use super::source::MappedVectors;
 use crate::collection::Snapshot;
 use crate::error::{Error, Result};
 
+/// A key found, with its vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchResult {
+    /// The key.
+    pub key: String,
+    /// Distance from the query; smaller is nearer.
+    pub score: f32,
+    /// The stored vector.
+    pub vector: Vec<f32>,
+}
+
+/// A key found; its vector is read when it is asked for.
+#[derive(Clone)]
+pub struct Hit {
+    /// The key.
+    pub key: String,
+    /// Distance from the query; smaller is nearer.
+    pub score: f32,
+    row: RowId,
+    snapshot: Arc<Snapshot>,
+}
+
+impl std::fmt::Debug for Hit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hit").field("key", &self.key).field("score", &self.score).finish()
+    }
+}
+
 /// What is searched, how, and which rows may be found.
 type Way<'a> = (Option<(&'a Built, &'a StoreIndex)>, &'a SearchOptions, &'a Filters);
 
+/// So many hits get room for their vectors before they are found.
+const VECTORS_AHEAD: usize = 100;
 /// Queries that share one pass over the rows.
 const QUERIES_AT_ONCE: usize = 32;
 
@@ -54,18 +84,24 @@ impl VectorStore {
         Ok(found.unwrap_or_default())
     }
 
-    /// As [`VectorStore::search_with`]; the vectors are read when they are asked for.
+    /// As [`VectorStore::search_with`]; the vectors come side by side, in the order of the hits.
     ///
     /// # Errors
     /// As [`VectorStore::search`].
-    pub fn search_hits_of(
+    pub fn search_side_by_side(
         &self,
         query: &[f32],
         k: usize,
         options: &SearchOptions,
-    ) -> Result<Vec<Hit>> {
+    ) -> Result<(Vec<Hit>, Vec<f32>)> {
         self.check_dimensions("Query", query.len())?;
-        Ok(self.search_hits(query, k, options)?.pop().unwrap_or_default())
+        let mut vectors = Vec::with_capacity(k.min(VECTORS_AHEAD) * query.len());
+        let mut take = |hit: Hit, row: &[u8]| {
+            super::store::append_floats(row, &mut vectors);
+            hit
+        };
+        let found = self.search_each(self.snapshot()?, query, k, options, &mut take)?.pop();
+        Ok((found.unwrap_or_default(), vectors))
     }
 
     /// The `k` nearest of each of several queries, row-major.
@@ -182,8 +218,6 @@ impl VectorStore {
         hits: &[synadb_index::Hit],
         make: &mut dyn FnMut(Hit, &[u8]) -> T,
     ) -> Result<Vec<T>> {
-        let (log, path) = (snapshot.generation.log.clone(), self.path().to_owned());
-        let origin = Arc::new(Origin { log, path });
         let name = |hit: &synadb_index::Hit| {
             let record = snapshot.record(hit.row).map_err(|error| self.failure(error))?;
             // The bytes that were scored are the ones that were stored, or this is an error.
@@ -192,7 +226,8 @@ impl VectorStore {
             let hit = Hit {
                 key: String::from_utf8_lossy(record.key).into_owned(),
                 score: hit.score,
-                vector: StoredVector::new(&origin, record.position),
+                row: hit.row,
+                snapshot: Arc::clone(snapshot),
             };
             Ok(make(hit, row))
         };
@@ -201,6 +236,28 @@ impl VectorStore {
             prefetch_bytes(start);
         }
         hits.iter().map(name).collect()
+    }
+
+    /// The stored vector of a hit, also after the key was changed or the file compacted.
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn vector_of(&self, hit: &Hit) -> Result<Vec<f32>> {
+        self.vectors_of(std::slice::from_ref(hit))
+    }
+
+    /// The stored vectors of hits, side by side; as [`VectorStore::vector_of`].
+    ///
+    /// # Errors
+    /// `Corruption`.
+    pub fn vectors_of(&self, hits: &[Hit]) -> Result<Vec<f32>> {
+        let mut vectors = Vec::with_capacity(hits.len() * usize::from(self.dimensions()));
+        for hit in hits {
+            let row = hit.snapshot.record(hit.row).and_then(|record| record.row_bytes());
+            let row = row.map_err(|error| self.failure(error).for_key(hit.key.as_bytes()))?;
+            super::store::append_floats(row, &mut vectors);
+        }
+        Ok(vectors)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{HybridSearchResult, HybridVectorStore, ResultSource};
 use crate::collection::Snapshot;
 use crate::error::{Error, Result};
-use crate::vector::Hit;
+use crate::vector::search::Hit;
 use crate::vector::stores::gravity::GwiConfig;
 use crate::vector::{CascadeParameters, MeasuredRecall, SearchOptions};
 
