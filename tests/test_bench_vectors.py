@@ -230,6 +230,16 @@ def test_a_quick_run_prints_and_keeps_curves_beside_a_peer(tmp_path: Path) -> No
     assert "QUICK: no measurement" in report.stdout
 
 
+def test_exact_search_is_read_where_codes_find_nearly_all(tmp_path: Path) -> None:
+    bench(tmp_path, "--rows", "exact", "--peers", "synadb")
+    record = json.loads((tmp_path / "vectors-exact.json").read_text())
+    rows = {row["what"]: row for row in record["rows"]}
+    codes, scan = (rows[f"exact search, synadb {kind}"] for kind in ("flat", "exact"))
+    assert codes["measured"] is not None
+    assert codes["note"] > "recall 0.999"
+    assert scan["note"] == "recall 1.0000 at most"
+
+
 def test_a_quick_run_keeps_filtered_searches_beside_a_peer(tmp_path: Path) -> None:
     done = bench(tmp_path, "--rows", "filters", "--peers", "synadb,faiss")
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
