@@ -230,7 +230,7 @@ def test_result_keeps_the_vector_that_was_scored(store: VectorStore) -> None:
     assert hit.vector.tobytes() == rows[0].tobytes()
 
 
-def test_results_are_read_when_nothing_is_left_of_them(path: Path) -> None:
+def test_results_keep_their_vectors_when_nothing_is_left_of_them(path: Path) -> None:
     rows = random_rows(300)
     with VectorStore(path, WIDTH, metric="euclidean") as store:
         store.insert_batch(names(300), rows)

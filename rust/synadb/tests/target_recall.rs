@@ -286,16 +286,21 @@ fn number_for_one_table_of_a_hybrid_leaves_the_recall_of_the_other() {
     }
 }
 
-#[test]
-fn number_goes_to_the_table_of_a_hybrid_whose_index_understands_it() {
-    let directory = directory();
+/// A filled hybrid store whose tables have the usual indexes.
+fn hybrid(directory: &tempfile::TempDir) -> HybridVectorStore {
     let (dimensions, metric) = (WIDTH as u16, METRIC);
     let hot = GwiConfig { dimensions, metric, ..GwiConfig::default() };
     let cold = CascadeConfig { dimensions, metric, ..CascadeConfig::default() };
-    let path = directory.path().join("cold");
-    let config = HybridConfig { hot, cold };
+    let (path, config) = (directory.path().join("cold"), HybridConfig { hot, cold });
     let store = HybridVectorStore::new(directory.path().join("hot"), path, config).expect("opens");
     fill_both(&store);
+    store
+}
+
+#[test]
+fn number_goes_to_the_table_of_a_hybrid_whose_index_understands_it() {
+    let directory = directory();
+    let store = hybrid(&directory);
     let queries = vectors(30, 2);
     let of = |layer: ResultSource, options: &SearchOptions| {
         let queries = queries.chunks_exact(WIDTH);
@@ -346,13 +351,7 @@ fn number_goes_to_the_table_of_a_hybrid_whose_index_understands_it() {
 #[test]
 fn cascade_of_a_hybrid_is_searched_as_it_was_built() {
     let directory = directory();
-    let (dimensions, metric) = (WIDTH as u16, METRIC);
-    let hot = GwiConfig { dimensions, metric, ..GwiConfig::default() };
-    let cold = CascadeConfig { dimensions, metric, ..CascadeConfig::default() };
-    let path = directory.path().join("cold");
-    let config = HybridConfig { hot, cold };
-    let store = HybridVectorStore::new(directory.path().join("hot"), path, config).expect("opens");
-    fill_both(&store);
+    let store = hybrid(&directory);
     let poor = CascadeParameters { num_probes: 1, ef_search: 10, ..CascadeParameters::default() };
     let poor = IndexBackend::Cascade(poor);
     store.cold().build_index_with(&poor, 2, &mut |_, _| true).expect("builds");

@@ -24,6 +24,8 @@ pub(crate) use search::PackedScratch;
 /// Blocks of a chunk: with 384 dimensions they fit in the second cache. All chunks but the last
 /// are full.
 const CHUNK_BLOCKS: usize = 128;
+/// Candidates of a search for each row that is to be found, at least.
+const CANDIDATES_A_ROW: usize = 16;
 
 /// How a [`PackedFlat`] codes and searches.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +45,14 @@ pub struct PackedConfig {
 impl Default for PackedConfig {
     fn default() -> Self {
         Self { seed: 0x5eed, epsilon: 2.5, candidates: 2000, refine: true }
+    }
+}
+
+impl PackedConfig {
+    /// Candidates that a search for `k` rows keeps when it is not told otherwise.
+    #[must_use]
+    pub fn candidates_for(&self, k: usize) -> usize {
+        self.candidates.max(k.saturating_mul(CANDIDATES_A_ROW))
     }
 }
 
@@ -198,6 +208,12 @@ impl PackedFlat {
     #[must_use]
     pub fn dimensions(&self) -> usize {
         self.coder.dimensions()
+    }
+
+    /// How it codes and searches.
+    #[must_use]
+    pub fn config(&self) -> &PackedConfig {
+        &self.coder.config
     }
 
     /// Bytes that the codes take.

@@ -11,8 +11,6 @@ use crate::distance::prefetch_bytes;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Terms, bit_block_bytes};
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
-/// Candidates for each row asked for, at least.
-const CANDIDATES_A_ROW: usize = 16;
 /// Allowed rows up to which their vectors are compared without a look at the one-bit codes, and
 /// the further ones for each block: a vector from memory costs as much as two blocks of codes.
 const EXACT_ROWS: usize = 200;
@@ -86,7 +84,7 @@ impl PackedFlat {
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
         let k = outs.iter().map(TopK::k).max().unwrap_or(0);
-        let candidates = self.coder.config.candidates.max(k.saturating_mul(CANDIDATES_A_ROW));
+        let candidates = self.coder.config.candidates_for(k);
         self.search_batch_with(candidates, queries, filter, source, scratch, outs)
     }
 

@@ -7,7 +7,9 @@ use crate::hnsw::codes::Codes;
 use crate::hnsw::graph::{Graph, Layout, packed_dimensions, push_block};
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
-use crate::quantize::{Anchor, BLOCK_ROWS, LinkSteps, Rotation, code_kernels, encode_links};
+use crate::quantize::{
+    Anchor, BLOCK_ROWS, LinkSteps, Rotation, code_kernels, encode_links, link_block_bytes,
+};
 use crate::{IndexError, VectorSource};
 
 /// Nodes that a worker writes at once.
@@ -88,13 +90,14 @@ fn pack(
     let point = |node: usize| &rotated[node * padded..][..padded];
     let anchor = Anchor::new(point(node).to_vec());
     let neighbour = |&link: &u32| {
-        // The additional coordinate of a query is zero, so that the neighbour's own is what it adds
-        // to the squared distance.
-        let extra = |link: usize| codes.code(link).terms.extra;
-        let of = |link: usize| (point(link), extra(link) * extra(link));
-        (link != NO_NODE).then(|| of(link as usize))
+        (link != NO_NODE).then(|| {
+            // The additional coordinate of a query is zero, so that the neighbour's own is what it
+            // adds to the squared distance.
+            let extra = codes.code(link as usize).terms.extra;
+            (point(link as usize), extra * extra)
+        })
     };
-    let groups = packed.chunks_exact_mut(packed.len() / steps.len());
+    let groups = packed.chunks_exact_mut(link_block_bytes(padded));
     for ((group, steps), links) in groups.zip(steps).zip(links.chunks(BLOCK_ROWS)) {
         *steps = encode_links(&anchor, links.iter().map(neighbour), group);
     }

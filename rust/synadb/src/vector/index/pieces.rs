@@ -41,8 +41,6 @@ const PROBED: usize = 6;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
-/// Candidates for each row that is to be found thoroughly, at least.
-const CANDIDATES_A_RESULT: usize = 16;
 
 /// A tail that could not be sealed is tried again once it has grown by such a part of what it was:
 /// a row that is damaged stays so, and each attempt takes as long as a sealing.
@@ -179,13 +177,9 @@ impl Effort {
         let Some(k) = thoroughly else {
             return IvfSearch { nprobe: times(search.nprobe), candidates };
         };
-        IvfSearch { nprobe: usize::MAX, candidates: candidates.max(candidates_of_codes(k)) }
+        let least = PackedConfig::default().candidates_for(k);
+        IvfSearch { nprobe: usize::MAX, candidates: candidates.max(least) }
     }
-}
-
-/// Candidates of a search for `k` rows that is told nothing, of codes alone.
-pub(super) fn candidates_of_codes(k: usize) -> usize {
-    PackedConfig::default().candidates.max(k.saturating_mul(CANDIDATES_A_RESULT))
 }
 
 impl StoreIndex {

@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use synadb_index::{Filter, IndexError, Job, Sample};
 use synadb_types::RowSet;
 
-use super::pieces::candidates_of_codes;
 use super::sampled::sample;
 use super::search::SearchOptions;
 use super::{Built, Loaded, StoreIndex};
@@ -371,9 +370,9 @@ impl VectorStore {
         let found = self.tuned_for(target, k, (built, index), snapshot, allowed)?;
         let found = found.filter(|found| !found.is_exact());
         let mut candidates = found.and_then(|found| found.candidates);
-        if matches!(built, Built::Packed(_)) && allowed.is_some() {
+        if let (Built::Packed(index), true) = (built, allowed.is_some()) {
             // A filter may hide what is near, and codes tell rows apart less well that are far.
-            candidates = candidates.map(|tuned| tuned.max(candidates_of_codes(k)));
+            candidates = candidates.map(|tuned| tuned.max(index.config().candidates_for(k)));
         }
         Ok(Cow::Owned(SearchOptions {
             exact: found.is_none(),
