@@ -143,7 +143,7 @@ impl Run<'_> {
     ) -> Result<(), Box<dyn Error>> {
         let mut measured = Vec::new();
         for &(nprobe, candidates) in searches {
-            let search = IvfSearch { nprobe, candidates };
+            let search = IvfSearch { nprobe, candidates, ..IvfSearch::default() };
             let (recall, rate) = self.measure(search, &Filter::All, truth)?;
             let batch = if threads { self.batch(search)? } else { f64::NAN };
             measured.push((recall, rate));
@@ -173,7 +173,7 @@ impl Run<'_> {
             truth.push(hits.iter().map(|hit| hit.row.0).collect());
         }
         for (nprobe, candidates) in FILTERED_SEARCHES {
-            let search = IvfSearch { nprobe, candidates };
+            let search = IvfSearch { nprobe, candidates, ..IvfSearch::default() };
             let (recall, rate) = self.measure(search, &filter, &truth)?;
             println!(
                 "one row in {step}: {nprobe:>4} {candidates:>4}  recall@10 {recall:.4}  \

@@ -31,7 +31,7 @@ pub use distance::{
 pub use error::IndexError;
 pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_exactly, search_tail};
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
-pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
+pub use ivf::{Beyond, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;
 pub use part::{Filter, Part};

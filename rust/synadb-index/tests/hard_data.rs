@@ -113,7 +113,7 @@ fn built(
             Box::new(if grows { index.extended(&all, source, 1)? } else { index })
         }
         Kind::Cells => {
-            let search = IvfSearch { nprobe: NPROBE, candidates: 100 };
+            let search = IvfSearch { nprobe: NPROBE, candidates: 100, ..IvfSearch::default() };
             let config = IvfConfig { search, ..IvfConfig::default() };
             let index = IvfIndex::build(metric, &config, &first, source, &job)?;
             Box::new(if grows { index.extend(&all, source, &job)? } else { index })

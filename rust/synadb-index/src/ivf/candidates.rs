@@ -27,6 +27,13 @@ impl Candidates {
         self.limit
     }
 
+    /// Keeps so many from now on where those are more, and takes those within `limit`.
+    pub(super) fn widen(&mut self, keep: usize, limit: f32) {
+        if keep > self.keep {
+            (self.keep, self.limit) = (keep, limit);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.found.len()
     }

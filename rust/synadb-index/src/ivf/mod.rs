@@ -103,17 +103,32 @@ pub enum IvfCodes {
 /// How much of an inverted file a search looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IvfSearch {
-    /// Cells that are searched, the nearest first; at least one. More are searched as long as
-    /// fewer than `k` rows were found, so that a search returns `k` rows whenever there are.
+    /// Cells that are searched, the nearest first; at least one.
     pub nprobe: usize,
     /// Rows that the codes find nearest and that are then compared at full precision; three times
     /// `k` at least. Of no meaning at [`IvfCodes::Full`].
     pub candidates: usize,
+    /// Whether it looks at other cells, too. Not saved.
+    pub beyond: Beyond,
+}
+
+/// When a search looks at more cells than it was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Beyond {
+    /// Never: fewer than `k` rows may be found then.
+    Never,
+    /// Until `k` rows were found.
+    #[default]
+    UntilFound,
+    /// Also, as far as the bounds of the cells allow, where few of the rows that it met can be
+    /// found: deletions or the filter hide what is near then, and numbers that are enough elsewhere
+    /// are not there.
+    WhereHidden,
 }
 
 impl Default for IvfSearch {
     fn default() -> Self {
-        Self { nprobe: 48, candidates: 100 }
+        Self { nprobe: 48, candidates: 100, beyond: Beyond::UntilFound }
     }
 }
 

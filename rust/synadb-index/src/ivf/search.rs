@@ -4,12 +4,13 @@ use synadb_types::{RowId, RowSet};
 
 use super::bits::BitCells;
 use super::candidates::{Candidates, candidates_for};
+use super::lists::NO_ROW;
 use super::plain::PlainCells;
-use super::{FineRows, IvfIndex, IvfSearch, Store};
+use super::{Beyond, FineRows, IvfIndex, IvfSearch, Store};
 use crate::distance::prefetch_bytes;
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
-use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
+use crate::{Filter, IndexError, Job, PackedConfig, Part, Query, Scratch, TopK, VectorSource};
 
 /// Entries whose keys are computed before any is looked at.
 const KEYS_AT_ONCE: usize = 256;
@@ -27,6 +28,10 @@ const EPSILON: f32 = 2.0;
 /// Blocks of codes that are on their way while one is scanned: cells lie far apart, and the
 /// processor does not follow beyond a page.
 const BLOCKS_AHEAD: usize = 3;
+/// What is near is hidden where less than this share of the rows that should be found can be.
+const HIDDEN: f64 = 0.5;
+/// Entries that tell how many rows live.
+const LIVE_SAMPLE: usize = 256;
 
 /// Memory of a search.
 #[derive(Debug, Default)]
@@ -50,10 +55,14 @@ pub(crate) struct IvfScratch {
 struct Seen {
     words: Vec<u64>,
     touched: Vec<u32>,
+    /// How many could be found, and how many could not.
+    shown: usize,
+    hidden: usize,
 }
 
 impl Seen {
     fn begin(&mut self, rows_end: u32) {
+        (self.shown, self.hidden) = (0, 0);
         for word in self.touched.drain(..) {
             self.words[word as usize] = 0;
         }
@@ -229,9 +238,41 @@ impl Probe<'_> {
 
     /// True when the row may be returned and was not met before.
     fn accepts(&self, row: u32, seen: &mut Seen) -> bool {
-        self.allowed.is_none_or(|rows| rows.contains(RowId(row)))
-            && self.source.is_live(RowId(row))
-            && seen.insert(row)
+        let is_shown = self.is_shown(row);
+        *(if is_shown { &mut seen.shown } else { &mut seen.hidden }) += 1;
+        is_shown && seen.insert(row)
+    }
+
+    fn is_shown(&self, row: u32) -> bool {
+        self.allowed.is_none_or(|rows| rows.contains(RowId(row))) && self.source.is_live(RowId(row))
+    }
+
+    fn goes_beyond(&self) -> bool {
+        self.search.beyond != Beyond::Never
+    }
+
+    /// True when fewer of the rows that were met can be found than of all: what is near is hidden.
+    fn looks_on(&self, seen: &Seen) -> bool {
+        if self.search.beyond != Beyond::WhereHidden {
+            return false;
+        }
+        let met = (seen.shown + seen.hidden) as f64;
+        let are_few = |share: f64| (seen.shown as f64) < HIDDEN * share * met;
+        let all = self.index.row_set().len() as f64;
+        let allowed = self.allowed.map_or(1.0, |rows| (rows.len() as f64 / all).min(1.0));
+        are_few(allowed) && are_few(allowed * self.live_share())
+    }
+
+    /// About how many of all rows live.
+    fn live_share(&self) -> f64 {
+        let rows = &self.index.lists.rows;
+        let some = rows.iter().step_by(rows.len().div_ceil(LIVE_SAMPLE).max(1));
+        let (mut all, mut live) = (0.0, 0.0);
+        for &row in some.filter(|&&row| row != NO_ROW) {
+            all += 1.0;
+            live += f64::from(u8::from(self.source.is_live(RowId(row))));
+        }
+        if all > 0.0 { live / all } else { 1.0 }
     }
 
     fn plain(&mut self, cells: &PlainCells, memory: &mut IvfScratch) {
@@ -245,11 +286,14 @@ impl Probe<'_> {
                 self.plain_cell(cells, near.cell as usize, keys, seen);
             }
         }
-        if !self.out.is_full() {
+        let looks_on = self.looks_on(seen);
+        if looks_on || (self.goes_beyond() && !self.out.is_full()) {
             others.sort_unstable_by(order);
             for near in others {
-                self.plain_cell(cells, near.cell as usize, keys, seen);
-                if self.out.is_full() {
+                if !self.is_beyond(near, self.index.origin.limit(self.out.worst())) {
+                    self.plain_cell(cells, near.cell as usize, keys, seen);
+                }
+                if self.out.is_full() && !looks_on {
                     break;
                 }
             }
@@ -334,17 +378,23 @@ impl Probe<'_> {
         }
         seen.begin(self.index.row_set().extent());
         candidates.reset(candidates_for(self.out, self.search.candidates), self.first_limit());
-        let wanted = if self.out.is_full() { 0 } else { self.out.k() };
+        let found = self.out.is_full() || !self.goes_beyond();
+        let wanted = if found { 0 } else { self.out.k() };
         let (probed, others) = near.split_at_mut(nprobe);
         for at in 0..probed.len() {
             self.bits_cell(cells, &probed[at..], prepared, seen, candidates, estimates);
         }
-        if candidates.len() < wanted {
+        let looks_on = self.looks_on(seen);
+        if looks_on {
+            let most = PackedConfig::default().candidates_for(self.out.k());
+            candidates.widen(most, self.first_limit());
+        }
+        if looks_on || candidates.len() < wanted {
             directory.refine(metric, prepared.rotated(), kernels, others);
             others.sort_unstable_by(order);
             for at in 0..others.len() {
                 self.bits_cell(cells, &others[at..], prepared, seen, candidates, estimates);
-                if candidates.len() >= wanted {
+                if candidates.len() >= wanted && !looks_on {
                     break;
                 }
             }

@@ -37,8 +37,8 @@ use super::bytes::Bytes;
 use super::lists::NO_ROW;
 use super::origin::Origin;
 use super::{
-    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
-    block_of,
+    Beyond, Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells,
+    Store, block_of,
 };
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
@@ -220,6 +220,7 @@ impl Header {
             search: IvfSearch {
                 nprobe: size(nprobe).map_err(out_of_range)?,
                 candidates: size(candidates).map_err(out_of_range)?,
+                beyond: Beyond::default(),
             },
         };
         Ok(Self {
@@ -234,6 +235,7 @@ impl Header {
             search: IvfSearch {
                 nprobe: size(own_nprobe).map_err(out_of_range)?,
                 candidates: size(own_candidates).map_err(out_of_range)?,
+                beyond: Beyond::default(),
             },
             factor,
         })

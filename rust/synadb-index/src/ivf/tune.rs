@@ -1,7 +1,7 @@
 //! Finding the cheapest search that reaches a recall.
 
 use super::candidates::CANDIDATES_A_RESULT;
-use super::{IvfCodes, IvfIndex, IvfSearch};
+use super::{Beyond, IvfCodes, IvfIndex, IvfSearch};
 use crate::{Filter, IndexError, Job, Query, Sample, VectorSource};
 
 /// What a candidate costs, in entries that are scanned: its finer code or its vector is read from
@@ -97,15 +97,17 @@ impl IvfIndex {
     /// As there.
     pub fn tune_on(&self, sample: &Sample<'_>, target_recall: f64) -> Result<Tuned, IndexError> {
         let k = sample.k();
+        // Who searches for fewer than the sample has found them sooner.
+        let with = |candidates| IvfSearch { candidates, beyond: Beyond::Never, ..self.search };
         let mut best: Option<Tuned> = None;
         let mut fallback = None;
         for candidates in self.ladder(k) {
             let high = best.map_or(self.cells().max(1), |best| best.search.nprobe);
-            let floor = IvfSearch { nprobe: 1, candidates };
+            let floor = IvfSearch { nprobe: 1, ..with(candidates) };
             if best.is_some_and(|best| self.cost(floor) >= self.cost(best.search)) {
                 break;
             }
-            let widest = self.measure(sample, IvfSearch { nprobe: high, candidates })?;
+            let widest = self.measure(sample, IvfSearch { nprobe: high, ..with(candidates) })?;
             if widest.recall < target_recall {
                 if best.is_none() {
                     fallback = Some(widest);
@@ -113,19 +115,20 @@ impl IvfIndex {
                 continue;
             }
             let (nprobe, recall) = Sample::least(target_recall, (1, high), |nprobe| {
-                let search = IvfSearch { nprobe, candidates };
+                let search = IvfSearch { nprobe, ..with(candidates) };
                 if nprobe == high {
                     return Ok(widest.recall);
                 }
                 Ok(self.measure(sample, search)?.recall)
             })?;
-            let found = Tuned { search: IvfSearch { nprobe, candidates }, recall };
+            let found = Tuned { search: IvfSearch { nprobe, ..with(candidates) }, recall };
             if best.is_none_or(|best| self.cost(found.search) < self.cost(best.search)) {
                 best = Some(found);
             }
         }
-        let found = best.or(fallback);
-        found.map_or_else(|| self.measure(sample, self.search), Ok)
+        let Some(mut found) = best.or(fallback) else { return self.measure(sample, self.search) };
+        found.search.beyond = self.search.beyond;
+        Ok(found)
     }
 
     /// Share of the true neighbours that a search finds.

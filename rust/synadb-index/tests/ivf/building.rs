@@ -31,7 +31,7 @@ fn recall_holds_when_the_data_drift() -> Result<(), IndexError> {
         for end in [2500, 4000, 6000] {
             index = index.extend(&RowSet::range(RowId(0), end), &source, &job)?;
         }
-        let how = IvfSearch { nprobe: 12, candidates: 100 };
+        let how = IvfSearch { nprobe: 12, candidates: 100, ..IvfSearch::default() };
         let found = recall(&index, how, &queries, &vectors, &Filter::All, &source)?;
         assert!(found >= 0.9, "{codes:?} {found}");
         let largest = (0..index.cells()).filter_map(|cell| index.cell_len(cell)).max();
@@ -132,7 +132,7 @@ fn parts_merge_into_one() -> Result<(), IndexError> {
         assert_eq!(*merged.rows(), wanted);
         let alone = parts[1].extend(&wanted, &source, &job)?;
         assert_eq!(owned(&merged), owned(&alone), "the largest lends its cells");
-        let how = IvfSearch { nprobe: 10, candidates: 100 };
+        let how = IvfSearch { nprobe: 10, candidates: 100, ..IvfSearch::default() };
         let filter = Filter::Rows(wanted);
         let found = recall(&merged, how, &queries, &vectors, &filter, &source)?;
         assert!(found >= 0.9, "{codes:?} {found}");

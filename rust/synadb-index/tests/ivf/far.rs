@@ -24,7 +24,7 @@ fn far_from_the_origin_the_recall_holds() -> Result<(), IndexError> {
                 let index = build(metric, &config(codes, 60), &source)?;
                 let all = recall(&index, all_of(&index), &queries, &rows, &Filter::All, &source)?;
                 assert!(all >= 0.99, "{metric:?} {codes:?} moved by {by}: {all}");
-                let few = IvfSearch { nprobe: 16, candidates: 100 };
+                let few = IvfSearch { nprobe: 16, candidates: 100, ..IvfSearch::default() };
                 let few = recall(&index, few, &queries, &rows, &Filter::All, &source)?;
                 assert!(few >= 0.95, "{metric:?} {codes:?} moved by {by}, few cells: {few}");
             }
@@ -41,7 +41,7 @@ fn far_from_the_origin_near_cells_are_near() -> Result<(), IndexError> {
         let queries = rows.split_off(2000);
         let source = Memory::new(&rows, 48);
         let index = build(Metric::Euclidean, &config(IvfCodes::Full, 50), &source)?;
-        let few = IvfSearch { nprobe: 6, candidates: 0 };
+        let few = IvfSearch { nprobe: 6, candidates: 0, ..IvfSearch::default() };
         let found = recall(&index, few, &queries, &rows, &Filter::All, &source)?;
         assert!(found >= 0.95, "moved by {by}: {found}");
     }

@@ -44,7 +44,7 @@ fn build(metric: Metric, config: &IvfConfig, source: &Memory) -> Result<IvfIndex
 }
 
 fn all_of(index: &IvfIndex) -> IvfSearch {
-    IvfSearch { nprobe: index.cells(), candidates: 200 }
+    IvfSearch { nprobe: index.cells(), candidates: 200, ..IvfSearch::default() }
 }
 
 fn search(

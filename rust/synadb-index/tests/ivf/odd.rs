@@ -75,7 +75,11 @@ fn constant_dimensions_and_equal_rows_are_searched() -> Result<(), IndexError> {
                 let mut query = vectors[450].clone();
                 query[15] += 0.01;
                 for index in [index, grown] {
-                    let how = IvfSearch { nprobe: index.cells(), candidates: 900 };
+                    let how = IvfSearch {
+                        nprobe: index.cells(),
+                        candidates: 900,
+                        ..IvfSearch::default()
+                    };
                     let hits = search(&index, how, &query, &Filter::All, &source, 20)?;
                     let truth = naive(metric, &query, &vectors, |_| true, 20);
                     let error = 1e-5 * truth[19].1.abs() + 1e-6;

@@ -33,7 +33,7 @@ fn few_cells_and_codes_keep_the_recall() -> Result<(), IndexError> {
     for metric in METRICS {
         for codes in CODES {
             let index = build(metric, &config(codes, 64), &source)?;
-            let few = IvfSearch { nprobe: 16, candidates: 100 };
+            let few = IvfSearch { nprobe: 16, candidates: 100, ..IvfSearch::default() };
             let found = recall(&index, few, &queries, &vectors, &Filter::All, &source)?;
             assert!(found >= 0.9, "{metric:?} {codes:?} {found}");
             let all = recall(&index, all_of(&index), &queries, &vectors, &Filter::All, &source)?;
@@ -48,7 +48,7 @@ fn a_second_cell_raises_the_recall() -> Result<(), IndexError> {
     let mut random = Random(5);
     let vectors = random.vectors(4000, 24);
     let (queries, source) = (random.vectors(60, 24), Memory::new(&vectors, 24));
-    let search = IvfSearch { nprobe: 6, candidates: 100 };
+    let search = IvfSearch { nprobe: 6, candidates: 100, ..IvfSearch::default() };
     let mut found = Vec::new();
     for second in [false, true] {
         let config = IvfConfig { second, ..config(IvfCodes::Full, 64) };
@@ -76,7 +76,7 @@ fn dead_rows_and_filters_are_kept_out() -> Result<(), IndexError> {
             let allowed: RowSet = (0..3000).step_by(step).map(|row| RowId(row + 3)).collect();
             let filter = index.prepare(&allowed);
             for nprobe in [4, index.cells()] {
-                let how = IvfSearch { nprobe, candidates: 100 };
+                let how = IvfSearch { nprobe, candidates: 100, ..IvfSearch::default() };
                 let found = recall(&index, how, &queries, &vectors, &filter, &source)?;
                 // Few allowed rows are all looked at, however few cells are wanted.
                 let least = if nprobe == 4 && step < 400 { 0.7 } else { 0.99 };
@@ -95,7 +95,7 @@ fn one_cell_probed_still_gives_k_rows() -> Result<(), IndexError> {
     let source = Memory::new(&vectors, 16);
     for codes in CODES {
         let index = build(Metric::Euclidean, &config(codes, 60), &source)?;
-        let one = IvfSearch { nprobe: 0, candidates: 0 };
+        let one = IvfSearch { nprobe: 0, candidates: 0, ..IvfSearch::default() };
         for k in [1, 50, 900, 2000] {
             let hits = search(&index, one, &vectors[5], &Filter::All, &source, k)?;
             assert_eq!(hits.len(), k.min(900));
@@ -111,7 +111,7 @@ fn a_batch_gives_what_single_searches_give() -> Result<(), IndexError> {
     let vectors = clustered(20, 2000, 24, 30);
     let source = Memory::new(&vectors, 24);
     let index = build(Metric::Cosine, &config(IvfCodes::Bits, 40), &source)?;
-    let how = IvfSearch { nprobe: 6, candidates: 40 };
+    let how = IvfSearch { nprobe: 6, candidates: 40, ..IvfSearch::default() };
     let queries: Result<Vec<Query>, IndexError> =
         vectors[..200].iter().map(|vector| Query::new(Metric::Cosine, vector)).collect();
     let queries = queries?;
@@ -157,6 +157,27 @@ fn tuning_reaches_the_recall_with_the_fewest_cells() -> Result<(), IndexError> {
 }
 
 #[test]
+fn what_was_tuned_for_many_rows_finds_few_of_them() -> Result<(), IndexError> {
+    // A sample that wants nearly all rows would be searched through all cells, however few are
+    // probed, and who wants ten not.
+    let mut random = Random(23);
+    let (vectors, samples) = (random.vectors(2000, 16), random.vectors(30, 16));
+    let source = Memory::new(&vectors, 16);
+    let queries: Result<Vec<Query>, IndexError> =
+        samples.iter().map(|vector| Query::new(Metric::Euclidean, vector)).collect();
+    let queries = queries?;
+    for codes in CODES {
+        let index = build(Metric::Euclidean, &config(codes, 40), &source)?;
+        let job = Job::default();
+        let tuned = index.tune(0.9, 1900, &queries, &Filter::All, &source, &job)?;
+        assert_eq!(tuned.search.beyond, index.default_search().beyond);
+        let found = recall(&index, tuned.search, &samples, &vectors, &Filter::All, &source)?;
+        assert!(found >= 0.9, "{codes:?} {found} {tuned:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn tuning_takes_more_candidates_where_more_cells_are_not_enough() -> Result<(), IndexError> {
     // The codes tell little apart: all cells and the fewest candidates do not reach the recall.
     let mut random = Random(22);
@@ -164,7 +185,7 @@ fn tuning_takes_more_candidates_where_more_cells_are_not_enough() -> Result<(), 
     let source = Memory::new(&vectors, 8);
     let index = build(Metric::Euclidean, &config(IvfCodes::Bits, 16), &source)?;
     let samples = random.vectors(50, 8);
-    let fewest = IvfSearch { nprobe: index.cells(), candidates: 0 };
+    let fewest = IvfSearch { nprobe: index.cells(), candidates: 0, ..IvfSearch::default() };
     let found = recall(&index, fewest, &samples, &vectors, &Filter::All, &source)?;
     let target = (found + 3.0) / 4.0;
     assert!(target < 0.999, "{found}");
@@ -218,7 +239,7 @@ fn one_row_or_none_is_found_when_the_others_are_dead_or_not_allowed() -> Result<
     for codes in CODES {
         let mut source = Memory::new(&vectors, 48);
         let index = build(Metric::DotProduct, &config(codes, 30), &source)?;
-        let few = IvfSearch { nprobe: 1, candidates: 1 };
+        let few = IvfSearch { nprobe: 1, candidates: 1, ..IvfSearch::default() };
         for row in [0, 777, 1499] {
             let one: RowSet = [RowId(row), RowId(5000)].into_iter().collect();
             for filter in [Filter::Rows(one.clone()), index.prepare(&one)] {

@@ -23,7 +23,7 @@ fn an_opened_index_is_the_saved_one() -> Result<(), IndexError> {
             assert_eq!(opened.export(), saved);
             assert_eq!(opened.rows(), index.rows());
             for query in &vectors[..20] {
-                let how = IvfSearch { nprobe: 5, candidates: 50 };
+                let how = IvfSearch { nprobe: 5, candidates: 50, ..IvfSearch::default() };
                 let expected = search(&index, how, query, &Filter::All, &source, 10)?;
                 assert_eq!(search(&opened, how, query, &Filter::All, &source, 10)?, expected);
             }
@@ -70,7 +70,7 @@ fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
             }
             match IvfIndex::import(&shared(&damaged), &source, &Job::default()) {
                 Ok(index) => {
-                    let how = IvfSearch { nprobe: 4, candidates: 20 };
+                    let how = IvfSearch { nprobe: 4, candidates: 20, ..IvfSearch::default() };
                     search(&index, how, &vectors[1], &Filter::All, &source, 10)?;
                 }
                 Err(IndexError::Section { .. }) => refused += 1,

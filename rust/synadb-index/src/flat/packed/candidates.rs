@@ -4,6 +4,9 @@ use std::collections::BinaryHeap;
 
 use crate::quantize::ROUNDING;
 
+/// So many rows more are kept for one within the limit that cannot be found.
+const KEPT_A_HIDDEN: usize = 16;
+
 /// Rows by lower bound, the lowest ones kept.
 ///
 /// A row stands for itself as one number: the bound, mapped to an integer of the same order, above
@@ -11,6 +14,8 @@ use crate::quantize::ROUNDING;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Candidates {
     keep: usize,
+    /// As many as are kept where rows that cannot be found lie among them.
+    most: usize,
     rows: Vec<u64>,
     /// Bound above which a row is refused.
     limit: f32,
@@ -27,8 +32,19 @@ impl Candidates {
     pub(super) fn reset(&mut self, keep: usize, wanted: usize, margin: f32) {
         (self.keep, self.wanted, self.margin) = (keep.max(wanted).max(1), wanted, margin);
         self.rows.clear();
-        self.limit = f32::INFINITY;
+        (self.limit, self.most) = (f32::INFINITY, 0);
         self.upper.clear();
+    }
+
+    /// Lets what is kept grow so far.
+    pub(super) fn grow_to(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// Counts a row within the limit that cannot be found: those behind it are farther, and codes
+    /// tell rows apart less well that are far.
+    pub(super) fn pass_over(&mut self) {
+        self.keep = self.keep.max(self.most.min(self.keep + KEPT_A_HIDDEN));
     }
 
     /// Rows that are asked for.

@@ -225,6 +225,7 @@ impl PackedFlat {
             lane.fine_terms = Terms { error: FINE_CARE * lane.terms.error, ..lane.terms };
             let margin = lane.code.rounding(&lane.terms, &coder.anchor);
             lane.candidates.reset(keep.min(rows), out.k().min(rows), margin);
+            lane.candidates.grow_to(coder.config.candidates_for(out.k()).min(rows));
             lane.fine.reset(usize::MAX / 2, out.k().min(rows), margin);
             lane.looked_at.clear();
             lane.is_scanned = out.k() > 0 && lane.code.is_reliable();
@@ -291,6 +292,8 @@ impl Chunk {
                     let (key, lower) = (found.keys[slot], found.lower[slot]);
                     let position = first + (index * BLOCK_ROWS + slot) as u32;
                     lane.candidates.push(position, lower, key + (key - lower));
+                } else {
+                    lane.candidates.pass_over();
                 }
             }
         }

@@ -175,10 +175,10 @@ impl Effort {
         let times = |count: usize| (count as f64 * self.times) as usize;
         let candidates = times(search.candidates).max(self.candidates);
         let Some(k) = thoroughly else {
-            return IvfSearch { nprobe: times(search.nprobe), candidates };
+            return IvfSearch { nprobe: times(search.nprobe), candidates, ..search };
         };
         let least = PackedConfig::default().candidates_for(k);
-        IvfSearch { nprobe: usize::MAX, candidates: candidates.max(least) }
+        IvfSearch { nprobe: usize::MAX, candidates: candidates.max(least), ..search }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use synadb_index::{
-    CascadeConfig, CascadeIndex, CascadeSearch, Filter, HnswConfig, IndexError, IvfIndex,
+    Beyond, CascadeConfig, CascadeIndex, CascadeSearch, Filter, HnswConfig, IndexError, IvfIndex,
     IvfSearch, Query, Scratch, TopK, VectorSource, search_batch,
 };
 
@@ -214,6 +214,8 @@ fn probes(index: &IvfIndex, options: &SearchOptions) -> IvfSearch {
     IvfSearch {
         nprobe: options.nprobe.unwrap_or(built.nprobe),
         candidates: options.candidates.unwrap_or(built.candidates),
+        // Numbers that were found for a recall, and those alone: others are taken at their word.
+        beyond: if options.target_recall.is_some() { Beyond::WhereHidden } else { built.beyond },
     }
 }
 
