@@ -61,6 +61,46 @@ def test_a_recall_is_reached_where_a_cluster_is_hidden(
             assert recall(store, queries, k, None) >= target, ("deleted", k)
 
 
+@pytest.mark.parametrize("clusters", [100, 200, 800])
+@pytest.mark.parametrize("kind", ["flat", "gravity_well"])
+def test_a_recall_is_reached_where_one_of_many_clusters_is_hidden(
+    tmp_path: Path, kind: str, clusters: int
+) -> None:
+    """Most of the cells that are searched have nothing hidden, and the nearest has. Those of the
+    rows that are nearest then lie in all the others.
+    """
+    random = np.random.default_rng(3)
+    centres = 1.5 * random.standard_normal((clusters, WIDTH))
+    cluster = random.integers(0, clusters, 8_000)
+    rows = (centres[cluster] + random.standard_normal((8_000, WIDTH))).astype(np.float32)
+    queries = (centres[0] + random.standard_normal((60, WIDTH))).astype(np.float32)
+    with filled(tmp_path / "a.db", kind, rows, 0.9) as store:
+        others = KeyFilter(str(number) for number in np.flatnonzero(cluster != 0))
+        for k in (1, 10, 100):
+            assert recall(store, queries, k, others) >= 0.9, ("filter", k)
+        for number in np.flatnonzero(cluster == 0):
+            store.delete(str(number))
+        for k in (1, 10, 100):
+            assert recall(store, queries, k, None) >= 0.9, ("deleted", k)
+
+
+def test_candidates_are_not_raised_where_rows_are_deleted(
+    tmp_path: Path, data: tuple[np.ndarray, ...]
+) -> None:
+    """Ten are ten: what is asked for by numbers finds less than codes can."""
+    rows, _, queries = data
+    with filled(tmp_path / "a.db", "flat", rows, 0.9) as store:
+        for number in range(0, COUNT, 10):
+            store.delete(str(number))
+        found = store.search_batch(queries, 10, candidates=10)
+        truth = store.search_batch(queries, 10, exact=True)
+        same = [
+            len({hit.key for hit in some} & {hit.key for hit in all_})
+            for some, all_ in zip(found, truth, strict=True)
+        ]
+        assert np.mean(same) < 8
+
+
 def test_numbers_are_not_raised_where_a_cluster_is_hidden(
     tmp_path: Path, data: tuple[np.ndarray, ...]
 ) -> None:

@@ -9,10 +9,12 @@ mod cascade;
 mod distance;
 mod error;
 mod flat;
+mod hidden;
 mod hnsw;
 mod ivf;
 mod job;
 mod kmeans;
+mod lowest;
 mod part;
 pub mod quantize;
 mod query;
@@ -29,9 +31,12 @@ pub use distance::{
     Kernels, Metric, PairKernel, RowsKernel, SimdLevel, kernels, prefetch_ahead, prefetch_bytes,
 };
 pub use error::IndexError;
-pub use flat::{FlatIndex, PackedConfig, PackedFlat, search_batch, search_exactly, search_tail};
+pub use flat::{
+    FlatIndex, PackedConfig, PackedFlat, PackedSearch, search_batch, search_exactly, search_tail,
+};
+pub use hidden::Beyond;
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
-pub use ivf::{Beyond, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
+pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;
 pub use part::{Filter, Part};

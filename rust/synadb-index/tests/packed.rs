@@ -4,8 +4,8 @@ mod common;
 
 use common::{Memory, Random, rows, search};
 use synadb_index::{
-    Filter, FlatIndex, Hit, IndexError, Job, Kernels, Metric, PackedConfig, PackedFlat, Part,
-    Query, Sample, Scratch, SimdLevel, TopK,
+    Beyond, Filter, FlatIndex, Hit, IndexError, Job, Kernels, Metric, PackedConfig, PackedFlat,
+    PackedSearch, Part, Query, Sample, Scratch, SimdLevel, TopK,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -104,7 +104,8 @@ fn the_fewest_candidates_that_reach_a_recall_are_found() -> Result<(), IndexErro
     let reached = |candidates: usize| {
         sample.recall(&|query, filter, source, scratch, top| {
             let (queries, tops) = (std::slice::from_ref(query), std::slice::from_mut(top));
-            index.search_batch_with(candidates, queries, filter, source, scratch, tops)
+            let search = PackedSearch { candidates, beyond: Beyond::Never };
+            index.search_batch_with(search, queries, filter, source, scratch, tops)
         })
     };
     let mut before = 0;

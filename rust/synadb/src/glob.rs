@@ -24,6 +24,14 @@ impl Pattern {
         }
     }
 
+    /// Whether every key that begins with [`Pattern::prefix`] is matched.
+    pub(crate) fn is_prefix(&self) -> bool {
+        match self {
+            Self::All | Self::Prefix(_) => true,
+            Self::Glob(glob) => &glob.text[glob.literal..] == "*",
+        }
+    }
+
     /// Whether `key` is matched.
     #[must_use]
     pub fn matches(&self, key: &str) -> bool {

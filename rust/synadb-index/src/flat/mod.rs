@@ -11,7 +11,7 @@ use synadb_types::{RowId, RowSet};
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
 pub(crate) use packed::PackedScratch;
-pub use packed::{PackedConfig, PackedFlat};
+pub use packed::{PackedConfig, PackedFlat, PackedSearch};
 pub use settle::search_exactly;
 
 /// Rows whose keys are computed before any is looked at, for a lone query.

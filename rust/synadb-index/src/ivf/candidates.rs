@@ -27,13 +27,6 @@ impl Candidates {
         self.limit
     }
 
-    /// Keeps so many from now on where those are more, and takes those within `limit`.
-    pub(super) fn widen(&mut self, keep: usize, limit: f32) {
-        if keep > self.keep {
-            (self.keep, self.limit) = (keep, limit);
-        }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.found.len()
     }
@@ -54,6 +47,15 @@ impl Candidates {
             self.limit = self.found[last].0;
             self.found.truncate(self.keep);
         }
+    }
+
+    /// The bound of the `k`-th entry, infinity where there are fewer.
+    pub(super) fn bound_of(&mut self, k: usize) -> f32 {
+        let last = k.max(1) - 1;
+        if last >= self.found.len() {
+            return f32::INFINITY;
+        }
+        self.found.select_nth_unstable_by(last, |a, b| a.0.total_cmp(&b.0)).1.0
     }
 
     /// The entries that are left, the nearest first.

@@ -23,6 +23,7 @@ pub use tune::Tuned;
 
 use synadb_types::RowSet;
 
+use crate::Beyond;
 use crate::distance::Metric;
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
@@ -39,7 +40,7 @@ pub(crate) use search::IvfScratch;
 const CELLS_PER_ROOT: f64 = 3.2;
 
 /// How to build an inverted file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct IvfConfig {
     /// Number of cells; none for 3.2 times the square root of the number of rows, in multiples
     /// of 16. Cells that turn out far too large are split and far too small ones dropped.
@@ -101,29 +102,15 @@ pub enum IvfCodes {
 }
 
 /// How much of an inverted file a search looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IvfSearch {
     /// Cells that are searched, the nearest first; at least one.
     pub nprobe: usize,
     /// Rows that the codes find nearest and that are then compared at full precision; three times
     /// `k` at least. Of no meaning at [`IvfCodes::Full`].
     pub candidates: usize,
-    /// Whether it looks at other cells, too. Not saved.
+    /// When it looks at others, too. Not saved.
     pub beyond: Beyond,
-}
-
-/// When a search looks at more cells than it was told.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Beyond {
-    /// Never: fewer than `k` rows may be found then.
-    Never,
-    /// Until `k` rows were found.
-    #[default]
-    UntilFound,
-    /// Also, as far as the bounds of the cells allow, where few of the rows that it met can be
-    /// found: deletions or the filter hide what is near then, and numbers that are enough elsewhere
-    /// are not there.
-    WhereHidden,
 }
 
 impl Default for IvfSearch {

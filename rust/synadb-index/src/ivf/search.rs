@@ -4,10 +4,10 @@ use synadb_types::{RowId, RowSet};
 
 use super::bits::BitCells;
 use super::candidates::{Candidates, candidates_for};
-use super::lists::NO_ROW;
 use super::plain::PlainCells;
-use super::{Beyond, FineRows, IvfIndex, IvfSearch, Store};
+use super::{FineRows, IvfIndex, IvfSearch, Store};
 use crate::distance::prefetch_bytes;
+use crate::hidden::{Beyond, Hidden};
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
 use crate::{Filter, IndexError, Job, PackedConfig, Part, Query, Scratch, TopK, VectorSource};
@@ -28,11 +28,6 @@ const EPSILON: f32 = 2.0;
 /// Blocks of codes that are on their way while one is scanned: cells lie far apart, and the
 /// processor does not follow beyond a page.
 const BLOCKS_AHEAD: usize = 3;
-/// What is near is hidden where less than this share of the rows that should be found can be.
-const HIDDEN: f64 = 0.5;
-/// Entries that tell how many rows live.
-const LIVE_SAMPLE: usize = 256;
-
 /// Memory of a search.
 #[derive(Debug, Default)]
 pub(crate) struct IvfScratch {
@@ -55,14 +50,13 @@ pub(crate) struct IvfScratch {
 struct Seen {
     words: Vec<u64>,
     touched: Vec<u32>,
-    /// How many could be found, and how many could not.
-    shown: usize,
-    hidden: usize,
+    /// Those among the nearest that cannot be found.
+    hidden: Hidden,
 }
 
 impl Seen {
-    fn begin(&mut self, rows_end: u32) {
-        (self.shown, self.hidden) = (0, 0);
+    fn begin(&mut self, rows_end: u32, beyond: Beyond, k: usize) {
+        self.hidden.begin(beyond, k);
         for word in self.touched.drain(..) {
             self.words[word as usize] = 0;
         }
@@ -236,64 +230,47 @@ impl Probe<'_> {
         (self.index.origin.limit(self.out.worst()) as f32).next_up()
     }
 
-    /// True when the row may be returned and was not met before.
-    fn accepts(&self, row: u32, seen: &mut Seen) -> bool {
-        let is_shown = self.is_shown(row);
-        *(if is_shown { &mut seen.shown } else { &mut seen.hidden }) += 1;
-        is_shown && seen.insert(row)
-    }
-
-    fn is_shown(&self, row: u32) -> bool {
-        self.allowed.is_none_or(|rows| rows.contains(RowId(row))) && self.source.is_live(RowId(row))
-    }
-
-    fn goes_beyond(&self) -> bool {
-        self.search.beyond != Beyond::Never
-    }
-
-    /// True when fewer of the rows that were met can be found than of all: what is near is hidden.
-    fn looks_on(&self, seen: &Seen) -> bool {
-        if self.search.beyond != Beyond::WhereHidden {
-            return false;
+    /// True when the row may be returned and was not met before. `bound` is what it is compared by.
+    fn accepts(&self, row: u32, bound: f32, seen: &mut Seen) -> bool {
+        let is_shown = self.allowed.is_none_or(|rows| rows.contains(RowId(row)))
+            && self.source.is_live(RowId(row));
+        if is_shown {
+            return seen.insert(row);
         }
-        let met = (seen.shown + seen.hidden) as f64;
-        let are_few = |share: f64| (seen.shown as f64) < HIDDEN * share * met;
-        let all = self.index.row_set().len() as f64;
-        let allowed = self.allowed.map_or(1.0, |rows| (rows.len() as f64 / all).min(1.0));
-        are_few(allowed) && are_few(allowed * self.live_share())
+        if seen.hidden.counts(bound) && seen.insert(row) {
+            seen.hidden.push(bound);
+        }
+        false
     }
 
-    /// About how many of all rows live.
-    fn live_share(&self) -> f64 {
-        let rows = &self.index.lists.rows;
-        let some = rows.iter().step_by(rows.len().div_ceil(LIVE_SAMPLE).max(1));
-        let (mut all, mut live) = (0.0, 0.0);
-        for &row in some.filter(|&&row| row != NO_ROW) {
-            all += 1.0;
-            live += f64::from(u8::from(self.source.is_live(RowId(row))));
-        }
-        if all > 0.0 { live / all } else { 1.0 }
+    fn begin(&self, seen: &mut Seen, beyond: Beyond) {
+        seen.begin(self.index.row_set().extent(), beyond, self.out.k());
+    }
+
+    /// True when it looks at other cells where fewer than `k` rows were found.
+    fn goes_on(&self) -> bool {
+        self.search.beyond != Beyond::Never && !self.out.is_full()
     }
 
     fn plain(&mut self, cells: &PlainCells, memory: &mut IvfScratch) {
         let IvfScratch { near, keys, seen, .. } = memory;
         let nprobe = self.rank(self.vector, near, keys);
         keys.resize(KEYS_AT_ONCE.max(keys.len()), 0.0);
-        seen.begin(self.index.row_set().extent());
+        self.begin(seen, self.search.beyond);
         let (probed, others) = near.split_at_mut(nprobe);
         for near in probed {
             if !self.is_beyond(near, self.index.origin.limit(self.out.worst())) {
                 self.plain_cell(cells, near.cell as usize, keys, seen);
             }
         }
-        let looks_on = self.looks_on(seen);
-        if looks_on || (self.goes_beyond() && !self.out.is_full()) {
+        let is_hidden = seen.hidden.are_many(self.query.key_limit(self.out.worst()));
+        if is_hidden || self.goes_on() {
             others.sort_unstable_by(order);
             for near in others {
                 if !self.is_beyond(near, self.index.origin.limit(self.out.worst())) {
                     self.plain_cell(cells, near.cell as usize, keys, seen);
                 }
-                if self.out.is_full() && !looks_on {
+                if self.out.is_full() && !is_hidden {
                     break;
                 }
             }
@@ -316,7 +293,7 @@ impl Probe<'_> {
                     }
                     let entry = start + chunk * SELECT_CHUNK + lane;
                     let row = self.index.lists.rows[entry];
-                    if self.accepts(row, seen) {
+                    if self.accepts(row, key, seen) {
                         let vector = cells.vector(entry, self.query.dimensions());
                         self.offer(row, key, vector);
                     }
@@ -376,28 +353,34 @@ impl Probe<'_> {
             Some(exact) => nearest_first(&mut near[..exact], nprobe),
             None => _ = self.rank(prepared.rotated(), near, keys),
         }
-        seen.begin(self.index.row_set().extent());
+        self.begin(seen, self.search.beyond);
         candidates.reset(candidates_for(self.out, self.search.candidates), self.first_limit());
-        let found = self.out.is_full() || !self.goes_beyond();
-        let wanted = if found { 0 } else { self.out.k() };
-        let (probed, others) = near.split_at_mut(nprobe);
-        for at in 0..probed.len() {
-            self.bits_cell(cells, &probed[at..], prepared, seen, candidates, estimates);
+        let wanted = if self.goes_on() { self.out.k() } else { 0 };
+        for at in 0..nprobe {
+            self.bits_cell(cells, &near[at..nprobe], prepared, seen, candidates, estimates);
         }
-        let looks_on = self.looks_on(seen);
-        if looks_on {
+        let is_hidden = self.is_hidden(seen, candidates);
+        if is_hidden || candidates.len() < wanted {
+            directory.refine(metric, prepared.rotated(), kernels, &mut near[nprobe..]);
+            near[nprobe..].sort_unstable_by(order);
+        }
+        let from = if is_hidden {
+            // Anew: what was found near may be refused for what lies farther away.
             let most = PackedConfig::default().candidates_for(self.out.k());
-            candidates.widen(most, self.first_limit());
-        }
-        if looks_on || candidates.len() < wanted {
-            directory.refine(metric, prepared.rotated(), kernels, others);
-            others.sort_unstable_by(order);
-            for at in 0..others.len() {
-                self.bits_cell(cells, &others[at..], prepared, seen, candidates, estimates);
-                if candidates.len() >= wanted && !looks_on {
-                    break;
-                }
+            candidates.reset(self.search.candidates.max(most), self.first_limit());
+            self.begin(seen, Beyond::Never);
+            for at in 0..near.len() {
+                self.bits_cell(cells, &near[at..], prepared, seen, candidates, estimates);
             }
+            near.len()
+        } else {
+            nprobe
+        };
+        for at in from..near.len() {
+            if candidates.len() >= wanted {
+                break;
+            }
+            self.bits_cell(cells, &near[at..], prepared, seen, candidates, estimates);
         }
         ordered.clear();
         let rows = &self.index.lists.rows;
@@ -409,6 +392,13 @@ impl Probe<'_> {
             None => _ = self.compare(ordered, nearest),
         }
         Ok(())
+    }
+
+    fn is_hidden(&self, seen: &Seen, candidates: &mut Candidates) -> bool {
+        seen.hidden.is_full() && {
+            let last = candidates.bound_of(self.out.k()).min(self.first_limit());
+            seen.hidden.are_many(last)
+        }
     }
 
     /// Compares the few rows that a filter allows.
@@ -469,7 +459,7 @@ impl Probe<'_> {
                 let lower = estimates.lower[slot];
                 let entry = start + slot;
                 let is_beyond = lower > candidates.limit();
-                if !is_beyond && self.accepts(lists.rows[entry], seen) {
+                if !is_beyond && self.accepts(lists.rows[entry], lower, seen) {
                     candidates.push(lower, entry as u32);
                 }
             }

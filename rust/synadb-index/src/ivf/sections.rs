@@ -37,15 +37,15 @@ use super::bytes::Bytes;
 use super::lists::NO_ROW;
 use super::origin::Origin;
 use super::{
-    Beyond, Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells,
-    Store, block_of,
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
+    block_of,
 };
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
 use crate::kmeans::frame::Frame;
 use crate::quantize::{BLOCK_ROWS, Rotation, bit_block_bytes};
-use crate::{IndexError, Job, Section, SharedBytes, VectorSource};
+use crate::{Beyond, IndexError, Job, Section, SharedBytes, VectorSource};
 
 /// Version of the sections.
 const VERSION: u64 = 2;

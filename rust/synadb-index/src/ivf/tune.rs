@@ -1,8 +1,8 @@
 //! Finding the cheapest search that reaches a recall.
 
 use super::candidates::CANDIDATES_A_RESULT;
-use super::{Beyond, IvfCodes, IvfIndex, IvfSearch};
-use crate::{Filter, IndexError, Job, Query, Sample, VectorSource};
+use super::{IvfCodes, IvfIndex, IvfSearch};
+use crate::{Beyond, Filter, IndexError, Job, Query, Sample, VectorSource};
 
 /// What a candidate costs, in entries that are scanned: its finer code or its vector is read from
 /// anywhere.

@@ -10,6 +10,7 @@ use synadb_storage::Result;
 use synadb_types::RowId;
 
 use super::Snapshot;
+use super::key_order::KeyOrders;
 
 /// Rows of a chunk: with keys of 64 KiB at most, three times as long where they are no UTF-8, their text
 /// ends below 4 GiB.
@@ -24,7 +25,12 @@ pub(crate) struct RowKeys {
     was_asked: AtomicBool,
     /// Memory that they take: told without the lock, which who adds to them holds for long.
     bytes: AtomicU64,
+    pub(super) orders: KeyOrders,
 }
+
+/// Keys that were kept when they were asked for, which stay whatever comes.
+#[derive(Default)]
+pub(super) struct KeptKeys(Vec<Arc<Chunk>>);
 
 #[derive(Clone, Default)]
 struct Chunk {
@@ -47,6 +53,14 @@ impl Chunk {
     }
 }
 
+impl KeptKeys {
+    /// The key of a row, or `None` where only the log says it.
+    pub fn get(&self, row: RowId) -> Option<&str> {
+        let at = row.0 as usize;
+        self.0.get(at / CHUNK_ROWS)?.key(at % CHUNK_ROWS)
+    }
+}
+
 fn len(chunks: &[Arc<Chunk>]) -> usize {
     chunks.last().map_or(0, |last| (chunks.len() - 1) * CHUNK_ROWS + last.ends.len())
 }
@@ -54,17 +68,17 @@ fn len(chunks: &[Arc<Chunk>]) -> usize {
 impl RowKeys {
     /// The keys that are kept; none while somebody adds to them, which takes longer than to ask the
     /// log for the few that came since.
-    fn at_hand(&self) -> Vec<Arc<Chunk>> {
+    fn at_hand(&self) -> KeptKeys {
         match self.chunks.try_lock() {
-            Ok(chunks) => chunks.clone(),
-            Err(TryLockError::Poisoned(chunks)) => chunks.into_inner().clone(),
-            Err(TryLockError::WouldBlock) => Vec::new(),
+            Ok(chunks) => KeptKeys(chunks.clone()),
+            Err(TryLockError::Poisoned(chunks)) => KeptKeys(chunks.into_inner().clone()),
+            Err(TryLockError::WouldBlock) => KeptKeys::default(),
         }
     }
 
-    /// Memory that the keys take that are kept.
+    /// Memory that the keys take that are kept, and their order.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed) + self.orders.bytes()
     }
 }
 
@@ -78,14 +92,13 @@ impl Snapshot {
         let keys = &self.reader.row_keys;
         let is_again = rows.start == 0 && keys.was_asked.swap(true, Ordering::Relaxed);
         // Held, not locked: what `visit` calls may look at keys too.
-        let chunks = if is_again { self.keep_keys(rows.end)? } else { keys.at_hand() };
+        let kept = if is_again { self.keep_keys(rows.end)? } else { keys.at_hand() };
         for row in rows.map(RowId) {
             if self.is_unborn(row) {
                 visit(row, None);
                 continue;
             }
-            let at = row.0 as usize;
-            match chunks.get(at / CHUNK_ROWS).and_then(|chunk| chunk.key(at % CHUNK_ROWS)) {
+            match kept.get(row) {
                 Some(key) => visit(row, Some(key)),
                 None => visit(row, Some(&self.key_of(row)?)),
             }
@@ -99,13 +112,13 @@ impl Snapshot {
     }
 
     /// The keys that are kept, those of all rows below `end` among them.
-    fn keep_keys(&self, end: u32) -> Result<Vec<Arc<Chunk>>> {
+    pub(super) fn keep_keys(&self, end: u32) -> Result<KeptKeys> {
         let keys = &self.reader.row_keys;
         let mut chunks = keys.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = self.keep_on(&mut chunks, end);
         // Where a record cannot be read those before it stay.
         keys.bytes.store(chunks.iter().map(|chunk| chunk.bytes()).sum(), Ordering::Relaxed);
-        kept.map(|()| chunks.clone())
+        kept.map(|()| KeptKeys(chunks.clone()))
     }
 
     fn keep_on(&self, chunks: &mut Vec<Arc<Chunk>>, end: u32) -> Result<()> {

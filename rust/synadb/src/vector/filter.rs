@@ -11,7 +11,7 @@ use synadb_types::{RowId, RowSet};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::index::{Behind, Loaded, WeakIndex};
-use crate::collection::{RowsReader, Snapshot};
+use crate::collection::{KeyOrder, RowsReader, Snapshot};
 use crate::glob::Pattern;
 
 /// Of fewer keys than one in so many rows each is looked up; else every row says its key.
@@ -25,7 +25,9 @@ const TABLES_MAX: usize = 4;
 /// keys it names, or to the rows of the store; later searches look only at rows that came since.
 /// It is made for no store in particular, and remembers the four tables that it was used with last;
 /// with another one, or after a compaction, it begins anew. From the second pattern or test on that
-/// looks at all keys of a table they are kept in memory, with 4 bytes for each row:
+/// looks at all keys of a table they are kept in memory, with 4 bytes for each row, and where many
+/// filters name a prefix, alone or as what a pattern begins with, their order, with 4 bytes more:
+/// each of them then looks only at keys that begin so.
 /// [`Stats::filter_bytes`](crate::Stats::filter_bytes) says how much it is.
 ///
 /// ```
@@ -233,9 +235,35 @@ impl KeyFilter {
                 found.unborn = (0..end).filter(|row| snapshot.is_unborn(RowId(*row))).collect();
                 self.look_up(keys, &mut found.allowed, snapshot)?;
             }
+            Rule::Pattern(pattern) if !pattern.prefix().is_empty() => {
+                if let Some(order) = snapshot.key_order()? {
+                    self.look_into(&order, pattern, &mut found);
+                }
+                self.look_on(&mut found, snapshot)?;
+            }
             _ => self.look_on(&mut found, snapshot)?,
         }
         Ok(found)
+    }
+
+    /// Finds the rows of an order that the filter allows.
+    fn look_into(&self, order: &KeyOrder, pattern: &Pattern, found: &mut Found) {
+        let Found { allowed, unborn, end, .. } = found;
+        (*unborn, *end) = (order.unborn.clone(), order.end);
+        if self.is_inverted {
+            *allowed = RowSet::range(RowId(0), order.end);
+            unborn.iter().for_each(|row| _ = allowed.remove(RowId(*row)));
+        }
+        for &row in order.with_prefix(pattern.prefix()) {
+            if !pattern.is_prefix() && !pattern.matches(order.key(row)) {
+                continue;
+            }
+            if self.is_inverted {
+                allowed.remove(RowId(row));
+            } else {
+                allowed.insert(RowId(row));
+            }
+        }
     }
 
     fn look_up(&self, keys: &Keys, allowed: &mut RowSet, snapshot: &Snapshot) -> Result<()> {
@@ -401,6 +429,56 @@ mod tests {
         let again = KeyFilter::passing(|key| key == "3:3");
         // Rows that died are allowed too.
         assert_eq!(keys_of(&snapshot(), &again), ["3:3"; 2]);
+    }
+
+    #[test]
+    fn an_order_of_keys_has_what_the_keys_one_by_one_have() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
+        let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+        let long = "long ".repeat(20);
+        // Ends and zero bytes, keys that begin others, many bytes alike, letters of two bytes.
+        let starts = ["a", "a\0", "a\0\0", "aa", "\u{e4}", "tenant:1:", "tenant:10:", &long];
+        let fill = |numbers: std::ops::Range<usize>| {
+            for number in numbers {
+                let key = format!("{}{}", starts[number % 8], "0123456789".repeat(number % 3));
+                let key =
+                    if number % 5 == 0 { key } else { format!("{key}{}", number * 7919 % 512) };
+                store.insert(&key, &[number as f32]).expect("inserts");
+            }
+        };
+        let snapshot = || store.snapshot().expect("open").expect("rows");
+        let rows = |filter: &KeyFilter, snapshot: &Snapshot| -> Vec<u32> {
+            filter.rows_of(snapshot, None).expect("reads").allowed.iter().map(|row| row.0).collect()
+        };
+        fill(0..3_000);
+        let before = snapshot();
+        fill(3_000..4_000);
+        let middle = snapshot();
+        (0..20).for_each(|_| _ = rows(&KeyFilter::with_prefix("a"), &middle));
+        assert!(middle.key_order().expect("reads").is_some_and(|order| order.end == 4_000));
+        assert!(before.key_order().expect("reads").is_none(), "it has rows that were not there");
+        fill(4_000..4_100);
+        let far = format!("{long}0*");
+        let globs = ["a*", "tenant:1:*9", "[a-t]*", "a\0", "*7", "tenant:?:0", &far];
+        let globs = globs.map(KeyFilter::matching);
+        let others = ["", "tenant", "b", &long[..70], "zzz"];
+        let prefixes = starts.iter().chain(&others);
+        for filter in prefixes.map(|prefix| KeyFilter::with_prefix(prefix)).chain(globs) {
+            for filter in [filter.except(), filter] {
+                for at in [&before, &middle, &snapshot()] {
+                    let allows = |row: &u32| {
+                        let row = RowId(*row);
+                        !at.is_unborn(row) && filter.allows(&at.key_of(row).expect("reads"))
+                    };
+                    let one_by_one: Vec<u32> = (0..at.rows_end()).filter(allows).collect();
+                    assert_eq!(rows(&filter.except().except(), at), one_by_one, "{filter:?}");
+                }
+            }
+        }
+        // So many look at what came since that it is put in order, too.
+        (0..400).for_each(|_| _ = rows(&KeyFilter::with_prefix("a"), &snapshot()));
+        assert!(snapshot().key_order().expect("reads").is_some_and(|order| order.end == 4_100));
     }
 
     #[test]

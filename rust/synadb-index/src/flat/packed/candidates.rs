@@ -2,10 +2,8 @@
 
 use std::collections::BinaryHeap;
 
+use crate::lowest::{lowest, ordered, unordered};
 use crate::quantize::ROUNDING;
-
-/// So many rows more are kept for one within the limit that cannot be found.
-const KEPT_A_HIDDEN: usize = 16;
 
 /// Rows by lower bound, the lowest ones kept.
 ///
@@ -14,8 +12,6 @@ const KEPT_A_HIDDEN: usize = 16;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Candidates {
     keep: usize,
-    /// As many as are kept where rows that cannot be found lie among them.
-    most: usize,
     rows: Vec<u64>,
     /// Bound above which a row is refused.
     limit: f32,
@@ -32,19 +28,18 @@ impl Candidates {
     pub(super) fn reset(&mut self, keep: usize, wanted: usize, margin: f32) {
         (self.keep, self.wanted, self.margin) = (keep.max(wanted).max(1), wanted, margin);
         self.rows.clear();
-        (self.limit, self.most) = (f32::INFINITY, 0);
+        self.limit = f32::INFINITY;
         self.upper.clear();
     }
 
-    /// Lets what is kept grow so far.
-    pub(super) fn grow_to(&mut self, most: usize) {
-        self.most = most;
+    /// Forgets all rows; keeps the `keep` lowest from now on.
+    pub(super) fn begin_again(&mut self, keep: usize) {
+        self.reset(keep, self.wanted, self.margin);
     }
 
-    /// Counts a row within the limit that cannot be found: those behind it are farther, and codes
-    /// tell rows apart less well that are far.
-    pub(super) fn pass_over(&mut self) {
-        self.keep = self.keep.max(self.most.min(self.keep + KEPT_A_HIDDEN));
+    /// As many of the lowest are kept.
+    pub(super) fn keep(&self) -> usize {
+        self.keep
     }
 
     /// Rows that are asked for.
@@ -95,6 +90,16 @@ impl Candidates {
         self.limit = self.limit.min(unordered(bits));
     }
 
+    /// The bound of the last row that is wanted, infinity where there are fewer.
+    pub(super) fn last(&mut self) -> f32 {
+        let last = self.wanted.max(1) - 1;
+        if last >= self.rows.len() {
+            return f32::INFINITY;
+        }
+        let (_, &mut row, _) = self.rows.select_nth_unstable(last);
+        unordered((row >> 32) as u32)
+    }
+
     /// Moves the lowest `count` rows to the front of the rest that begins at `from`, in order;
     /// returns their bounds and rows.
     pub(super) fn lowest(&mut self, from: usize, count: usize) -> impl Iterator<Item = (f32, u32)> {
@@ -109,56 +114,9 @@ impl Candidates {
     }
 }
 
-/// Adds a number to the `count` lowest; true when they are complete and changed.
-pub(super) fn lowest(heap: &mut BinaryHeap<u32>, count: usize, bits: u32) -> bool {
-    if heap.len() < count {
-        heap.push(bits);
-        return heap.len() == count;
-    }
-    match heap.peek_mut() {
-        Some(mut top) if bits < *top => {
-            *top = bits;
-            true
-        }
-        _ => false,
-    }
-}
-
-/// An integer in the order of the number; what is not a number comes first.
-pub(super) fn ordered(value: f32) -> u32 {
-    if value.is_nan() {
-        return 0;
-    }
-    let bits = value.to_bits();
-    // Negative numbers lie in descending order of their bits, below the others.
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
-}
-
-/// The number of [`ordered`].
-pub(super) fn unordered(bits: u32) -> f32 {
-    if bits == 0 {
-        f32::NAN
-    } else if bits >> 31 == 1 {
-        f32::from_bits(bits & !(1 << 31))
-    } else {
-        f32::from_bits(!bits)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn order_of_numbers_is_order_of_bits() {
-        let values =
-            [f32::NEG_INFINITY, f32::MIN, -1.0, -1e-40, -0.0, 0.0, 1e-40, 2.0, f32::INFINITY];
-        assert!(values.is_sorted_by_key(|&value| ordered(value)));
-        for value in values {
-            assert_eq!(unordered(ordered(value)).to_bits(), value.to_bits());
-        }
-        assert!(ordered(f32::NAN) < ordered(f32::NEG_INFINITY) && unordered(0).is_nan());
-    }
 
     #[test]
     fn the_lowest_are_kept_and_those_without_bound_first() {

@@ -20,6 +20,7 @@ use crate::{Filter, IndexError, Job, Metric, SharedBytes, VectorSource};
 use coder::{Coder, Step};
 
 pub(crate) use search::PackedScratch;
+pub use search::PackedSearch;
 
 /// Blocks of a chunk: with 384 dimensions they fit in the second cache. All chunks but the last
 /// are full.

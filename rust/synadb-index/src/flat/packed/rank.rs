@@ -2,10 +2,11 @@
 
 use synadb_types::RowId;
 
-use super::candidates::{Candidates, lowest, ordered, unordered};
+use super::candidates::Candidates;
 use super::search::{Lane, PackedScratch};
 use super::{Chunk, PackedFlat};
 use crate::distance::prefetch_bytes;
+use crate::lowest::{lowest, ordered, unordered};
 use crate::quantize::{BLOCK_ROWS, Factors};
 use crate::{Filter, Query, TopK, VectorSource};
 

@@ -8,8 +8,9 @@ use synadb_types::{RowId, RowSet};
 use super::candidates::Candidates;
 use super::{Chunk, PackedFlat, Place};
 use crate::distance::prefetch_bytes;
+use crate::hidden::Hidden;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Terms, bit_block_bytes};
-use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
+use crate::{Beyond, Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
 /// Allowed rows up to which their vectors are compared without a look at the one-bit codes, and
 /// the further ones for each block: a vector from memory costs as much as two blocks of codes.
@@ -30,6 +31,15 @@ const BLOCKS_AHEAD: usize = 2;
 
 /// Queries that share one pass over the codes at most: their memory stays in the second cache.
 const LANES_MAX: usize = 32;
+
+/// How much of what the codes find a search looks at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PackedSearch {
+    /// Rows that are kept as candidates; as many as are asked for at least.
+    pub candidates: usize,
+    /// When as many are kept as the index was built with.
+    pub beyond: Beyond,
+}
 
 /// Memory of packed scans.
 #[derive(Debug, Default)]
@@ -53,8 +63,12 @@ pub(super) struct Lane {
     pub(super) fine: Candidates,
     /// All that the scan looked at by four bits on its way, in ascending order.
     pub(super) looked_at: Vec<u32>,
+    /// Dead rows among the nearest.
+    hidden: Hidden,
     /// False when the codes say nothing about the query, or nothing is wanted.
     is_scanned: bool,
+    /// Whether the next scan is also for this query.
+    is_due: bool,
 }
 
 /// What a search looks at first.
@@ -85,11 +99,11 @@ impl PackedFlat {
     ) -> Result<(), IndexError> {
         let k = outs.iter().map(TopK::k).max().unwrap_or(0);
         let candidates = self.coder.config.candidates_for(k);
-        self.search_batch_with(candidates, queries, filter, source, scratch, outs)
+        let search = PackedSearch { candidates, beyond: Beyond::default() };
+        self.search_batch_with(search, queries, filter, source, scratch, outs)
     }
 
-    /// As [`PackedFlat::search_batch`], keeping so many rows as candidates, and as many as are
-    /// asked for at least, in the place of those that it was built with.
+    /// As [`PackedFlat::search_batch`], looking at as much as `search` says.
     ///
     /// # Errors
     ///
@@ -100,7 +114,7 @@ impl PackedFlat {
     /// As there.
     pub fn search_batch_with(
         &self,
-        candidates: usize,
+        search: PackedSearch,
         queries: &[Query],
         filter: &Filter,
         source: &dyn VectorSource,
@@ -118,9 +132,12 @@ impl PackedFlat {
         }
         let mut packed = std::mem::take(&mut scratch.packed);
         for (queries, outs) in queries.chunks(LANES_MAX).zip(outs.chunks_mut(LANES_MAX)) {
-            self.prepare_lanes(candidates, queries, outs, &mut packed.lanes)?;
+            self.prepare_lanes(search, queries, outs, &mut packed.lanes)?;
             if path == Path::Bits {
                 self.scan(queries.len(), filter, source, &mut packed);
+                if self.are_hidden(queries.len(), &mut packed) {
+                    self.scan(queries.len(), filter, source, &mut packed);
+                }
             }
             for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
                 if packed.lanes[index].is_scanned {
@@ -167,7 +184,7 @@ impl PackedFlat {
         let PackedScratch { lanes, step, estimates, .. } = packed;
         for (index, (chunk, &first)) in self.chunks.iter().zip(&self.firsts).enumerate() {
             let mut is_near = false;
-            for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned) {
+            for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned && lane.is_due) {
                 chunk.scan(first, is_near, lane, filter, source, estimates);
                 if self.coder.config.refine && (index + 1).is_power_of_two() {
                     self.sharpen(lane, step);
@@ -175,6 +192,27 @@ impl PackedFlat {
                 is_near = true;
             }
         }
+    }
+
+    /// Begins anew with the queries near which dead rows lie, with as many candidates as by default;
+    /// false where there is none.
+    fn are_hidden(&self, queries: usize, packed: &mut PackedScratch) -> bool {
+        let mut are_any = false;
+        for lane in &mut packed.lanes[..queries] {
+            let wanted = lane.candidates.wanted();
+            let most = self.coder.config.candidates_for(wanted).min(self.flat.rows.len());
+            lane.is_due = lane.candidates.keep() < most
+                && lane.hidden.is_full()
+                && lane.hidden.are_many(lane.candidates.last());
+            if lane.is_due {
+                lane.candidates.begin_again(most);
+                lane.fine.begin_again(usize::MAX / 2);
+                lane.looked_at.clear();
+                lane.hidden.begin(Beyond::Never, wanted);
+                are_any = true;
+            }
+        }
+        are_any
     }
 
     /// Where a search begins: the fewer rows are allowed, the finer it looks at once.
@@ -197,7 +235,7 @@ impl PackedFlat {
 
     fn prepare_lanes(
         &self,
-        candidates: usize,
+        search: PackedSearch,
         queries: &[Query],
         outs: &[TopK],
         lanes: &mut Vec<Lane>,
@@ -213,21 +251,24 @@ impl PackedFlat {
                     candidates: Candidates::default(),
                     fine: Candidates::default(),
                     looked_at: Vec::new(),
+                    hidden: Hidden::default(),
                     is_scanned: false,
+                    is_due: false,
                 });
             } else if lanes[index].code.level() != query.kernels().level {
                 lanes[index].code = CodeQuery::new(query, &coder.rotation, epsilon)?;
             }
             let lane = &mut lanes[index];
             lane.terms = lane.code.reset_at(query, &coder.rotation, &coder.anchor, epsilon)?;
-            let keep = candidates.max(out.k());
+            let keep = search.candidates.max(out.k());
             let rows = self.flat.rows.len();
             lane.fine_terms = Terms { error: FINE_CARE * lane.terms.error, ..lane.terms };
             let margin = lane.code.rounding(&lane.terms, &coder.anchor);
             lane.candidates.reset(keep.min(rows), out.k().min(rows), margin);
-            lane.candidates.grow_to(coder.config.candidates_for(out.k()).min(rows));
             lane.fine.reset(usize::MAX / 2, out.k().min(rows), margin);
             lane.looked_at.clear();
+            lane.hidden.begin(search.beyond, out.k());
+            lane.is_due = true;
             lane.is_scanned = out.k() > 0 && lane.code.is_reliable();
         }
         Ok(())
@@ -292,8 +333,8 @@ impl Chunk {
                     let (key, lower) = (found.keys[slot], found.lower[slot]);
                     let position = first + (index * BLOCK_ROWS + slot) as u32;
                     lane.candidates.push(position, lower, key + (key - lower));
-                } else {
-                    lane.candidates.pass_over();
+                } else if lane.hidden.counts(found.lower[slot]) {
+                    lane.hidden.push(found.lower[slot]);
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 use std::slice;
 
-use super::PackedFlat;
-use crate::{IndexError, Sample};
+use super::{PackedFlat, PackedSearch};
+use crate::{Beyond, IndexError, Sample};
 
 impl PackedFlat {
     /// The fewest candidates whose recall on a sample is at least `target`, but for one part in
@@ -23,7 +23,8 @@ impl PackedFlat {
         Sample::least(target, (first, last), |candidates| {
             sample.recall(&|query, filter, source, scratch, top| {
                 let (query, top) = (slice::from_ref(query), slice::from_mut(top));
-                self.search_batch_with(candidates, query, filter, source, scratch, top)
+                let search = PackedSearch { candidates, beyond: Beyond::Never };
+                self.search_batch_with(search, query, filter, source, scratch, top)
             })
         })
     }

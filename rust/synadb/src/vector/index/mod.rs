@@ -3,6 +3,7 @@
 
 mod apart;
 mod build;
+mod depth;
 mod handed_on;
 mod measured;
 mod pieces;

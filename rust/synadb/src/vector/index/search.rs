@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use synadb_index::{
     Beyond, CascadeConfig, CascadeIndex, CascadeSearch, Filter, HnswConfig, IndexError, IvfIndex,
-    IvfSearch, Query, Scratch, TopK, VectorSource, search_batch,
+    IvfSearch, PackedSearch, Query, Scratch, TopK, VectorSource, search_batch,
 };
 
 use super::pieces::Effort;
@@ -127,7 +127,14 @@ impl StoreIndex {
             Built::Packed(_) => source,
             _ => &committed,
         };
-        built.search((queries, options, indexed), of_part, scratch, tops)?;
+        // Numbers that were found for a recall, and those alone: others are taken at their word.
+        let beyond = match options.target_recall {
+            Some(_) => {
+                Beyond::WhereHidden { shown: self.tuned.shown(built.part().rows(), indexed) }
+            }
+            None => Beyond::default(),
+        };
+        built.search((queries, options, indexed), beyond, of_part, scratch, tops)?;
         let behind = filters.part.as_ref().map(|part| &part.behind);
         if !self.pieces.is_empty() {
             let effort = built.effort(options, self.is_chosen);
@@ -174,6 +181,7 @@ impl Built {
     fn search(
         &self,
         (queries, options, filter): (&[Query], &SearchOptions, &Filter),
+        beyond: Beyond,
         source: &dyn VectorSource,
         scratch: &mut Scratch,
         tops: &mut [TopK],
@@ -182,7 +190,8 @@ impl Built {
         match self {
             Self::Packed(index) => match options.candidates {
                 Some(candidates) => {
-                    index.search_batch_with(candidates, queries, filter, source, scratch, tops)
+                    let search = PackedSearch { candidates, beyond };
+                    index.search_batch_with(search, queries, filter, source, scratch, tops)
                 }
                 None => index.search_batch(queries, filter, source, scratch, tops),
             },
@@ -193,7 +202,7 @@ impl Built {
                 })
             }
             Self::GravityWell(index) => {
-                let search = probes(index, options);
+                let search = IvfSearch { beyond, ..probes(index, options) };
                 pairs.try_for_each(|(query, top)| {
                     index.search_with(search, query, filter, source, scratch, top)
                 })
@@ -214,8 +223,7 @@ fn probes(index: &IvfIndex, options: &SearchOptions) -> IvfSearch {
     IvfSearch {
         nprobe: options.nprobe.unwrap_or(built.nprobe),
         candidates: options.candidates.unwrap_or(built.candidates),
-        // Numbers that were found for a recall, and those alone: others are taken at their word.
-        beyond: if options.target_recall.is_some() { Beyond::WhereHidden } else { built.beyond },
+        ..built
     }
 }
 

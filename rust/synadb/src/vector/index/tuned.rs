@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use synadb_index::{Filter, IndexError, Job, Sample};
 use synadb_types::RowSet;
 
+use super::depth::depth_of;
 use super::sampled::sample;
 use super::search::SearchOptions;
 use super::{Built, Loaded, StoreIndex};
@@ -26,10 +27,6 @@ const MISSES: f64 = 0.5;
 const ROWS_MIN: usize = 1000;
 /// Codes grow with the store: with so many times the rows they are tuned anew.
 const GROWN: usize = 2;
-/// An inverted file looks deeper where many of its rows may not be found, so deep at most, or so
-/// many times as many as are wanted; the few that may be found are scanned then.
-const DEPTH_MAX: usize = 1024;
-const DEPTHS: usize = 4;
 /// A search for this many is tuned when an index is built for a recall.
 pub(super) const BUILT_K: usize = 10;
 /// So many searches that were tuned last are tuned anew for an index that a thread apart builds.
@@ -267,6 +264,16 @@ impl Tunings {
         *counted = Some((keys, end, live));
         live
     }
+
+    /// Share of the rows of the index that live, as last counted, and that a filter allows.
+    pub(super) fn shown(&self, rows: &RowSet, allowed: &Filter) -> f64 {
+        let all = rows.len().max(1) as f64;
+        let live = guard(&self.counted).map_or(1.0, |(_, _, live)| live as f64 / all);
+        match allowed {
+            Filter::Rows(allowed) => live * (allowed.len() as f64 / all).min(1.0),
+            Filter::All => live,
+        }
+    }
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -400,15 +407,17 @@ impl VectorStore {
             return Ok(None);
         }
         let (mut depth, mut live) = (k, 1.0);
-        // Other kinds look on by themselves for those that may be found.
-        if matches!(built, Built::GravityWell(_)) {
-            live = index.tuned.live_rows(rows, snapshot, self.len()) as f64 / rows.len() as f64;
-            let passing = match allowed {
-                Some(Filter::Rows(allowed)) => allowed.len() as f64 / rows.len() as f64,
-                _ => 1.0,
-            };
-            let Some(found) = depth_of(k, live * passing) else { return Ok(None) };
-            depth = found;
+        let count = || index.tuned.live_rows(rows, snapshot, self.len()) as f64 / rows.len() as f64;
+        match built {
+            Built::Packed(_) => _ = count(),
+            Built::GravityWell(_) => {
+                live = count();
+                let shown = index.tuned.shown(rows, allowed.unwrap_or(&Filter::All));
+                let Some(found) = depth_of(k, shown) else { return Ok(None) };
+                depth = found;
+            }
+            // They look on by themselves for those that may be found.
+            Built::Hnsw(_) | Built::Cascade(_) => {}
         }
         let dimensions = usize::from(self.dimensions());
         let source = MappedVectors { snapshot, dimensions };
@@ -427,19 +436,6 @@ impl VectorStore {
         let loaded = self.config.index_of(&snapshot);
         let index = loaded.as_ref().and_then(Loaded::index);
         Ok(index.map(|(_, index)| (index.tuned.target, Vec::clone(&index.tuned.known.load()))))
-    }
-}
-
-/// Among so many rows of an inverted file the `k` nearest of those that can be found are, `share` of
-/// all: in steps, so that filters that let about as much pass need one tuning. `None` beyond what
-/// is worth it.
-fn depth_of(k: usize, share: f64) -> Option<usize> {
-    let deep = k as f64 / share.max(f64::MIN_POSITIVE);
-    let most = DEPTH_MAX.max(k.saturating_mul(DEPTHS)) as f64;
-    match deep {
-        _ if deep > most => None,
-        _ if deep * 4.0 <= k as f64 * 5.0 => Some(k),
-        _ => (deep.ceil() as usize).checked_next_power_of_two(),
     }
 }
 
@@ -476,17 +472,5 @@ mod tests {
             bytes[8..16].copy_from_slice(&damage.to_le_bytes());
             assert!(Tunings::import(&bytes).is_none(), "{damage}");
         }
-    }
-
-    #[test]
-    fn an_inverted_file_looks_as_deep_as_its_rows_are_hidden() {
-        assert_eq!(depth_of(10, 1.0), Some(10));
-        assert_eq!(depth_of(10, 0.8), Some(10));
-        assert_eq!(depth_of(10, 0.5), Some(32));
-        assert_eq!(depth_of(10, 0.1), Some(128));
-        assert_eq!(depth_of(10, 0.005), None);
-        assert_eq!(depth_of(1000, 0.3), Some(4096));
-        assert_eq!(depth_of(10, 0.0), None);
-        assert_eq!(depth_of(usize::MAX, 0.6), None);
     }
 }
