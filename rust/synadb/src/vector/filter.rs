@@ -436,8 +436,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a directory");
         let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
         let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+        // Ends and zero bytes, keys that begin others, many bytes alike.
         let long = "long ".repeat(20);
-        // Ends and zero bytes, keys that begin others, many bytes alike, letters of two bytes.
         let starts = ["a", "a\0", "a\0\0", "aa", "\u{e4}", "tenant:1:", "tenant:10:", &long];
         let fill = |numbers: std::ops::Range<usize>| {
             for number in numbers {
@@ -462,9 +462,8 @@ mod tests {
         let far = format!("{long}0*");
         let globs = ["a*", "tenant:1:*9", "[a-t]*", "a\0", "*7", "tenant:?:0", &far];
         let globs = globs.map(KeyFilter::matching);
-        let others = ["", "tenant", "b", &long[..70], "zzz"];
-        let prefixes = starts.iter().chain(&others);
-        for filter in prefixes.map(|prefix| KeyFilter::with_prefix(prefix)).chain(globs) {
+        let prefixes = starts.into_iter().chain(["", "tenant", "b", &long[..70], "zzz"]);
+        for filter in prefixes.map(KeyFilter::with_prefix).chain(globs) {
             for filter in [filter.except(), filter] {
                 for at in [&before, &middle, &snapshot()] {
                     let allows = |row: &u32| {
