@@ -28,6 +28,7 @@ const EPSILON: f32 = 2.0;
 /// Blocks of codes that are on their way while one is scanned: cells lie far apart, and the
 /// processor does not follow beyond a page.
 const BLOCKS_AHEAD: usize = 3;
+
 /// Memory of a search.
 #[derive(Debug, Default)]
 pub(crate) struct IvfScratch {
@@ -247,6 +248,11 @@ impl Probe<'_> {
         seen.begin(self.index.row_set().extent(), beyond, self.out.k());
     }
 
+    /// True when so few were found that what is near is hidden, however little was met.
+    fn are_few(&self, are_found: bool) -> bool {
+        !are_found && matches!(self.search.beyond, Beyond::WhereHidden { .. })
+    }
+
     /// True when it looks at other cells where fewer than `k` rows were found.
     fn goes_on(&self) -> bool {
         self.search.beyond != Beyond::Never && !self.out.is_full()
@@ -263,7 +269,8 @@ impl Probe<'_> {
                 self.plain_cell(cells, near.cell as usize, keys, seen);
             }
         }
-        let is_hidden = seen.hidden.are_many(self.query.key_limit(self.out.worst()));
+        let is_hidden = self.are_few(self.out.is_full())
+            || seen.hidden.are_many(self.query.key_limit(self.out.worst()));
         if is_hidden || self.goes_on() {
             others.sort_unstable_by(order);
             for near in others {
@@ -395,6 +402,9 @@ impl Probe<'_> {
     }
 
     fn is_hidden(&self, seen: &Seen, candidates: &mut Candidates) -> bool {
+        if self.are_few(self.out.is_full() || candidates.len() >= self.out.k()) {
+            return true;
+        }
         seen.hidden.is_full() && {
             let last = candidates.bound_of(self.out.k()).min(self.first_limit());
             seen.hidden.are_many(last)

@@ -135,7 +135,7 @@ impl PackedFlat {
             self.prepare_lanes(search, queries, outs, &mut packed.lanes)?;
             if path == Path::Bits {
                 self.scan(queries.len(), filter, source, &mut packed);
-                if self.are_hidden(queries.len(), &mut packed) {
+                if self.begin_again(queries.len(), &mut packed) {
                     self.scan(queries.len(), filter, source, &mut packed);
                 }
             }
@@ -196,7 +196,7 @@ impl PackedFlat {
 
     /// Begins anew with the queries near which dead rows lie, with as many candidates as by default;
     /// false where there is none.
-    fn are_hidden(&self, queries: usize, packed: &mut PackedScratch) -> bool {
+    fn begin_again(&self, queries: usize, packed: &mut PackedScratch) -> bool {
         let mut are_any = false;
         for lane in &mut packed.lanes[..queries] {
             let wanted = lane.candidates.wanted();
