@@ -13,6 +13,8 @@ pub const WANT: u64 = PAGE_BYTES;
 pub const RELEASED: u64 = PAGE_BYTES + 64;
 /// Process and pid namespace of the one that writes.
 pub const HOLDER: u64 = PAGE_BYTES + 128;
+/// Process and pid namespace of the last one that was next to write.
+pub const NEXT: u64 = HOLDER + 8;
 /// Set before a compacted file takes the path over.
 pub const SUPERSEDED: u64 = PAGE_BYTES + 192;
 /// Set after a failed sync, until everybody has closed the file and recovery ran.
@@ -47,16 +49,28 @@ fn synced_check(position: u64, database_id: &[u8; 16]) -> u16 {
     fold16(crc32c(&bytes))
 }
 
-/// The word that names this process as the holder.
+/// The word that names this process.
 #[must_use]
-pub fn holder_word() -> u64 {
+pub fn this_process() -> u64 {
     u64::from(std::process::id()) | (pid_namespace() << 32)
 }
 
 /// Process id of the holder; 0 where it is unknown, or of another pid namespace.
 #[must_use]
 pub fn holder(region: &dyn Region) -> u32 {
-    let word = region.load(HOLDER).unwrap_or(0);
+    named(region, HOLDER)
+}
+
+/// Process id of the one that is next; 0 where it is unknown, of another pid namespace, or this one,
+/// for who asks is not next.
+#[must_use]
+pub fn next(region: &dyn Region) -> u32 {
+    let pid = named(region, NEXT);
+    if pid == std::process::id() { 0 } else { pid }
+}
+
+fn named(region: &dyn Region, offset: u64) -> u32 {
+    let word = region.load(offset).unwrap_or(0);
     if word >> 32 == pid_namespace() { low32(word) } else { 0 }
 }
 

@@ -219,6 +219,11 @@ impl Error {
                  open or under another name of the file",
                 path.display()
             ),
+            Self::Locked { path, pid: 0 } => write!(
+                f,
+                "{}: opened for writing by another process, which cannot be named from here",
+                path.display()
+            ),
             Self::Locked { path, pid } => {
                 write!(f, "{}: opened for writing by process {pid}", path.display())
             }

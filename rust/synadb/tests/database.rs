@@ -171,6 +171,12 @@ fn a_reader_follows_a_writer() {
 }
 
 #[test]
+fn a_holder_without_a_name_is_not_called_process_0() {
+    let told = Error::Locked { path: "a.db".into(), pid: 0 }.to_string();
+    assert!(told.starts_with("a.db: ") && told.contains("cannot be named"), "{told}");
+}
+
+#[test]
 #[ignore = "run by a_reader_follows_a_writer in a process of its own"]
 fn reader_child() {
     let Ok(path) = std::env::var("SYNADB_TEST_PATH") else { return };

@@ -35,15 +35,18 @@ impl Patience<'_> {
     /// Fails once the time is over or the caller wants to stop.
     ///
     /// # Errors
-    /// `Interrupted`; `Locked` with the process that `region` names as the holder.
-    pub fn check(&self, region: &dyn Region) -> Result<()> {
+    /// `Interrupted`; `Locked` with the process that is waited for.
+    fn check(&self, locks: &dyn Locks, region: &dyn Region) -> Result<()> {
         if (self.interrupted)() {
             return Err(StorageError::Interrupted);
         }
-        if Instant::now() >= self.deadline {
-            return Err(StorageError::Locked { pid: control::holder(region) });
+        if Instant::now() < self.deadline {
+            return Ok(());
         }
-        Ok(())
+        // The lock may be free, and who is next stopped before it saw that.
+        let is_held = locks.is_held_elsewhere(LockKind::Write)?;
+        let pid = if is_held { control::holder(region) } else { control::next(region) };
+        Err(StorageError::Locked { pid })
     }
 }
 
@@ -77,7 +80,8 @@ impl WriteLock {
         if !locks.try_exclusive(LockKind::Queue)? {
             return Ok(false);
         }
-        let taken = locks.try_exclusive(LockKind::Write)?;
+        name(region, control::NEXT);
+        let taken = try_write(locks, region)?;
         if taken {
             self.taken(region);
         }
@@ -112,10 +116,12 @@ impl WriteLock {
                 if is_next {
                     want(region);
                 }
-                if locks.try_exclusive(kind)? {
+                let taken =
+                    if is_next { try_write(locks, region)? } else { locks.try_exclusive(kind)? };
+                if taken {
                     return Ok(());
                 }
-                patience.check(region)?;
+                patience.check(locks, region)?;
                 meanwhile()?;
                 waited = true;
                 match released {
@@ -128,6 +134,7 @@ impl WriteLock {
             }
         };
         wait_for(LockKind::Queue)?;
+        name(region, control::NEXT);
         let written = wait_for(LockKind::Write);
         if written.is_ok() {
             self.taken(region);
@@ -148,10 +155,6 @@ impl WriteLock {
             && word.load(Ordering::Acquire) != 0
         {
             word.store(0, Ordering::Release);
-        }
-        let holder = control::holder_word();
-        if region.load(control::HOLDER) != Some(holder) {
-            region.hint(control::HOLDER, holder);
         }
     }
 
@@ -202,6 +205,28 @@ impl WriteLock {
     }
 }
 
+/// Takes the write lock if nobody else has it; by whoever holds the queue.
+///
+/// The name is there before the lock is taken: a message never names who had it before.
+fn try_write(locks: &dyn Locks, region: &dyn Region) -> Result<bool> {
+    if region.load(control::HOLDER) != Some(control::this_process()) {
+        if locks.is_held_elsewhere(LockKind::Write)? {
+            return Ok(false);
+        }
+        name(region, control::HOLDER);
+    }
+    locks.try_exclusive(LockKind::Write)
+}
+
+/// Names this process in a control word.
+fn name(region: &dyn Region, word: u64) {
+    let this = control::this_process();
+    // A store that changes nothing would still dirty the page, which each sync then writes.
+    if region.load(word) != Some(this) {
+        region.hint(word, this);
+    }
+}
+
 /// Counts what was given back, and wakes some of those that wait for it.
 fn released(region: &dyn Region, count: u32, among: Among) {
     if let Some(word) = region.signal(control::RELEASED) {
@@ -231,6 +256,8 @@ pub fn wait_until_wanted(region: &dyn Region, timeout: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::region::MemoryRegion;
 
@@ -242,5 +269,69 @@ mod tests {
         assert!(lock.is_worth_keeping(&region, 6_500), "5 ms of the pause were waiting");
         assert!(!lock.is_worth_keeping(&region, 9_000), "and none of this one");
         assert!(lock.is_worth_keeping(&region, 9_500));
+    }
+    /// Notes what the control word names when the write lock is asked for.
+    struct Watched<'a> {
+        region: &'a MemoryRegion,
+        held_elsewhere: bool,
+        named: Mutex<Vec<u64>>,
+    }
+
+    impl Locks for Watched<'_> {
+        fn try_exclusive(&self, kind: LockKind) -> Result<bool> {
+            if kind == LockKind::Write {
+                let named = self.region.load(control::HOLDER).unwrap_or(0);
+                self.named.lock().expect("no panic").push(named);
+            }
+            Ok(kind != LockKind::Write || !self.held_elsewhere)
+        }
+
+        fn try_shared(&self, _: LockKind) -> Result<bool> {
+            Ok(true)
+        }
+
+        fn unlock(&self, _: LockKind) -> Result<()> {
+            Ok(())
+        }
+
+        fn is_held_elsewhere(&self, _: LockKind) -> Result<bool> {
+            Ok(self.held_elsewhere)
+        }
+    }
+
+    #[test]
+    fn who_takes_the_lock_is_named_before_it_has_it() {
+        let region = MemoryRegion::with_capacity(1 << 16).expect("allocates");
+        region.allocate(1 << 16).expect("grows");
+        let (other, this) = (7, control::this_process());
+        region.hint(control::HOLDER, other);
+        let mut locks = Watched { region: &region, held_elsewhere: true, named: Mutex::default() };
+        let mut lock = WriteLock::default();
+        assert!(!lock.try_acquire(&locks, &region).expect("asks"));
+        assert_eq!(region.load(control::HOLDER), Some(other), "who has it stays named");
+        assert_eq!(region.load(control::NEXT), Some(this));
+        locks.held_elsewhere = false;
+        assert!(lock.try_acquire(&locks, &region).expect("takes"));
+        assert_eq!(*locks.named.lock().expect("no panic"), [this]);
+    }
+
+    #[test]
+    fn who_was_next_is_named_where_the_lock_is_free() {
+        let region = MemoryRegion::with_capacity(1 << 16).expect("allocates");
+        region.allocate(1 << 16).expect("grows");
+        let namespace = control::this_process() >> 32 << 32;
+        region.hint(control::HOLDER, namespace | 7);
+        region.hint(control::NEXT, namespace | 8);
+        let told = |held_elsewhere| {
+            let locks = Watched { region: &region, held_elsewhere, named: Mutex::default() };
+            let patience = Patience { deadline: Instant::now(), interrupted: &|| false };
+            match patience.check(&locks, &region) {
+                Err(StorageError::Locked { pid }) => pid,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((told(true), told(false)), (7, 8));
+        region.hint(control::NEXT, control::this_process());
+        assert_eq!(told(false), 0, "who asks does not wait for itself");
     }
 }

@@ -378,7 +378,7 @@ impl Compaction<'_> {
         let engine = self.engine;
         let (generation, mut fresh) = rewrite.finish(commit.writer.sequence)?;
         let region = generation.log.shared_region();
-        region.publish(control::HOLDER, control::holder_word())?;
+        region.publish(control::HOLDER, control::this_process())?;
         region.sync()?;
         let locks = locks.map(|locks| Arc::new(FileLocks(locks)));
         if let Some(locks) = &locks {

@@ -332,7 +332,7 @@ fn register(locks: &dyn Locks, footing: Footing) -> StorageResult<Attempt<bool>>
 }
 
 fn announce_holder(region: &dyn Region) -> StorageResult<()> {
-    region.publish(control::HOLDER, control::holder_word())?;
+    region.publish(control::HOLDER, control::this_process())?;
     region.publish(control::POISONED, 0)?;
     region.publish(control::SUPERSEDED, 0)
 }
