@@ -11,9 +11,9 @@ use crate::region::Region;
 pub const WANT: u64 = PAGE_BYTES;
 /// Counts the releases of the write lock that somebody waited for; a futex.
 pub const RELEASED: u64 = PAGE_BYTES + 64;
-/// Process and pid namespace of the one that writes.
+/// Process and pid namespace of the one that writes, or is about to.
 pub const HOLDER: u64 = PAGE_BYTES + 128;
-/// Process and pid namespace of the last one that was next to write.
+/// Process and pid namespace of the one that is next to write, or is about to be.
 pub const NEXT: u64 = HOLDER + 8;
 /// Set before a compacted file takes the path over.
 pub const SUPERSEDED: u64 = PAGE_BYTES + 192;
@@ -62,7 +62,7 @@ pub fn holder(region: &dyn Region) -> u32 {
 }
 
 /// Process id of the one that is next; 0 where it is unknown, of another pid namespace, or this one,
-/// for who asks is not next.
+/// which would not be told to wait for itself.
 #[must_use]
 pub fn next(region: &dyn Region) -> u32 {
     let pid = named(region, NEXT);

@@ -45,7 +45,7 @@ pub enum StorageError {
     },
     /// Another process has the file open, or writes and does not let go.
     Locked {
-        /// Process id of the holder, 0 where unknown.
+        /// Process id of the one that is waited for, 0 where unknown.
         pid: u32,
     },
     /// The caller asked to stop waiting.
@@ -97,6 +97,7 @@ impl std::fmt::Display for StorageError {
                  come, will read it"
             ),
             Self::UnsupportedFormat { reason } => write!(f, "unsupported format: {reason}"),
+            Self::Locked { pid: 0 } => f.write_str("locked by a process that cannot be named"),
             Self::Locked { pid } => write!(f, "locked by process {pid}"),
             Self::FrameTooLarge { bytes } => {
                 write!(f, "a commit of {bytes} bytes exceeds the limit of one frame")

@@ -221,7 +221,7 @@ impl Error {
             ),
             Self::Locked { path, pid: 0 } => write!(
                 f,
-                "{}: opened for writing by another process, which cannot be named from here",
+                "{}: opened for writing by a process that cannot be named from here",
                 path.display()
             ),
             Self::Locked { path, pid } => {

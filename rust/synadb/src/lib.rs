@@ -84,7 +84,7 @@ impl OpenOptions {
     /// Opens a database, or joins the engine of this process that has it open.
     ///
     /// # Errors
-    /// As [`SynaDB::new`]; `Locked` with the holder's process id.
+    /// As [`SynaDB::new`]; `Locked` with the process id of the one that is waited for.
     pub fn open(&self, path: impl AsRef<std::path::Path>) -> Result<SynaDB> {
         let handle = db::Engine::open(path.as_ref(), self, tables::components)?;
         Ok(SynaDB::from_handle(std::sync::Arc::new(handle)))

@@ -36,16 +36,20 @@ impl Patience<'_> {
     ///
     /// # Errors
     /// `Interrupted`; `Locked` with the process that is waited for.
-    fn check(&self, locks: &dyn Locks, region: &dyn Region) -> Result<()> {
+    fn check(&self, locks: &dyn Locks, region: &dyn Region, is_next: bool) -> Result<()> {
         if (self.interrupted)() {
             return Err(StorageError::Interrupted);
         }
         if Instant::now() < self.deadline {
             return Ok(());
         }
-        // The lock may be free, and who is next stopped before it saw that.
-        let is_held = locks.is_held_elsewhere(LockKind::Write)?;
-        let pid = if is_held { control::holder(region) } else { control::next(region) };
+        let pid = match (locks.is_held_elsewhere(LockKind::Write)?, is_next) {
+            (true, _) => control::holder(region),
+            // Given back since it was asked for, and only who is next can take it.
+            (false, true) => return Ok(()),
+            // Who is next was stopped before it saw that the lock is free.
+            (false, false) => control::next(region),
+        };
         Err(StorageError::Locked { pid })
     }
 }
@@ -77,11 +81,10 @@ impl WriteLock {
             return Ok(true);
         }
         // Everybody passes the queue, or who releases the lock would win every race for it.
-        if !locks.try_exclusive(LockKind::Queue)? {
+        if !try_named(locks, region, LockKind::Queue)? {
             return Ok(false);
         }
-        name(region, control::NEXT);
-        let taken = try_write(locks, region)?;
+        let taken = try_named(locks, region, LockKind::Write)?;
         if taken {
             self.taken(region);
         }
@@ -92,7 +95,7 @@ impl WriteLock {
     /// Takes the lock, waiting for whoever has it; `meanwhile` runs before each wait.
     ///
     /// # Errors
-    /// `Locked` with the holder's process id, `Interrupted`, `Io`; what `meanwhile` returns.
+    /// `Locked` with the process id of the one that is waited for, `Interrupted`, `Io`; what `meanwhile` returns.
     pub fn acquire(
         &mut self,
         locks: &dyn Locks,
@@ -116,12 +119,10 @@ impl WriteLock {
                 if is_next {
                     want(region);
                 }
-                let taken =
-                    if is_next { try_write(locks, region)? } else { locks.try_exclusive(kind)? };
-                if taken {
+                if try_named(locks, region, kind)? {
                     return Ok(());
                 }
-                patience.check(locks, region)?;
+                patience.check(locks, region, is_next)?;
                 meanwhile()?;
                 waited = true;
                 match released {
@@ -134,7 +135,6 @@ impl WriteLock {
             }
         };
         wait_for(LockKind::Queue)?;
-        name(region, control::NEXT);
         let written = wait_for(LockKind::Write);
         if written.is_ok() {
             self.taken(region);
@@ -150,7 +150,7 @@ impl WriteLock {
 
     fn taken(&mut self, region: &dyn Region) {
         self.since = Some(Instant::now());
-        // A store that changes nothing would still dirty the page, which each sync then writes.
+        // As with names: a store that changes nothing would still dirty the page.
         if let Some(word) = region.signal(control::WANT)
             && word.load(Ordering::Acquire) != 0
         {
@@ -205,26 +205,27 @@ impl WriteLock {
     }
 }
 
-/// Takes the write lock if nobody else has it; by whoever holds the queue.
+/// Takes the queue, or by whoever holds it the write lock, if nobody else has it.
 ///
-/// The name is there before the lock is taken: a message never names who had it before.
-fn try_write(locks: &dyn Locks, region: &dyn Region) -> Result<bool> {
-    if region.load(control::HOLDER) != Some(control::this_process()) {
-        if locks.is_held_elsewhere(LockKind::Write)? {
+/// The name is there before the lock is taken: who is stopped in between is whom the others wait
+/// for, and not who had the lock before. The names of two that try the queue at once may be the
+/// wrong way round until the one that has it stores its own again.
+fn try_named(locks: &dyn Locks, region: &dyn Region, kind: LockKind) -> Result<bool> {
+    let this = control::this_process();
+    let word = if kind == LockKind::Queue { control::NEXT } else { control::HOLDER };
+    // A store that changes nothing would still dirty the page, which each sync then writes.
+    let is_named = || region.load(word) == Some(this);
+    if !is_named() {
+        if locks.is_held_elsewhere(kind)? {
             return Ok(false);
         }
-        name(region, control::HOLDER);
-    }
-    locks.try_exclusive(LockKind::Write)
-}
-
-/// Names this process in a control word.
-fn name(region: &dyn Region, word: u64) {
-    let this = control::this_process();
-    // A store that changes nothing would still dirty the page, which each sync then writes.
-    if region.load(word) != Some(this) {
         region.hint(word, this);
     }
+    let taken = locks.try_exclusive(kind)?;
+    if taken && !is_named() {
+        region.hint(word, this);
+    }
+    Ok(taken)
 }
 
 /// Counts what was given back, and wakes some of those that wait for it.
@@ -270,19 +271,19 @@ mod tests {
         assert!(!lock.is_worth_keeping(&region, 9_000), "and none of this one");
         assert!(lock.is_worth_keeping(&region, 9_500));
     }
-    /// Notes what the control word names when the write lock is asked for.
+
+    /// Notes what the control words name when a lock is asked for.
     struct Watched<'a> {
         region: &'a MemoryRegion,
+        /// The write lock, not the queue.
         held_elsewhere: bool,
-        named: Mutex<Vec<u64>>,
+        named: Mutex<Vec<(LockKind, Option<u64>)>>,
     }
 
     impl Locks for Watched<'_> {
         fn try_exclusive(&self, kind: LockKind) -> Result<bool> {
-            if kind == LockKind::Write {
-                let named = self.region.load(control::HOLDER).unwrap_or(0);
-                self.named.lock().expect("no panic").push(named);
-            }
+            let word = if kind == LockKind::Write { control::HOLDER } else { control::NEXT };
+            self.named.lock().expect("no panic").push((kind, self.region.load(word)));
             Ok(kind != LockKind::Write || !self.held_elsewhere)
         }
 
@@ -294,8 +295,8 @@ mod tests {
             Ok(())
         }
 
-        fn is_held_elsewhere(&self, _: LockKind) -> Result<bool> {
-            Ok(self.held_elsewhere)
+        fn is_held_elsewhere(&self, kind: LockKind) -> Result<bool> {
+            Ok(kind == LockKind::Write && self.held_elsewhere)
         }
     }
 
@@ -303,35 +304,44 @@ mod tests {
     fn who_takes_the_lock_is_named_before_it_has_it() {
         let region = MemoryRegion::with_capacity(1 << 16).expect("allocates");
         region.allocate(1 << 16).expect("grows");
-        let (other, this) = (7, control::this_process());
+        let other = 7;
         region.hint(control::HOLDER, other);
         let mut locks = Watched { region: &region, held_elsewhere: true, named: Mutex::default() };
         let mut lock = WriteLock::default();
         assert!(!lock.try_acquire(&locks, &region).expect("asks"));
         assert_eq!(region.load(control::HOLDER), Some(other), "who has it stays named");
-        assert_eq!(region.load(control::NEXT), Some(this));
         locks.held_elsewhere = false;
         assert!(lock.try_acquire(&locks, &region).expect("takes"));
-        assert_eq!(*locks.named.lock().expect("no panic"), [this]);
+        let this = Some(control::this_process());
+        let (queue, write) = ((LockKind::Queue, this), (LockKind::Write, this));
+        assert_eq!(*locks.named.lock().expect("no panic"), [queue, queue, write]);
     }
+
+    /// Larger than any process id.
+    const HOLDER: u32 = 0x7fff_fff0;
+    const NEXT: u32 = 0x7fff_fff1;
 
     #[test]
     fn who_was_next_is_named_where_the_lock_is_free() {
         let region = MemoryRegion::with_capacity(1 << 16).expect("allocates");
         region.allocate(1 << 16).expect("grows");
         let namespace = control::this_process() >> 32 << 32;
-        region.hint(control::HOLDER, namespace | 7);
-        region.hint(control::NEXT, namespace | 8);
-        let told = |held_elsewhere| {
+        region.hint(control::HOLDER, namespace | u64::from(HOLDER));
+        region.hint(control::NEXT, namespace | u64::from(NEXT));
+        let told = |held_elsewhere, is_next| {
             let locks = Watched { region: &region, held_elsewhere, named: Mutex::default() };
             let patience = Patience { deadline: Instant::now(), interrupted: &|| false };
-            match patience.check(&locks, &region) {
-                Err(StorageError::Locked { pid }) => pid,
-                other => panic!("{other:?}"),
+            match patience.check(&locks, &region, is_next) {
+                Err(StorageError::Locked { pid }) => Some(pid),
+                Ok(()) => None,
+                Err(other) => panic!("{other}"),
             }
         };
-        assert_eq!((told(true), told(false)), (7, 8));
+        assert_eq!(told(true, false), Some(HOLDER));
+        assert_eq!(told(false, false), Some(NEXT));
+        assert_eq!(told(true, true), Some(HOLDER));
+        assert_eq!(told(false, true), None, "it is free for who is next");
         region.hint(control::NEXT, control::this_process());
-        assert_eq!(told(false), 0, "who asks does not wait for itself");
+        assert_eq!(told(false, false), Some(0), "who asks does not wait for itself");
     }
 }

@@ -346,7 +346,9 @@ fn scribble(image: &mut Image, random: &mut Random) {
         return;
     }
     let mut page = image.page(number);
-    for word in [control::WANT, control::RELEASED, control::HOLDER, control::SYNC_GEN] {
+    let words =
+        [control::WANT, control::RELEASED, control::HOLDER, control::NEXT, control::SYNC_GEN];
+    for word in words {
         let at = (word - identity::PAGE_BYTES) as usize;
         page[at..at + WORD_BYTES].copy_from_slice(&random.draw().to_le_bytes());
     }

@@ -269,7 +269,9 @@ pub fn name_of(path: &Path) -> String {
 /// Zeroes the hints that name this process.
 fn scrub(path: &Path) {
     let mut bytes = std::fs::read(path).expect("the log is read");
-    for word in [control::WANT, control::RELEASED, control::HOLDER, control::SYNC_GEN] {
+    let words =
+        [control::WANT, control::RELEASED, control::HOLDER, control::NEXT, control::SYNC_GEN];
+    for word in words {
         bytes[word as usize..][..8].fill(0);
     }
     std::fs::write(path, bytes).expect("the log is written");

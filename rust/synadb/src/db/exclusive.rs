@@ -54,6 +54,7 @@ impl Engine {
         if !matches!(taken, Attempt::Done(())) {
             return Ok((taken, control::holder(region)));
         }
+        region.hint(control::HOLDER, control::this_process());
         commit.follow(&generation, &*self.factory, true).map_err(fail)?;
         commit.write.release(&*locks.0, region).map_err(fail)?;
         self.shared.store(false, Ordering::Release);

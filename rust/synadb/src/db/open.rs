@@ -333,6 +333,7 @@ fn register(locks: &dyn Locks, footing: Footing) -> StorageResult<Attempt<bool>>
 
 fn announce_holder(region: &dyn Region) -> StorageResult<()> {
     region.publish(control::HOLDER, control::this_process())?;
+    region.publish(control::NEXT, control::this_process())?;
     region.publish(control::POISONED, 0)?;
     region.publish(control::SUPERSEDED, 0)
 }
