@@ -36,7 +36,7 @@ pub use flat::{
 };
 pub use hidden::Beyond;
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
-pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Tuned};
+pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfPart, IvfSearch, SharedCells, Tuned};
 pub use job::Job;
 pub use kmeans::KMeans;
 pub use part::{Filter, Part};

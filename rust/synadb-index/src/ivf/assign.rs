@@ -13,7 +13,7 @@ use crate::{IndexError, VectorSource};
 /// Centroids that compete for a row's second cell.
 const CHOICES: usize = 8;
 /// Rows coded at once: 50 MiB at 768 dimensions.
-const ROWS_AT_ONCE: usize = 32_768;
+pub(super) const ROWS_AT_ONCE: usize = 32_768;
 /// Rows of a piece of work.
 const PIECE_ROWS: usize = 2048;
 /// Weight of the parallel part of the second residual (lambda of SOAR).

@@ -1,5 +1,7 @@
 //! Building an inverted file, and a new one from an old one and new rows.
 
+use std::sync::Arc;
+
 use synadb_types::{RowId, RowSet};
 
 use super::assign::{Cells, assign};
@@ -8,7 +10,8 @@ use super::bits::{BitCells, rotate_all};
 use super::heritage::Heritage;
 use super::origin::Origin;
 use super::{
-    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, Store, block_of,
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, SharedCells, Store,
+    block_of,
 };
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
@@ -31,6 +34,26 @@ const GROWN: usize = 16;
 const CODED_DIMENSIONS_MIN: usize = 8;
 /// Rounds of k-means at most, so that a damaged configuration can't make a build endless.
 const ITERATIONS_MAX: usize = 1000;
+
+impl IvfConfig {
+    /// How centroids of so many rows are found.
+    pub(super) fn training(&self, rows: usize) -> KMeans {
+        KMeans {
+            centroids: self.cells_for(rows),
+            iterations: self.iterations.min(ITERATIONS_MAX),
+            sample_per_centroid: self.sample_per_cell,
+            spherical: false,
+            seed: self.seed,
+        }
+    }
+
+    /// The same for vectors of so many dimensions.
+    pub(super) fn fitting(&self, dimensions: usize) -> Self {
+        let is_short = dimensions < CODED_DIMENSIONS_MIN;
+        let codes = if is_short { IvfCodes::Full } else { self.codes };
+        Self { codes, ..self.clone() }
+    }
+}
 
 impl IvfIndex {
     /// Builds an index of `rows`, with centroids from a random sample of them.
@@ -75,32 +98,22 @@ impl IvfIndex {
         }
         let (all, crew): (Vec<RowId>, _) = (rows.iter().collect(), job.crew());
         let mut meter = job.meter();
-        let training = |rows| KMeans {
-            centroids: config.cells_for(rows),
-            iterations: config.iterations.min(ITERATIONS_MAX),
-            sample_per_centroid: config.sample_per_cell,
-            spherical: false,
-            seed: config.seed,
-        };
         let (mut begun, mut found) = (0.0, None);
         if !sample.0.is_empty() {
             begun = SAMPLED;
             let tell = |share| meter.tell(TRAINED * SAMPLED * share);
-            let training = training(rows.len().max(sample.0.len()));
+            let training = config.training(rows.len().max(sample.0.len()));
             found = training.train_for(metric, sample, (&all, source), &crew, tell)?;
         }
         let centroids = match found {
             Some(found) => found,
             None => {
                 let tell = |share| meter.tell(TRAINED * (begun + (1.0 - begun) * share));
-                training(rows.len()).train_in_frame(metric, &all, source, &crew, tell)?
+                config.training(rows.len()).train_in_frame(metric, &all, source, &crew, tell)?
             }
         };
-        let mut config = config.clone();
-        if dimensions < CODED_DIMENSIONS_MIN {
-            config.codes = IvfCodes::Full;
-        }
-        let plan = Plan { metric, config: &config, centroids, old: None };
+        let config = &config.fitting(dimensions);
+        let plan = Plan { metric, config, centroids, old: None, shared: None };
         plan.assemble(rows, source, job)
     }
 
@@ -133,7 +146,8 @@ impl IvfIndex {
             return Ok(anew.with_search(self.search));
         }
         let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
-        Plan { metric, config, centroids, old: Some(self) }.assemble(rows, source, job)
+        Plan { metric, config, centroids, old: Some(self), shared: None }
+            .assemble(rows, source, job)
     }
 
     /// A new index of `rows` out of several: the largest lends its cells and codes as in
@@ -175,16 +189,18 @@ impl IvfIndex {
 }
 
 /// What an index is built from.
-struct Plan<'a> {
-    metric: Metric,
-    config: &'a IvfConfig,
-    centroids: Centroids,
+pub(super) struct Plan<'a> {
+    pub(super) metric: Metric,
+    pub(super) config: &'a IvfConfig,
+    pub(super) centroids: Centroids,
     /// The index that is extended.
-    old: Option<&'a IvfIndex>,
+    pub(super) old: Option<&'a IvfIndex>,
+    /// The cells that stay as they are.
+    pub(super) shared: Option<&'a Arc<SharedCells>>,
 }
 
 impl Plan<'_> {
-    fn assemble(
+    pub(super) fn assemble(
         mut self,
         wanted: &RowSet,
         source: &dyn VectorSource,
@@ -198,8 +214,13 @@ impl Plan<'_> {
         let mut origins = Vec::new();
         if self.centroids.count() > 0 {
             let tell = |share| meter.tell(TRAINED + (ASSIGNED - TRAINED) * share);
-            cells.extend(assign(&self.centroids, &new, source, second, kernels, &crew, tell)?);
+            cells.extend(match self.shared {
+                Some(shared) => shared.assign(&new, source, kernels, &crew)?,
+                None => assign(&self.centroids, &new, source, second, kernels, &crew, tell)?,
+            });
             rows.extend(new);
+        }
+        if self.centroids.count() > 0 && self.shared.is_none() {
             let (centroids, count) = (&mut self.centroids, self.config.cells_for(rows.len()));
             origins =
                 rebalance(centroids, count, &rows, &mut cells, second, source, kernels, &crew)?;
@@ -217,7 +238,19 @@ impl Plan<'_> {
         let flat = FlatIndex::new(wanted.clone());
         let search = self.old.map_or(self.config.search, |old| old.search);
         let (metric, config, centroids) = (self.metric, self.config.clone(), self.centroids);
-        Ok(IvfIndex { metric, config, search, flat, centroids, origin, directory, lists, store })
+        let shared = self.shared.cloned();
+        Ok(IvfIndex {
+            metric,
+            config,
+            search,
+            flat,
+            centroids,
+            origin,
+            directory,
+            lists,
+            store,
+            shared,
+        })
     }
 
     fn fill(

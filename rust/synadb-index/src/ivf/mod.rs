@@ -15,11 +15,16 @@ mod origin;
 mod plain;
 mod search;
 mod sections;
+mod seen;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tune;
 
+pub use shared::{IvfPart, SharedCells};
 pub use tune::Tuned;
+
+use std::sync::Arc;
 
 use synadb_types::RowSet;
 
@@ -142,6 +147,8 @@ pub struct IvfIndex {
     directory: Directory,
     lists: Lists,
     store: Store,
+    /// Its cells, where others have the same.
+    shared: Option<Arc<SharedCells>>,
 }
 
 /// What the cells hold.

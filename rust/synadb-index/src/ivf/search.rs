@@ -1,13 +1,16 @@
 //! Searching an inverted file.
 
+use std::sync::Arc;
+
 use synadb_types::{RowId, RowSet};
 
 use super::bits::BitCells;
 use super::candidates::{Candidates, candidates_for};
 use super::plain::PlainCells;
-use super::{FineRows, IvfIndex, IvfSearch, Store};
+use super::seen::Seen;
+use super::{FineRows, IvfIndex, IvfSearch, SharedCells, Store};
 use crate::distance::prefetch_bytes;
-use crate::hidden::{Beyond, Hidden};
+use crate::hidden::Beyond;
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
 use crate::{Filter, IndexError, Job, PackedConfig, Part, Query, Scratch, TopK, VectorSource};
@@ -44,42 +47,9 @@ pub(crate) struct IvfScratch {
     ordered: Vec<(f32, u32)>,
     /// The `k` smallest keys so far, in order.
     nearest: Vec<f64>,
-}
-
-/// Rows met in a search: each is offered once although two cells may list it.
-#[derive(Debug, Default)]
-struct Seen {
-    words: Vec<u64>,
-    touched: Vec<u32>,
-    /// Those among the nearest that cannot be found.
-    hidden: Hidden,
-}
-
-impl Seen {
-    fn begin(&mut self, rows_end: u32, beyond: Beyond, k: usize) {
-        self.hidden.begin(beyond, k);
-        for word in self.touched.drain(..) {
-            self.words[word as usize] = 0;
-        }
-        let words = (rows_end as usize).div_ceil(64);
-        if self.words.len() < words {
-            self.words.resize(words, 0);
-        }
-    }
-
-    /// True when the row was not met before.
-    fn insert(&mut self, row: u32) -> bool {
-        let (word, bit) = (row / 64, 1 << (row % 64));
-        let Some(slot) = self.words.get_mut(word as usize) else {
-            return true;
-        };
-        let new = *slot & bit == 0;
-        if *slot == 0 {
-            self.touched.push(word);
-        }
-        *slot |= bit;
-        new
-    }
+    /// Shared cells that `near` ranks and `code_query` is prepared for, and how many of them stand
+    /// in front in order; while several indexes are searched for one query.
+    pub(super) ranked: Option<(Arc<SharedCells>, usize)>,
 }
 
 impl IvfIndex {
@@ -89,6 +59,20 @@ impl IvfIndex {
     ///
     /// [`IndexError::Dimensions`] when the query does not fit the source.
     pub fn search_with(
+        &self,
+        search: IvfSearch,
+        query: &Query,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        out: &mut TopK,
+    ) -> Result<(), IndexError> {
+        scratch.ivf.ranked = None;
+        self.search_next(search, query, filter, source, scratch, out)
+    }
+
+    /// The same, behind another index that was searched for the query.
+    pub(super) fn search_next(
         &self,
         search: IvfSearch,
         query: &Query,
@@ -320,12 +304,16 @@ impl Probe<'_> {
         &self,
         cells: &BitCells,
         code_query: &'b mut Option<CodeQuery>,
+        is_ready: bool,
     ) -> Result<&'b CodeQuery, IndexError> {
         let rotation = &cells.rotation;
         let prepared = match code_query {
             Some(prepared) => prepared,
             None => code_query.insert(CodeQuery::new(self.query, rotation, EPSILON)?),
         };
+        if is_ready {
+            return Ok(prepared);
+        }
         if self.index.origin.is_moved() {
             prepared.reset_moved(self.query, self.vector, rotation, EPSILON)?;
         } else {
@@ -349,16 +337,23 @@ impl Probe<'_> {
             estimates,
             ordered,
             nearest,
+            ranked,
             ..
         } = memory;
-        let prepared = self.prepare(cells, code_query)?;
         let nprobe = self.search.nprobe.clamp(1, self.index.cells());
         let (directory, kernels) = (&self.index.directory, self.query.kernels());
         let metric = self.index.origin.metric();
-        let exact = directory.rank_coded(metric, prepared, kernels, nprobe, near, estimates);
-        match exact {
-            Some(exact) => nearest_first(&mut near[..exact], nprobe),
-            None => _ = self.rank(prepared.rotated(), near, keys),
+        let is_ranked = ranked.as_ref().is_some_and(|(cells, count)| {
+            *count >= nprobe
+                && self.index.shared.as_ref().is_some_and(|own| Arc::ptr_eq(own, cells))
+        });
+        let prepared = self.prepare(cells, code_query, is_ranked)?;
+        if !is_ranked {
+            match directory.rank_coded(metric, prepared, kernels, nprobe, near, estimates) {
+                Some(exact) => nearest_first(&mut near[..exact], nprobe),
+                None => _ = self.rank(prepared.rotated(), near, keys),
+            }
+            *ranked = self.index.shared.clone().map(|cells| (cells, nprobe));
         }
         self.begin(seen, self.search.beyond);
         candidates.reset(candidates_for(self.out, self.search.candidates), self.first_limit());
@@ -420,7 +415,7 @@ impl Probe<'_> {
         memory: &mut IvfScratch,
     ) -> Result<(), IndexError> {
         let IvfScratch { code_query, ordered, nearest, .. } = memory;
-        let prepared = self.prepare(cells, code_query)?;
+        let prepared = self.prepare(cells, code_query, false)?;
         ordered.clear();
         let held = |&row: &RowId| self.index.row_set().contains(row) && self.source.is_live(row);
         ordered.extend(allowed.iter().filter(held).map(|row| (0.0, row.0)));

@@ -170,7 +170,19 @@ impl IvfIndex {
         };
         let (metric, search, flat) = (header.metric, header.search, FlatIndex::new(rows));
         let config = header.config;
-        Ok(Self { metric, config, search, flat, centroids, origin, directory, lists, store })
+        let shared = None;
+        Ok(Self {
+            metric,
+            config,
+            search,
+            flat,
+            centroids,
+            origin,
+            directory,
+            lists,
+            store,
+            shared,
+        })
     }
 }
 

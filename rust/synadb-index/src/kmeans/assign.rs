@@ -48,7 +48,7 @@ pub(crate) fn nearest<const M: usize>(
     })
 }
 
-fn piece<const M: usize>(
+pub(super) fn piece<const M: usize>(
     rows: &RowCodes,
     first: usize,
     panels: &Panels,
@@ -76,7 +76,7 @@ fn piece<const M: usize>(
 
 /// Turns the products of one row with a panel into keys and keeps the smallest.
 #[inline]
-fn keep<const M: usize>(
+pub(super) fn keep<const M: usize>(
     dots: &[i32; PANEL],
     scale: f32,
     factors: &[f32; PANEL],

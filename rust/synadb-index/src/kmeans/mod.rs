@@ -4,6 +4,7 @@ pub(crate) mod assign;
 pub(crate) mod codes;
 pub(crate) mod dots;
 pub(crate) mod frame;
+pub(crate) mod regions;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,7 @@ mod foreign;
 mod odd;
 mod recall;
 mod sections;
+mod shared;
 
 use std::collections::HashSet;
 

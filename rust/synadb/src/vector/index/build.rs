@@ -40,8 +40,11 @@ const GROWN: usize = 2;
 const RAISED_RECALL: f64 = 0.965;
 const RAISED_ON: usize = 16;
 const RAISED_WORK: usize = 1 << 31;
-/// Queries that a piece is tried with, at most.
+/// Queries that a piece is tried with, at most: one that is tuned, and one in the cells of others.
 const PIECE_ON: usize = 50;
+const SUITED_ON: usize = 20;
+/// Of so few queries that one may miss so many times what is allowed to be missed.
+const MISSES: f64 = 2.0;
 
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -408,6 +411,26 @@ pub(super) fn tuned_piece(
         let search = piece.config().search;
         piece = piece.with_search(IvfSearch { nprobe: 2 * nprobe.max(1), ..search });
     }
+}
+
+/// A piece in the cells of others, searched as they are; `None` where it misses more than chance
+/// would have it.
+pub(super) fn suited_piece(
+    piece: IvfIndex,
+    search: IvfSearch,
+    is_chosen: bool,
+    rows: &RowSet,
+    source: &MappedVectors<'_>,
+    job: &Job<'_>,
+) -> std::result::Result<Option<IvfIndex>, IndexError> {
+    let piece = piece.with_search(search);
+    let queries = sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?;
+    let queries = &queries[..queries.len().min(SUITED_ON)];
+    let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let wanted = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
+    let least = 1.0 - MISSES * (1.0 - wanted);
+    let found = piece.raise(least, TUNED_K, true, queries, &all, source, &quiet)?;
+    Ok((found.recall >= least).then(|| piece.with_search(found.search)))
 }
 
 /// Some of the rows, as queries: for so much work, and so many at least.

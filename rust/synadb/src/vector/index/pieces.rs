@@ -1,22 +1,22 @@
 //! Pieces: rows that were coded behind the part, in cells, once there are so many that a scan of
 //! their codes takes long.
 //!
-//! A thread of its own seals the tail as a small inverted file with centroids of its own, so that
-//! nothing has to be known of how the data drift. It has one-bit codes and no second cells: a
-//! second cell makes a search a fifth faster and the sealing twice as long, and the pieces are gone
-//! when the next index takes their rows in.
+//! A thread of its own seals the tail as a small inverted file in the cells of the piece before, so
+//! that a search ranks them once for all; where the data have drifted away from them, in new ones.
+//! It has one-bit codes and no second cells: a second cell makes a search a fifth faster and the
+//! sealing twice as long, and the pieces are gone when the next index takes their rows in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use synadb_index::{
-    Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Job, PackedConfig, PackedFlat,
-    Part, Query, Scratch, TopK, VectorSource,
+    Filter, IndexError, IvfCodes, IvfConfig, IvfIndex, IvfPart, IvfSearch, Job, PackedConfig,
+    PackedFlat, Part, Query, Scratch, SharedCells, TopK, VectorSource,
 };
 use synadb_types::{RowId, RowSet};
 
-use super::build::tuned_piece;
+use super::build::{suited_piece, tuned_piece};
 use super::{SearchOptions, StoreIndex};
 use crate::collection::Snapshot;
 use crate::config::Terms;
@@ -30,17 +30,20 @@ use crate::vector::source::{CommittedVectors, MappedVectors};
 /// are scanned in 0.3 ms, and sealed in a third of a second.
 const ROWS: usize = 32;
 /// And with a share of the rows in the pieces before it, so that their number grows slowly: a piece
-/// costs a search some 20 us whatever it holds, a row of the tail 2 ns.
+/// costs a search some 40 us whatever it holds, a row of the tail 2 ns.
 const SHARE: usize = 16;
-/// Rows of a cell, of up to so many cells, and the share of them that is searched unless a sample
-/// wants more. Of 131,072 vectors of passages .97 of the ten nearest are found so, in a third of
-/// the time of a scan of the codes; with twice the cells sealing takes a third longer.
-const ROWS_PER_CELL: usize = 512;
-const CELLS: usize = 256;
-const PROBED: usize = 6;
+/// Rows of a cell, of up to so many cells.
+const ROWS_PER_CELL: usize = 128;
+const CELLS: usize = 1024;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
+/// Cells that are searched for each square root of their number, unless a sample wants more: of
+/// 131,072 vectors of passages 51 of 1,024 cells have .97 of the ten nearest.
+const PROBED_PER_ROOT: f64 = 2.0;
+/// A piece is built in cells of its own where its rows crowd in those of the one before so many times
+/// as much as the rows that these were made of.
+const CROWDED: f64 = 2.0;
 
 /// A tail that could not be sealed is tried again once it has grown by such a part of what it was:
 /// a row that is damaged stays so, and each attempt takes as long as a sealing.
@@ -128,24 +131,44 @@ impl Piece {
         Filter::Rows(rows)
     }
 
-    /// Offers the nearest rows of it, of those that a filter allows where there is one.
-    pub(super) fn search(
-        &self,
+    /// How it is searched for one of several queries: all of it that a filter allows, where there is
+    /// one.
+    fn part<'a>(
+        &'a self,
         effort: Effort,
-        query: &Query,
-        allowed: Option<&Filter>,
-        source: &MappedVectors<'_>,
-        scratch: &mut Scratch,
-        top: &mut TopK,
-    ) -> std::result::Result<(), IndexError> {
+        k: usize,
+        allowed: Option<&'a Filter>,
+        (source, committed): (&'a MappedVectors<'a>, &'a CommittedVectors<'a>),
+    ) -> IvfPart<'a> {
         let is_thorough = effort.is_aimed || allowed.is_some();
-        let search = effort.of(self.index.default_search(), is_thorough.then(|| top.k()));
-        let filter = allowed.unwrap_or(&self.kept);
-        let committed = CommittedVectors(source);
+        let search = effort.of(self.index.default_search(), is_thorough.then_some(k));
         let is_older = source.snapshot.visible() < self.visible;
-        let source: &dyn VectorSource = if is_older { source } else { &committed };
-        self.index.search_with(search, query, filter, source, scratch, top)
+        let source: &dyn VectorSource = if is_older { source } else { committed };
+        IvfPart { index: &self.index, search, filter: allowed.unwrap_or(&self.kept), source }
     }
+}
+
+/// Offers the nearest rows of pieces to each query, of those that filters allow where there are some.
+pub(super) fn search_pieces(
+    pieces: &[Arc<Piece>],
+    effort: Effort,
+    queries: &[Query],
+    allowed: Option<&[Filter]>,
+    source: &MappedVectors<'_>,
+    scratch: &mut Scratch,
+    tops: &mut [TopK],
+) -> std::result::Result<(), IndexError> {
+    let committed = CommittedVectors(source);
+    let mut parts = Vec::with_capacity(pieces.len());
+    for (query, top) in queries.iter().zip(tops) {
+        parts.clear();
+        parts.extend(pieces.iter().enumerate().map(|(at, piece)| {
+            let allowed = allowed.and_then(|allowed| allowed.get(at));
+            piece.part(effort, top.k(), allowed, (source, &committed))
+        }));
+        IvfIndex::search_several(&parts, query, scratch, top)?;
+    }
+    Ok(())
 }
 
 /// How much further than by default a search looks: who wants more of the part wants more of the
@@ -208,6 +231,14 @@ impl StoreIndex {
         Some(first)
     }
 
+    /// The first of the pieces that are in the cells of the newest one.
+    fn first_in_newest_cells(&self) -> Option<Arc<Piece>> {
+        let newest = self.pieces.last()?.index.shared_cells()?;
+        let is_alike = |cells: &Arc<SharedCells>| Arc::ptr_eq(cells, newest);
+        let mut pieces = self.pieces.iter();
+        pieces.find(|piece| piece.index.shared_cells().is_some_and(is_alike)).cloned()
+    }
+
     /// The index with a piece of what its tail still has of those rows.
     fn with_piece(&self, piece: &Arc<Piece>) -> Option<Self> {
         let tail = self.tail.as_ref()?;
@@ -238,6 +269,21 @@ pub(super) fn seal(engine: &Engine, table: &Arc<str>, config: StoredConfig, leas
 /// The rows that make a piece where `least` are coded.
 pub(super) fn rows_of_one(least: usize) -> usize {
     least.saturating_mul(ROWS)
+}
+
+/// How a piece of so many rows is built that has cells of its own.
+fn piece_config(rows: usize) -> IvfConfig {
+    let cells = (rows / ROWS_PER_CELL).clamp(1, CELLS);
+    let nprobe = ((cells as f64).sqrt() * PROBED_PER_ROOT).ceil() as usize;
+    IvfConfig {
+        cells: Some(cells),
+        iterations: ITERATIONS,
+        sample_per_cell: SAMPLE_PER_CELL,
+        second: false,
+        codes: IvfCodes::Bits,
+        search: IvfSearch { nprobe, ..IvfSearch::default() },
+        ..IvfConfig::default()
+    }
 }
 
 /// The sealing of what is coded of a table.
@@ -286,16 +332,19 @@ impl Sealing<'_> {
         let Some(rows) = index.next_piece(self.least) else { return Ok(None) };
         // What was coded of a later moment than this one is not there yet.
         let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
-        let is_chosen = index.is_chosen;
+        let (is_chosen, first) = (index.is_chosen, index.first_in_newest_cells());
         drop(loaded);
-        let index = self.sealed(&rows, is_chosen, snapshot, terms).map_err(index_failure)?;
+        let index = self.sealed(&rows, first.as_deref(), is_chosen, snapshot, terms);
+        let index = index.map_err(index_failure)?;
         Ok(Some(Piece::new(index, snapshot)))
     }
 
-    /// An inverted file of some rows.
+    /// An inverted file of some rows: in the cells of the newest piece, of which `first` was the
+    /// first, or where they do not suit the rows in new ones.
     fn sealed(
         &self,
         rows: &RowSet,
+        first: Option<&Piece>,
         is_chosen: bool,
         snapshot: &Snapshot,
         terms: &Terms,
@@ -304,18 +353,20 @@ impl Sealing<'_> {
         let cancel = AtomicBool::new(false);
         let tell = |_| cancel.store(terms.is_interrupted(), Ordering::Relaxed);
         let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
-        let cells = (rows.len() / ROWS_PER_CELL).clamp(1, CELLS);
-        let search = IvfSearch { nprobe: cells.div_ceil(PROBED), ..IvfSearch::default() };
-        let config = IvfConfig {
-            cells: Some(cells),
-            iterations: ITERATIONS,
-            sample_per_cell: SAMPLE_PER_CELL,
-            second: false,
-            codes: IvfCodes::Bits,
-            search,
-            ..IvfConfig::default()
-        };
-        let index = IvfIndex::build(self.config.metric.kernel(), &config, rows, &source, &job)?;
+        if let Some(first) = first
+            && let Some(cells) = first.index.shared_cells()
+        {
+            let index = IvfIndex::build_in(cells, rows, &source, &job)?;
+            let is_crowded = index.crowding() > CROWDED * first.index.crowding();
+            let search = first.index.default_search();
+            let suited = || suited_piece(index, search, is_chosen, rows, &source, &job);
+            if !is_crowded && let Some(index) = suited()? {
+                return Ok(index);
+            }
+        }
+        let config = piece_config(rows.len());
+        let cells = SharedCells::of(self.config.metric.kernel(), &config, rows, &source, &job)?;
+        let index = IvfIndex::build_in(&Arc::new(cells), rows, &source, &job)?;
         tuned_piece(index, is_chosen, rows, &source, &job)
     }
 
@@ -340,81 +391,4 @@ impl Sealing<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::distance::DistanceMetric;
-    use crate::vector::{HnswConfig, IndexBackend, VectorConfig, VectorStore};
-
-    const WIDTH: u16 = 32;
-    /// From so many rows on the store codes, long before it seals.
-    const LEAST: usize = 300;
-    /// Rows of the part, with those behind it that the snapshot shows, and all.
-    const PART: u32 = 500;
-    const SEEN: u32 = 900;
-    const ALL: u32 = 1700;
-
-    fn row(number: u32) -> Vec<f32> {
-        (0..u32::from(WIDTH))
-            .map(|axis| ((number * 31 + 7) as f32 * (axis + 1) as f32).sin())
-            .collect()
-    }
-
-    fn insert(store: &VectorStore, numbers: std::ops::Range<u32>) {
-        let rows: Vec<f32> = numbers.clone().flat_map(row).collect();
-        let keys: Vec<String> = numbers.map(|number| number.to_string()).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        store.insert_rows(&keys, &rows).expect("inserts");
-    }
-
-    /// The key of the nearest row and its distance, as of a snapshot.
-    fn nearest(store: &VectorStore, snapshot: &Arc<Snapshot>, number: u32) -> (String, f32) {
-        let options = SearchOptions { ef_search: Some(1000), ..SearchOptions::default() };
-        let snapshot = Some(Arc::clone(snapshot));
-        let found = store.search_hits_in(snapshot, &row(number), 2, &options).expect("searches");
-        let [first, second] = &found[0][..] else { panic!("two are there: {}", found[0].len()) };
-        assert_ne!(first.key, second.key);
-        (first.key.clone(), first.score)
-    }
-
-    #[test]
-    fn rows_that_were_coded_of_a_later_moment_are_in_no_piece_of_an_earlier_one() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-        let config =
-            VectorConfig { dimensions, metric, index_threshold: LEAST, ..VectorConfig::default() };
-        let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
-        insert(&store, 0..PART);
-        let graph = IndexBackend::Hnsw(HnswConfig::with_m(16));
-        store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
-        insert(&store, PART..SEEN);
-        let before = store.snapshot().expect("open").expect("rows");
-        insert(&store, SEEN..ALL);
-        let stats = || store.index_stats().expect("open").expect("built");
-        let began = Instant::now();
-        while stats().coded < (ALL - PART) as usize {
-            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", stats());
-            store.search(&row(0), 1).expect("searches");
-        }
-        // The first rows of the tail, of which the snapshot shows but some.
-        let engine = store.handle.open().expect("open");
-        let (table, config, least) = (&*store.table, store.config, 20);
-        assert!(rows_of_one(least) > (SEEN - PART) as usize);
-        let sealing = Sealing { engine, table, config, least };
-        let terms = &store.handle.terms;
-        let piece = sealing.next_of(&before, terms).expect("seals").expect("the tail is full");
-        let sealed: Vec<u32> = piece.rows().iter().map(|row| row.0).collect();
-        assert_eq!(sealed, (PART..SEEN).collect::<Vec<_>>());
-        assert!(sealing.put(&Arc::new(piece), &before, terms).expect("is put"));
-        let found = stats();
-        assert_eq!((found.pieces, found.coded), (1, (ALL - PART) as usize), "{found:?}");
-        let now = store.snapshot().expect("open").expect("rows");
-        for number in 0..ALL {
-            assert_eq!(nearest(&store, &now, number), (number.to_string(), 0.0));
-            let (key, distance) = nearest(&store, &before, number);
-            let is_shown = number < SEEN;
-            assert_eq!((key == number.to_string(), distance == 0.0), (is_shown, is_shown));
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use synadb_index::{
     IvfSearch, PackedSearch, Query, Scratch, TopK, VectorSource, search_batch,
 };
 
-use super::pieces::Effort;
+use super::pieces::{Effort, search_pieces};
 use super::{Built, Loaded, StoreIndex};
 use crate::collection::Snapshot;
 use crate::vector::VectorStore;
@@ -138,12 +138,8 @@ impl StoreIndex {
         let behind = filters.part.as_ref().map(|part| &part.behind);
         if !self.pieces.is_empty() {
             let effort = built.effort(options, self.is_chosen);
-            for (at, piece) in self.pieces.iter().enumerate() {
-                let allowed = behind.and_then(|behind| behind.pieces.get(at));
-                for (query, top) in queries.iter().zip(&mut *tops) {
-                    piece.search(effort, query, allowed, source, scratch, top)?;
-                }
-            }
+            let allowed = behind.map(|behind| &behind.pieces[..]);
+            search_pieces(&self.pieces, effort, queries, allowed, source, scratch, tops)?;
         }
         if let Some(coded) = &self.tail {
             let tail = behind.map_or(&Filter::All, |behind| &behind.tail);
