@@ -215,7 +215,7 @@ impl Plan<'_> {
         if self.centroids.count() > 0 {
             let tell = |share| meter.tell(TRAINED + (ASSIGNED - TRAINED) * share);
             cells.extend(match self.shared {
-                Some(shared) => shared.assign(&new, source, kernels, &crew)?,
+                Some(shared) => shared.assign(&new, source, kernels, &crew, tell)?,
                 None => assign(&self.centroids, &new, source, second, kernels, &crew, tell)?,
             });
             rows.extend(new);

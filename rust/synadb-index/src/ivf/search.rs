@@ -119,11 +119,15 @@ impl IvfIndex {
             Probe { index: self, search, query, vector, squared_norm, allowed, source, out };
         let outcome = match &self.store {
             Store::Plain(cells) => {
+                memory.ranked = None;
                 probe.plain(cells, &mut memory);
                 Ok(())
             }
             Store::Bits(cells, fine) => match (fine, allowed.filter(|_| few)) {
-                (Some(fine), Some(rows)) => probe.few(cells, fine, rows, &mut memory),
+                (Some(fine), Some(rows)) => {
+                    memory.ranked = None;
+                    probe.few(cells, fine, rows, &mut memory)
+                }
                 _ => probe.bits(cells, fine.as_ref(), &mut memory),
             },
         };

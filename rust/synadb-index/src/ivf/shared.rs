@@ -38,9 +38,11 @@ impl SharedCells {
         job: &Job<'_>,
     ) -> Result<Self, IndexError> {
         let (rows, crew): (Vec<RowId>, _) = (rows.iter().collect(), job.crew());
+        let mut meter = job.meter();
         let config = config.fitting(source.dimensions());
         let training = config.training(rows.len());
-        let mut centroids = training.train_in_frame(metric, &rows, source, &crew, |_| ())?;
+        let tell = |share| meter.tell(share);
+        let mut centroids = training.train_in_frame(metric, &rows, source, &crew, tell)?;
         let regions = Regions::of(&mut centroids, kernels()?, &crew)?;
         Ok(Self { metric, config, centroids, regions })
     }
@@ -52,17 +54,19 @@ impl SharedCells {
         source: &dyn VectorSource,
         kernels: &'static Kernels,
         crew: &Crew<'_>,
+        mut progress: impl FnMut(f32),
     ) -> Result<Vec<Cells>, IndexError> {
         let mut cells = Vec::with_capacity(rows.len());
         let mut near = vec![NONE; rows.len().min(ROWS_AT_ONCE)];
-        for rows in rows.chunks(ROWS_AT_ONCE) {
-            let codes = self.centroids.frame.encode(rows, source, kernels, crew)?;
-            let near = &mut near[..rows.len()];
+        for rows_now in rows.chunks(ROWS_AT_ONCE) {
+            let codes = self.centroids.frame.encode(rows_now, source, kernels, crew)?;
+            let near = &mut near[..rows_now.len()];
             near.fill(NONE);
             self.regions.nearest(&codes, kernels, crew, near)?;
-            // What is not a number is near to none.
+            // Each row has one; a cell that is not there would be one beyond the last.
             let cell = |cell: u32| if cell == NONE.cell { 0 } else { cell };
             cells.extend(near.iter().map(|near| [cell(near.cell), NO_CELL]));
+            progress(cells.len() as f32 / rows.len() as f32);
         }
         Ok(cells)
     }
@@ -85,7 +89,8 @@ impl IvfIndex {
     /// seeds and codes are those of the cells. No cell is split or dropped: see
     /// [`IvfIndex::crowding`].
     ///
-    /// Time: `O(rows * sqrt(cells) * dimensions)` multiply-adds, and the codes.
+    /// Time: `O(rows * sqrt(cells) * dimensions)` multiply-adds where no group of cells is much larger
+    /// than the others, and the codes.
     ///
     /// # Errors
     ///

@@ -16,8 +16,8 @@ const ROUNDS: usize = 5;
 /// Rows of a piece of work.
 const PIECE_ROWS: usize = 256 * TILE_ROWS;
 
-/// Centroids in groups of near ones, as many as each group has: a row is compared with the means of
-/// the groups and with the centroids of the nearest few. A tree of two levels, as in the
+/// Centroids in groups of near ones, about as many groups as each has centroids: a row is compared
+/// with the means of the groups and with the centroids of the nearest few. A tree of two levels, as in the
 /// hierarchical k-means of Nister and Stewenius (2006).
 #[derive(Debug)]
 pub(crate) struct Regions {

@@ -1,6 +1,7 @@
 //! Inverted files that share their cells, one searched behind the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{IvfPart, SharedCells};
 
@@ -99,6 +100,7 @@ fn a_ranking_is_taken_over_from_no_other_cells_and_from_no_shorter_one() -> Resu
     let build = |cells, rows| IvfIndex::build_in(cells, rows, &source, &Job::default());
     let files = [build(&ours, &first)?, build(&theirs, &second)?, build(&theirs, &third)?];
     let own = super::build(Metric::Euclidean, &config(IvfCodes::Refined, 30), &source)?;
+    let full = super::build(Metric::Euclidean, &config(IvfCodes::Full, 10), &source)?;
     // So few rows are allowed of the second that it is scanned, and its cells are not ranked.
     let few = Filter::Rows([RowId(EACH + 7), RowId(EACH + 9)].into_iter().collect());
     for query in vectors.iter().step_by(400) {
@@ -113,6 +115,8 @@ fn a_ranking_is_taken_over_from_no_other_cells_and_from_no_shorter_one() -> Resu
             vec![part(a, 4, all), part(b, 2, &few), part(c, 8, all)],
             vec![part(b, 2, all), part(c, 16, all), part(b, 1, all)],
             vec![part(c, 3, all), part(&own, 3, all), part(b, 3, all), part(a, 3, all)],
+            vec![part(c, 20, all), part(&full, 3, all), part(b, 20, all)],
+            vec![part(c, 3, all), part(&own, 3, &few), part(b, 3, all)],
         ];
         for parts in &orders {
             let (together, apart) = both(parts, &query, &source)?;
@@ -160,7 +164,7 @@ fn rows_that_the_cells_were_not_made_for_crowd() -> Result<(), IndexError> {
         Ok(IvfIndex::build_in(&cells, rows, &source, &Job::default())?.crowding())
     };
     let (own, alike, other) = (crowding(&first)?, crowding(&second)?, crowding(&third)?);
-    assert!(own >= 1.0 && alike < 1.3 * own && other > 5.0 * own, "{own} {alike} {other}");
+    assert!(alike < 1.3 * own && other > 5.0 * own, "{own} {alike} {other}");
     Ok(())
 }
 
@@ -177,7 +181,7 @@ fn odd_rows_are_built_in_shared_cells_and_found() -> Result<(), IndexError> {
             let cells = cells(metric, IvfCodes::Bits, &all, &source)?;
             let index = IvfIndex::build_in(&cells, &all, &source, &Job::default())?;
             assert!(index.shared_cells().is_some_and(|own| Arc::ptr_eq(own, &cells)));
-            assert!(index.crowding() >= 1.0, "{}", index.crowding());
+            assert!(index.crowding().is_finite());
             let hits = search(&index, all_of(&index), &row, &Filter::All, &source, 10)?;
             assert_eq!(hits.len(), vectors.len().min(10), "{metric:?} {count}");
         }
@@ -189,5 +193,36 @@ fn odd_rows_are_built_in_shared_cells_and_found() -> Result<(), IndexError> {
     let refused = IvfIndex::build_in(&cells, &all, &short, &Job::default());
     let (query, other) = (40, DIMENSIONS);
     assert_eq!(refused.err(), Some(IndexError::Dimensions { query, source: other }));
+    Ok(())
+}
+
+#[test]
+fn threads_do_not_change_what_is_built_and_a_build_can_be_stopped() -> Result<(), IndexError> {
+    let (vectors, all) = (vectors(), RowSet::range(RowId(0), COUNT));
+    let source = Memory::new(&vectors, DIMENSIONS);
+    let config = IvfConfig { second: false, ..config(IvfCodes::Bits, 64) };
+    let made = |threads| -> Result<(Arc<SharedCells>, IvfIndex), IndexError> {
+        let job = Job::with_threads(threads);
+        let cells = SharedCells::of(Metric::Cosine, &config, &all, &source, &job)?;
+        let cells = Arc::new(cells);
+        let index = IvfIndex::build_in(&cells, &all, &source, &job)?;
+        Ok((cells, index))
+    };
+    let ((cells, one), (_, two)) = (made(1)?, made(2)?);
+    let counts = |index: &IvfIndex| (0..64).map(|cell| index.cell_len(cell)).collect::<Vec<_>>();
+    assert_eq!(counts(&one), counts(&two));
+    let how = IvfSearch { nprobe: 5, candidates: 30, ..IvfSearch::default() };
+    for query in vectors.iter().step_by(500) {
+        let find = |index| search(index, how, query, &Filter::All, &source, 10);
+        assert_eq!(find(&one)?, find(&two)?);
+    }
+    let cancel = AtomicBool::new(false);
+    let stop = |_| cancel.store(true, Ordering::Relaxed);
+    let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&stop) };
+    let trained = SharedCells::of(Metric::Cosine, &config, &all, &source, &job);
+    assert_eq!(trained.err(), Some(IndexError::Cancelled));
+    cancel.store(false, Ordering::Relaxed);
+    let built = IvfIndex::build_in(&cells, &all, &source, &job);
+    assert_eq!(built.err(), Some(IndexError::Cancelled));
     Ok(())
 }

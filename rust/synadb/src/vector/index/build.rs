@@ -43,8 +43,8 @@ const RAISED_WORK: usize = 1 << 31;
 /// Queries that a piece is tried with, at most: one that is tuned, and one in the cells of others.
 const PIECE_ON: usize = 50;
 const SUITED_ON: usize = 20;
-/// Of so few queries that one may miss so many times what is allowed to be missed.
-const MISSES: f64 = 2.0;
+/// Standard deviations that so few queries may find less.
+const DEVIATIONS: f64 = 3.0;
 
 /// What an index is and holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -394,15 +394,14 @@ pub(super) fn tuned_piece(
     source: &MappedVectors<'_>,
     job: &Job<'_>,
 ) -> std::result::Result<IvfIndex, IndexError> {
-    let queries = sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?;
-    let queries = &queries[..queries.len().min(PIECE_ON)];
+    let queries = spread(sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?, PIECE_ON);
     if queries.is_empty() {
         return Ok(piece);
     }
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
     let recall = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
     loop {
-        let found = piece.raise(recall, TUNED_K, true, queries, &all, source, &quiet)?;
+        let found = piece.raise(recall, TUNED_K, true, &queries, &all, source, &quiet)?;
         let nprobe = piece.default_search().nprobe;
         piece = piece.with_search(found.search);
         if found.recall >= recall || nprobe >= piece.cells() {
@@ -424,13 +423,19 @@ pub(super) fn suited_piece(
     job: &Job<'_>,
 ) -> std::result::Result<Option<IvfIndex>, IndexError> {
     let piece = piece.with_search(search);
-    let queries = sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?;
-    let queries = &queries[..queries.len().min(SUITED_ON)];
+    let queries = spread(sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?, SUITED_ON);
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
     let wanted = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
-    let least = 1.0 - MISSES * (1.0 - wanted);
-    let found = piece.raise(least, TUNED_K, true, queries, &all, source, &quiet)?;
+    let results = (queries.len() * TUNED_K).max(1) as f64;
+    let least = wanted - DEVIATIONS * ((1.0 - wanted) / results).sqrt();
+    let found = piece.raise(least, TUNED_K, true, &queries, &all, source, &quiet)?;
     Ok((found.recall >= least).then(|| piece.with_search(found.search)))
+}
+
+/// So many of them at most, from the first to the last.
+fn spread(queries: Vec<Query>, most: usize) -> Vec<Query> {
+    let step = queries.len().div_ceil(most).max(1);
+    queries.into_iter().step_by(step).collect()
 }
 
 /// Some of the rows, as queries: for so much work, and so many at least.

@@ -27,7 +27,7 @@ use crate::vector::search::index_failure;
 use crate::vector::source::{CommittedVectors, MappedVectors};
 
 /// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule, which
-/// are scanned in 0.3 ms, and sealed in a third of a second.
+/// are scanned in 0.3 ms, and sealed in half a second.
 const ROWS: usize = 32;
 /// And with a share of the rows in the pieces before it, so that their number grows slowly: a piece
 /// costs a search some 40 us whatever it holds, a row of the tail 2 ns.
@@ -44,6 +44,10 @@ const PROBED_PER_ROOT: f64 = 2.0;
 /// A piece is built in cells of its own where its rows crowd in those of the one before so many times
 /// as much as the rows that these were made of.
 const CROWDED: f64 = 2.0;
+/// Rows that were crowded so much themselves say nothing: most are alike, and in one cell.
+const CROWDED_MOST: f64 = 16.0;
+/// And where their number asks for so many times the cells.
+const OUTGROWN: usize = 2;
 
 /// A tail that could not be sealed is tried again once it has grown by such a part of what it was:
 /// a row that is damaged stays so, and each attempt takes as long as a sealing.
@@ -79,7 +83,7 @@ impl Setback {
     }
 }
 
-/// Rows in cells of their own, of which a part that was built later may have some.
+/// Rows in cells, of which a part that was built later may have some.
 pub(in crate::vector) struct Piece {
     index: Arc<IvfIndex>,
     /// Rows that no part has.
@@ -353,18 +357,20 @@ impl Sealing<'_> {
         let cancel = AtomicBool::new(false);
         let tell = |_| cancel.store(terms.is_interrupted(), Ordering::Relaxed);
         let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
+        let config = piece_config(rows.len());
         if let Some(first) = first
             && let Some(cells) = first.index.shared_cells()
+            && config.cells_for(rows.len()) < OUTGROWN * first.index.cells().max(1)
         {
             let index = IvfIndex::build_in(cells, rows, &source, &job)?;
-            let is_crowded = index.crowding() > CROWDED * first.index.crowding();
+            let own = first.index.crowding().min(CROWDED_MOST);
+            let is_crowded = index.crowding() > CROWDED * own;
             let search = first.index.default_search();
             let suited = || suited_piece(index, search, is_chosen, rows, &source, &job);
             if !is_crowded && let Some(index) = suited()? {
                 return Ok(index);
             }
         }
-        let config = piece_config(rows.len());
         let cells = SharedCells::of(self.config.metric.kernel(), &config, rows, &source, &job)?;
         let index = IvfIndex::build_in(&Arc::new(cells), rows, &source, &job)?;
         tuned_piece(index, is_chosen, rows, &source, &job)
