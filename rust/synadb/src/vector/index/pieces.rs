@@ -29,8 +29,8 @@ use crate::vector::source::{CommittedVectors, MappedVectors};
 /// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule, which
 /// are scanned in 0.3 ms, and sealed in half a second.
 const ROWS: usize = 32;
-/// And with a share of the rows in the pieces before it, so that their number grows slowly: a piece
-/// costs a search some 40 us whatever it holds, a row of the tail 2 ns.
+/// And with a share of the rows in the pieces before it, so that their number grows slowly: each piece
+/// costs a search some 0.1 ms.
 const SHARE: usize = 16;
 /// Rows of a cell, of up to so many cells.
 const ROWS_PER_CELL: usize = 128;
@@ -39,7 +39,7 @@ const CELLS: usize = 1024;
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
 /// Cells that are searched for each square root of their number, unless a sample wants more: of
-/// 131,072 vectors of passages 51 of 1,024 cells have .97 of the ten nearest.
+/// pieces of 131,072 passages 64 of 1,024 cells were enough for 17 of 24, 52 for 6 of 10.
 const PROBED_PER_ROOT: f64 = 2.0;
 /// A piece is built in cells of its own where its rows crowd in those of the one before so many times
 /// as much as the rows that these were made of.
