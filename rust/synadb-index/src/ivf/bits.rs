@@ -80,6 +80,12 @@ impl BitCells {
         bit_block_bytes(self.rotation.padded())
     }
 
+    /// The block that an entry is in.
+    pub(super) fn block_of(&self, entry: usize) -> &[u8] {
+        let size = self.block_bytes();
+        &self.blocks[entry / BLOCK_ROWS * size..][..size]
+    }
+
     /// The blocks of a cell with these entries.
     pub(super) fn blocks_of(&self, entries: Range<usize>) -> &[u8] {
         let block_bytes = self.block_bytes();

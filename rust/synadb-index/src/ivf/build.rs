@@ -6,12 +6,12 @@ use synadb_types::{RowId, RowSet};
 
 use super::assign::{Cells, assign};
 use super::balance::rebalance;
-use super::bits::{BitCells, rotate_all};
+use super::bits::BitCells;
 use super::heritage::Heritage;
 use super::origin::Origin;
 use super::{
-    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, PlainCells, SharedCells, Store,
-    block_of,
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, Lists, Marks, PlainCells, SharedCells,
+    Store, block_of,
 };
 use crate::distance::{Metric, kernels};
 use crate::flat::FlatIndex;
@@ -113,7 +113,7 @@ impl IvfIndex {
             }
         };
         let config = &config.fitting(dimensions);
-        let plan = Plan { metric, config, centroids, old: None, shared: None };
+        let plan = Plan { metric, config, centroids: Arc::new(centroids), basis: Basis::None };
         plan.assemble(rows, source, job)
     }
 
@@ -145,9 +145,9 @@ impl IvfIndex {
             let anew = Self::build(self.metric, &self.config, rows, source, job)?;
             return Ok(anew.with_search(self.search));
         }
-        let (metric, config, centroids) = (self.metric, &self.config, self.centroids.clone());
-        Plan { metric, config, centroids, old: Some(self), shared: None }
-            .assemble(rows, source, job)
+        let (metric, config, basis) = (self.metric, &self.config, Basis::Old(self));
+        let centroids = Arc::clone(&self.centroids);
+        Plan { metric, config, centroids, basis }.assemble(rows, source, job)
     }
 
     /// A new index of `rows` out of several: the largest lends its cells and codes as in
@@ -192,14 +192,28 @@ impl IvfIndex {
 pub(super) struct Plan<'a> {
     pub(super) metric: Metric,
     pub(super) config: &'a IvfConfig,
-    pub(super) centroids: Centroids,
-    /// The index that is extended.
-    pub(super) old: Option<&'a IvfIndex>,
-    /// The cells that stay as they are.
-    pub(super) shared: Option<&'a Arc<SharedCells>>,
+    pub(super) centroids: Arc<Centroids>,
+    pub(super) basis: Basis<'a>,
 }
 
-impl Plan<'_> {
+/// What an index takes over.
+pub(super) enum Basis<'a> {
+    None,
+    /// What holds of the index that is extended.
+    Old(&'a IvfIndex),
+    /// Cells, which stay as they are.
+    Shared(&'a Arc<SharedCells>),
+}
+
+impl<'a> Plan<'a> {
+    fn old(&self) -> Option<&'a IvfIndex> {
+        if let Basis::Old(old) = self.basis { Some(old) } else { None }
+    }
+
+    fn shared(&self) -> Option<&'a Arc<SharedCells>> {
+        if let Basis::Shared(cells) = self.basis { Some(cells) } else { None }
+    }
+
     pub(super) fn assemble(
         mut self,
         wanted: &RowSet,
@@ -208,20 +222,21 @@ impl Plan<'_> {
     ) -> Result<IvfIndex, IndexError> {
         let (kernels, crew, mut meter) = (kernels()?, job.crew(), job.meter());
         let second = self.config.second;
-        let (mut rows, mut cells) = self.old.map(|old| old.assigned(wanted)).unwrap_or_default();
+        let (mut rows, mut cells) = self.old().map(|old| old.assigned(wanted)).unwrap_or_default();
         let held: RowSet = rows.iter().copied().collect();
         let new: Vec<RowId> = wanted.iter().filter(|&row| !held.contains(row)).collect();
         let mut origins = Vec::new();
         if self.centroids.count() > 0 {
             let tell = |share| meter.tell(TRAINED + (ASSIGNED - TRAINED) * share);
-            cells.extend(match self.shared {
+            cells.extend(match self.shared() {
                 Some(shared) => shared.assign(&new, source, kernels, &crew, tell)?,
                 None => assign(&self.centroids, &new, source, second, kernels, &crew, tell)?,
             });
             rows.extend(new);
         }
-        if self.centroids.count() > 0 && self.shared.is_none() {
-            let (centroids, count) = (&mut self.centroids, self.config.cells_for(rows.len()));
+        if self.centroids.count() > 0 && self.shared().is_none() {
+            let count = self.config.cells_for(rows.len());
+            let centroids = Arc::make_mut(&mut self.centroids);
             origins =
                 rebalance(centroids, count, &rows, &mut cells, second, source, kernels, &crew)?;
         }
@@ -231,14 +246,14 @@ impl Plan<'_> {
         let cells: Vec<Cells> = order.iter().map(|&at| cells[at as usize]).collect();
         let block = block_of(self.config.codes);
         let lists = Lists::new(&sorted, &cells, self.centroids.count(), block);
-        let heritage = self.old.map(|index| Heritage { index, origins: &origins });
+        let heritage = self.old().map(|index| Heritage { index, origins: &origins });
         let origin = Origin::of(self.metric, &self.centroids.frame);
         let (directory, store) = self.fill(&origin, &lists, wanted, heritage, source, &crew)?;
         meter.tell(1.0);
         let flat = FlatIndex::new(wanted.clone());
-        let search = self.old.map_or(self.config.search, |old| old.search);
+        let search = self.old().map_or(self.config.search, |old| old.search);
+        let shared = self.shared().cloned();
         let (metric, config, centroids) = (self.metric, self.config.clone(), self.centroids);
-        let shared = self.shared.cloned();
         Ok(IvfIndex {
             metric,
             config,
@@ -264,14 +279,21 @@ impl Plan<'_> {
     ) -> Result<(Directory, Store), IndexError> {
         let (kernels, dimensions) = (kernels()?, self.centroids.dimensions);
         let points = origin.points(&self.centroids);
-        let mut directory = Directory::new(points, dimensions, Vec::new(), kernels);
+        let mut directory = Directory::new(Marks::new(points, dimensions, kernels), Vec::new());
         directory.radii = directory.measure(origin, lists, heritage, source, kernels, crew)?;
         if self.config.codes == IvfCodes::Full {
             return Ok((directory, Store::Plain(PlainCells::new(lists, source, crew)?)));
         }
         let rotation = Rotation::new(dimensions, self.config.seed);
-        let points = rotate_all(&rotation, &directory.points)?;
-        let cells = BitCells::new(origin, rotation, &points, lists, heritage, source, crew)?;
+        let marks = match self.shared() {
+            Some(cells) => Arc::clone(cells.marks()),
+            None => {
+                let points = &directory.marks.points;
+                Arc::new(Marks::rotated(points, &rotation, origin.metric(), kernels)?)
+            }
+        };
+        let points = &marks.points;
+        let cells = BitCells::new(origin, rotation, points, lists, heritage, source, crew)?;
         let fine = if self.config.codes == IvfCodes::Refined && lists.cells() > 0 {
             let anchor = origin.anchor(&self.centroids, &cells.rotation)?;
             let old = heritage.and_then(|heritage| heritage.fine());
@@ -279,8 +301,6 @@ impl Plan<'_> {
         } else {
             None
         };
-        let padded = cells.rotation.padded();
-        let directory = Directory::new(points, padded, directory.radii, kernels);
-        Ok((directory.with_codes(origin.metric()), Store::Bits(cells, fine)))
+        Ok((Directory::new(marks, directory.radii), Store::Bits(cells, fine)))
     }
 }

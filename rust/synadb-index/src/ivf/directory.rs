@@ -1,13 +1,16 @@
 //! The centroids as a search sees them.
 
+use std::sync::Arc;
+
 use crate::distance::{Kernels, Metric};
 use crate::job::Crew;
 use crate::kmeans::assign::Near;
 use crate::quantize::{
-    Anchor, BLOCK_ROWS, CodeQuery, Estimates, Space, bit_block_bytes, encode_bits,
+    Anchor, BLOCK_ROWS, CodeQuery, Estimates, Rotation, Space, bit_block_bytes, encode_bits,
 };
 use crate::{IndexError, VectorSource};
 
+use super::bits::rotate_all;
 use super::heritage::Heritage;
 use super::lists::Lists;
 use super::origin::Origin;
@@ -27,15 +30,21 @@ const PIECE_CELLS: usize = 32;
 /// Squared lengths that `f32` can tell apart.
 const SQUARED_RANGE: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 
-/// Centroids side by side with their squared norms, and the radius of each cell.
+/// The centroids, and the radius of each cell.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Directory {
-    pub(super) dimensions: usize,
+    pub(super) marks: Arc<Marks>,
+    /// Largest distance of a cell's row from its centroid.
+    pub(super) radii: Vec<f32>,
+}
+
+/// Centroids side by side with their squared norms.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Marks {
+    dimensions: usize,
     pub(super) points: Vec<f32>,
     squared_norms: Vec<f32>,
     largest: f32,
-    /// Largest distance of a cell's row from its centroid.
-    pub(super) radii: Vec<f32>,
     /// The centroids in one bit a dimension.
     coded: Option<Coded>,
 }
@@ -47,10 +56,34 @@ struct Coded {
     blocks: Vec<u8>,
 }
 
-impl Directory {
+impl Marks {
+    pub(super) fn new(points: Vec<f32>, dimensions: usize, kernels: &Kernels) -> Self {
+        let vectors = points.chunks_exact(dimensions.max(1));
+        let squared_norms: Vec<f32> = vectors.map(|point| (kernels.dot)(point, point)).collect();
+        let largest = squared_norms.iter().copied().fold(0.0, f32::max);
+        Self { dimensions, points, squared_norms, largest, coded: None }
+    }
+
+    /// Those of a search by codes: rotated, and coded themselves.
+    pub(super) fn rotated(
+        points: &[f32],
+        rotation: &Rotation,
+        metric: Metric,
+        kernels: &Kernels,
+    ) -> Result<Self, IndexError> {
+        let rotated = rotate_all(rotation, points)?;
+        Ok(Self::new(rotated, rotation.padded(), kernels).with_codes(metric))
+    }
+
+    /// Bytes of the centroids and their codes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let coded = self.coded.as_ref().map_or(0, |coded| coded.blocks.len());
+        (self.points.len() + self.squared_norms.len()) * size_of::<f32>() + coded
+    }
+
     /// Codes the centroids, so that a search compares only the most promising ones in full. They
     /// are rotated.
-    pub(super) fn with_codes(mut self, metric: Metric) -> Self {
+    fn with_codes(mut self, metric: Metric) -> Self {
         let padded = self.dimensions;
         let mut mean = vec![0.0; padded];
         let weight = 1.0 / self.squared_norms.len().max(1) as f32;
@@ -70,6 +103,16 @@ impl Directory {
         self
     }
 
+    pub(super) fn point(&self, cell: usize) -> &[f32] {
+        &self.points[cell * self.dimensions..][..self.dimensions]
+    }
+}
+
+impl Directory {
+    pub(super) fn new(marks: impl Into<Arc<Marks>>, radii: Vec<f32>) -> Self {
+        Self { marks: marks.into(), radii }
+    }
+
     /// As [`Directory::rank`], by codes first. The `wanted` nearest stand in front, in any order;
     /// the number of the cells in front whose keys are exact is returned.
     pub(super) fn rank_coded(
@@ -81,16 +124,16 @@ impl Directory {
         near: &mut Vec<Near>,
         estimates: &mut Estimates,
     ) -> Option<usize> {
-        let coded = self.coded.as_ref()?;
-        let count = self.squared_norms.len();
+        let coded = self.marks.coded.as_ref()?;
+        let count = self.marks.squared_norms.len();
         let shortlist = SHORTLIST.0 * wanted + SHORTLIST.1;
         if 2 * shortlist >= count {
             return None;
         }
         near.clear();
         let terms = query.terms(&coded.anchor);
-        let blocks = coded.blocks.chunks_exact(bit_block_bytes(self.dimensions));
-        for (block, norms) in blocks.zip(self.squared_norms.chunks(BLOCK_ROWS)) {
+        let blocks = coded.blocks.chunks_exact(bit_block_bytes(self.marks.dimensions));
+        for (block, norms) in blocks.zip(self.marks.squared_norms.chunks(BLOCK_ROWS)) {
             (query.kernels().estimate_bits)(block, query, &terms, f32::INFINITY, estimates);
             for (&norm, &key) in norms.iter().zip(&estimates.keys) {
                 // The key of the cosine is one less the product.
@@ -114,32 +157,16 @@ impl Directory {
     ) {
         for at in 0..near.len() {
             if let Some(ahead) = near.get(at + AHEAD) {
-                crate::distance::prefetch(self.point(ahead.cell as usize));
+                crate::distance::prefetch(self.marks.point(ahead.cell as usize));
             }
             let cell = near[at].cell as usize;
-            let dot = (kernels.dot)(vector, self.point(cell));
-            near[at].key = self.key(metric, dot, self.squared_norms[cell]);
+            let dot = (kernels.dot)(vector, self.marks.point(cell));
+            near[at].key = self.key(metric, dot, self.marks.squared_norms[cell]);
         }
     }
 
     fn key(&self, metric: Metric, dot: f32, norm: f32) -> f32 {
         if metric == Metric::DotProduct { -dot } else { norm - 2.0 * dot }
-    }
-
-    pub(super) fn new(
-        points: Vec<f32>,
-        dimensions: usize,
-        radii: Vec<f32>,
-        kernels: &Kernels,
-    ) -> Self {
-        let vectors = points.chunks_exact(dimensions.max(1));
-        let squared_norms: Vec<f32> = vectors.map(|point| (kernels.dot)(point, point)).collect();
-        let largest = squared_norms.iter().copied().fold(0.0, f32::max);
-        Self { dimensions, points, squared_norms, largest, radii, coded: None }
-    }
-
-    pub(super) fn point(&self, cell: usize) -> &[f32] {
-        &self.points[cell * self.dimensions..][..self.dimensions]
     }
 
     /// The radius of every cell, with these points, moved, as vectors of the source's dimensions.
@@ -156,12 +183,12 @@ impl Directory {
             if !origin.place(RowId(row), source, vector) {
                 return 0.0;
             }
-            (kernels.squared_euclidean)(vector, self.point(cell))
+            (kernels.squared_euclidean)(vector, self.marks.point(cell))
         };
         let mut radii = vec![0.0; lists.cells()];
         let pieces = radii.chunks_mut(PIECE_CELLS).enumerate().collect();
         crew.each(pieces, |(piece, radii): (usize, &mut [f32])| {
-            let mut vector = vec![0.0; self.dimensions];
+            let mut vector = vec![0.0; self.marks.dimensions];
             for (at, radius) in radii.iter_mut().enumerate() {
                 let cell = piece * PIECE_CELLS + at;
                 let (kept, known) =
@@ -178,7 +205,7 @@ impl Directory {
 
     /// False when the query's scale is beyond what the keys of the cells can tell apart.
     pub(super) fn can_rank(&self, query_squared_norm: f32) -> bool {
-        SQUARED_RANGE.contains(&(query_squared_norm + self.largest))
+        SQUARED_RANGE.contains(&(query_squared_norm + self.marks.largest))
     }
 
     /// Keys of all cells: squared distances less that of the query for a distance, negative
@@ -191,12 +218,12 @@ impl Directory {
         near: &mut Vec<Near>,
         keys: &mut Vec<f32>,
     ) {
-        let count = self.squared_norms.len();
+        let count = self.marks.squared_norms.len();
         keys.clear();
         keys.resize(count, 0.0);
-        (kernels.dot_rows)(vector, &self.points, self.dimensions, count, keys);
+        (kernels.dot_rows)(vector, &self.marks.points, self.marks.dimensions, count, keys);
         near.clear();
-        let cells = keys.iter().zip(&self.squared_norms).zip(0..);
+        let cells = keys.iter().zip(&self.marks.squared_norms).zip(0..);
         near.extend(
             cells.map(|((&dot, &norm), cell)| Near { key: self.key(metric, dot, norm), cell }),
         );
@@ -204,7 +231,7 @@ impl Directory {
 
     /// Inner product of the query with a centroid, from its key; the centroid's squared norm.
     pub(super) fn product(&self, metric: Metric, near: &Near) -> (f32, f32) {
-        let norm = self.squared_norms[near.cell as usize];
+        let norm = self.marks.squared_norms[near.cell as usize];
         let dot = if metric == Metric::DotProduct { -near.key } else { (norm - near.key) / 2.0 };
         (dot, norm)
     }
@@ -213,7 +240,7 @@ impl Directory {
     pub(super) fn lower_bound(&self, metric: Metric, near: &Near, query_squared_norm: f32) -> f64 {
         let cell = near.cell as usize;
         let radius = self.radii[cell];
-        let norms = query_squared_norm + self.squared_norms[cell];
+        let norms = query_squared_norm + self.marks.squared_norms[cell];
         if metric == Metric::DotProduct {
             return f64::from(near.key - radius - BOUND_SLACK * norms.max(1.0));
         }

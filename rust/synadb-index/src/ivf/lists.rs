@@ -28,7 +28,18 @@ impl Lists {
         for (_, cell) in places().filter(|&(_, cell)| cell != NO_CELL) {
             counts[cell as usize] += 1;
         }
-        let mut starts = Vec::with_capacity(count + 1);
+        let mut lists = Self::of_counts(counts, block);
+        let mut next = lists.starts.clone();
+        for (row, cell) in places().filter(|&(_, cell)| cell != NO_CELL) {
+            lists.rows[next[cell as usize] as usize] = row.0;
+            next[cell as usize] += 1;
+        }
+        lists
+    }
+
+    /// Lists of cells with so many entries, none of which is filled.
+    pub(super) fn of_counts(counts: Vec<u32>, block: usize) -> Self {
+        let mut starts = Vec::with_capacity(counts.len() + 1);
         let mut end = 0_u32;
         for &count in &counts {
             starts.push(end);
@@ -37,13 +48,7 @@ impl Lists {
             end = next.expect("a part has fewer than 2^31 rows, and two entries for each");
         }
         starts.push(end);
-        let mut next = starts.clone();
-        let mut listed = vec![NO_ROW; end as usize];
-        for (row, cell) in places().filter(|&(_, cell)| cell != NO_CELL) {
-            listed[next[cell as usize] as usize] = row.0;
-            next[cell as usize] += 1;
-        }
-        Self { starts, counts, rows: listed }
+        Self { starts, counts, rows: vec![NO_ROW; end as usize] }
     }
 
     /// Lists that were saved; none when the counts do not lead to the end of the rows.

@@ -10,6 +10,7 @@ mod compare;
 mod directory;
 mod fine;
 mod heritage;
+mod joined;
 mod lists;
 mod origin;
 mod plain;
@@ -34,7 +35,7 @@ use crate::flat::FlatIndex;
 use crate::kmeans::Centroids;
 use crate::quantize::BLOCK_ROWS;
 use bits::BitCells;
-use directory::Directory;
+use directory::{Directory, Marks};
 use fine::FineRows;
 use lists::Lists;
 use origin::Origin;
@@ -141,7 +142,7 @@ pub struct IvfIndex {
     search: IvfSearch,
     /// Holds the rows, and scans those that a selective filter leaves.
     flat: FlatIndex,
-    centroids: Centroids,
+    centroids: Arc<Centroids>,
     origin: Origin,
     /// Centroids as searches see them: moved to the origin, rotated where there are codes.
     directory: Directory,
@@ -199,10 +200,12 @@ impl IvfIndex {
         self
     }
 
-    /// Bytes that the index holds.
+    /// Bytes that the index holds, but for those of cells that it [shares](SharedCells).
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let centroids = 3 * self.directory.points.len() * size_of::<f32>();
+        let own = self.shared.is_none();
+        let centroids =
+            if own { 3 * self.directory.marks.points.len() * size_of::<f32>() } else { 0 };
         let entries = match &self.store {
             Store::Plain(cells) => cells.memory_bytes(),
             Store::Bits(cells, fine) => {

@@ -32,12 +32,12 @@ use std::sync::Arc;
 
 use synadb_types::{RowId, RowSet};
 
-use super::bits::{BitCells, rotate_all};
+use super::bits::BitCells;
 use super::bytes::Bytes;
 use super::lists::NO_ROW;
 use super::origin::Origin;
 use super::{
-    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, PlainCells, Store,
+    Directory, FineRows, IvfCodes, IvfConfig, IvfIndex, IvfSearch, Lists, Marks, PlainCells, Store,
     block_of,
 };
 use crate::distance::{Metric, kernels};
@@ -140,12 +140,12 @@ impl IvfIndex {
         let lists = Lists::open(counts, listed, block).ok_or(damaged(ROWS, "has other counts"))?;
         let rows = checked_rows(&lists, source.rows_end())?;
         let frame = Frame::new(header.metric, mean, header.factor);
-        let centroids = Centroids { frame, points, dimensions };
+        let centroids = Arc::new(Centroids { frame, points, dimensions });
         let origin = Origin::of(header.metric, &centroids.frame);
         let points = origin.points(&centroids);
         let (directory, store) = match header.config.codes {
             IvfCodes::Full => {
-                let directory = Directory::new(points, dimensions, radii, kernels);
+                let directory = Directory::new(Marks::new(points, dimensions, kernels), radii);
                 (directory, Store::Plain(PlainCells::new(&lists, source, &job.crew())?))
             }
             IvfCodes::Bits | IvfCodes::Refined => {
@@ -155,8 +155,8 @@ impl IvfIndex {
                 if blocks.len() != lists.rows.len() / BLOCK_ROWS * bit_block_bytes(padded) {
                     return Err(damaged(CODES, "has another length"));
                 }
-                let points = rotate_all(&rotation, &points)?;
-                let directory = Directory::new(points, padded, radii, kernels);
+                let marks = Marks::rotated(&points, &rotation, origin.metric(), kernels)?;
+                let directory = Directory::new(marks, radii);
                 let fine = if header.config.codes == IvfCodes::Refined {
                     let anchor = origin.anchor(&centroids, &rotation)?;
                     FineRows::open(&rotation, anchor, &rows, find(FINE)?)
@@ -165,7 +165,7 @@ impl IvfIndex {
                     None
                 };
                 let cells = BitCells { rotation, blocks };
-                (directory.with_codes(origin.metric()), Store::Bits(cells, fine))
+                (directory, Store::Bits(cells, fine))
             }
         };
         let (metric, search, flat) = (header.metric, header.search, FlatIndex::new(rows));

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use synadb_types::{RowId, RowSet};
 
 use super::assign::{Cells, NO_CELL, ROWS_AT_ONCE};
-use super::build::Plan;
-use super::{IvfConfig, IvfIndex, IvfSearch};
+use super::build::{Basis, Plan};
+use super::origin::Origin;
+use super::{IvfCodes, IvfConfig, IvfIndex, IvfSearch, Marks};
 use crate::distance::{Kernels, Metric, kernels};
 use crate::job::Crew;
 use crate::kmeans::Centroids;
 use crate::kmeans::assign::NONE;
 use crate::kmeans::regions::Regions;
+use crate::quantize::Rotation;
 use crate::{Filter, IndexError, Job, Query, Scratch, TopK, VectorSource};
 
 /// Centroids for several inverted files of like rows. To build one in them needs no training, and a
@@ -20,8 +22,10 @@ use crate::{Filter, IndexError, Job, Query, Scratch, TopK, VectorSource};
 pub struct SharedCells {
     metric: Metric,
     config: IvfConfig,
-    centroids: Centroids,
+    centroids: Arc<Centroids>,
     regions: Regions,
+    /// The centroids as searches see them.
+    marks: Arc<Marks>,
 }
 
 impl SharedCells {
@@ -43,8 +47,30 @@ impl SharedCells {
         let training = config.training(rows.len());
         let tell = |share| meter.tell(share);
         let mut centroids = training.train_in_frame(metric, &rows, source, &crew, tell)?;
-        let regions = Regions::of(&mut centroids, kernels()?, &crew)?;
-        Ok(Self { metric, config, centroids, regions })
+        let kernels = kernels()?;
+        let regions = Regions::of(&mut centroids, kernels, &crew)?;
+        let origin = Origin::of(metric, &centroids.frame);
+        let points = origin.points(&centroids);
+        let marks = match config.codes {
+            IvfCodes::Full => Marks::new(points, centroids.dimensions, kernels),
+            IvfCodes::Bits | IvfCodes::Refined => {
+                let rotation = Rotation::new(centroids.dimensions, config.seed);
+                Marks::rotated(&points, &rotation, origin.metric(), kernels)?
+            }
+        };
+        let (centroids, marks) = (Arc::new(centroids), Arc::new(marks));
+        Ok(Self { metric, config, centroids, regions, marks })
+    }
+
+    /// Bytes that the cells hold, without what is in them.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let centroids = self.centroids.points.len() * size_of::<f32>();
+        centroids + self.regions.memory_bytes() + self.marks.memory_bytes()
+    }
+
+    pub(super) fn marks(&self) -> &Arc<Marks> {
+        &self.marks
     }
 
     /// The cell of each row.
@@ -105,9 +131,9 @@ impl IvfIndex {
         if query != dimensions {
             return Err(IndexError::Dimensions { query, source: dimensions });
         }
-        let (metric, config, centroids) = (cells.metric, &cells.config, cells.centroids.clone());
-        Plan { metric, config, centroids, old: None, shared: Some(cells) }
-            .assemble(rows, source, job)
+        let (metric, config, basis) = (cells.metric, &cells.config, Basis::Shared(cells));
+        let centroids = Arc::clone(&cells.centroids);
+        Plan { metric, config, centroids, basis }.assemble(rows, source, job)
     }
 
     /// The cells that it shares with others.

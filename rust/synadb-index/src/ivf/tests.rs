@@ -47,7 +47,8 @@ fn rows(count: usize, dimensions: usize) -> Rows {
 fn check(index: &IvfIndex, source: &Rows, radii_grew: bool) -> Result<(), IndexError> {
     let (job, origin) = (Job::default(), &index.origin);
     let points = origin.points(&index.centroids);
-    let plain = Directory::new(points.clone(), source.dimensions, Vec::new(), kernels()?);
+    let marks = Marks::new(points.clone(), source.dimensions, kernels()?);
+    let plain = Directory::new(marks, Vec::new());
     let radii = plain.measure(origin, &index.lists, None, source, kernels()?, &job.crew())?;
     if radii_grew {
         assert!(index.directory.radii.iter().zip(&radii).all(|(known, needed)| known >= needed));
@@ -123,7 +124,7 @@ fn rounding_alone_leaves_no_cell_out() -> Result<(), IndexError> {
     let row: Vec<f32> = (1..40).map(|at| 1.0 / at as f32).collect();
     let length = inverse_norm(&row);
     let unit: Vec<f32> = row.iter().map(|value| value * length).collect();
-    let directory = Directory::new(unit.clone(), unit.len(), vec![0.0], kernels()?);
+    let directory = Directory::new(Marks::new(unit.clone(), unit.len(), kernels()?), vec![0.0]);
     for metric in [Metric::Cosine, Metric::Euclidean] {
         let (mut near, mut keys) = (Vec::new(), Vec::new());
         directory.rank(metric, &unit, kernels()?, &mut near, &mut keys);

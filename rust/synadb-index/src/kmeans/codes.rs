@@ -131,6 +131,10 @@ impl Panels {
         panels
     }
 
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.codes) + size_of_val(&*self.factors) + size_of_val(&*self.squared_norms)
+    }
+
     /// Every panel: codes, factors, squared norms.
     pub(crate) fn iter(
         &self,

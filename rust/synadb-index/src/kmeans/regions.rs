@@ -67,6 +67,12 @@ impl Regions {
         Ok(Self { means: Panels::pack(&means, dimensions, kernels), groups })
     }
 
+    /// Bytes of the means and centroids.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let panels = self.groups.iter().map(|group| group.panels.memory_bytes());
+        self.means.memory_bytes() + panels.sum::<usize>()
+    }
+
     /// A near centroid of each row, mostly the nearest. Time: for each row the groups and the
     /// centroids of a few, with as many multiply-adds as it has dimensions.
     pub(crate) fn nearest(

@@ -72,9 +72,8 @@ pub(super) fn encode_signs(
     slot: usize,
     codes: &mut [u8],
 ) -> Factors {
-    let place = slot % 16;
-    let byte = if place < 8 { 2 * place } else { 2 * (place - 8) + 1 };
-    let (keep, shift) = if slot < 16 { (0xf0, 0) } else { (0x0f, 4) };
+    let (byte, shift) = place(slot);
+    let keep = !(0x0f << shift);
     let (rows, _) = row.as_chunks::<LANES>();
     let (anchors, _) = anchor.vector().as_chunks::<LANES>();
     let mut sums = [[0.0; LANES]; 4];
@@ -112,6 +111,41 @@ fn step(row: &[f32; LANES], anchor: &[f32; LANES], sums: &mut [[f32; LANES]; 4])
     bits
 }
 
+/// Copies the code of a slot of one block into a slot of another. O(padded).
+///
+/// What the slot held before does not matter.
+///
+/// # Panics
+///
+/// Panics when a slot is not below 32 or the blocks are not of rows of `padded` dimensions.
+pub fn copy_bits(padded: usize, (from, from_slot): (&[u8], usize), to: &mut [u8], to_slot: usize) {
+    assert!(from_slot < BLOCK_ROWS && to_slot < BLOCK_ROWS, "a block has {BLOCK_ROWS} rows");
+    let bytes = bit_block_bytes(padded);
+    assert!(from.len() == bytes && to.len() == bytes, "the blocks are of such rows");
+    let (from_codes, from_factors) = from.split_at(codes_bytes(padded));
+    let (to_codes, to_factors) = to.split_at_mut(codes_bytes(padded));
+    let (from_byte, from_shift) = place(from_slot);
+    let (to_byte, to_shift) = place(to_slot);
+    let (from_groups, _) = from_codes.as_chunks::<GROUP_BYTES>();
+    let (to_groups, _) = to_codes.as_chunks_mut::<GROUP_BYTES>();
+    for (from, to) in from_groups.iter().zip(to_groups) {
+        let nibble = from[from_byte] >> from_shift & 0x0f;
+        to[to_byte] = to[to_byte] & !(0x0f << to_shift) | nibble << to_shift;
+    }
+    let (from_parts, _) = from_factors.as_chunks::<FACTOR_BYTES>();
+    let (to_parts, _) = to_factors.as_chunks_mut::<FACTOR_BYTES>();
+    for (from, to) in from_parts.iter().zip(to_parts) {
+        to[to_slot * 4..][..4].copy_from_slice(&from[from_slot * 4..][..4]);
+    }
+}
+
+/// The byte of a group that holds the four bits of a slot, and how far they are shifted in it.
+fn place(slot: usize) -> (usize, u32) {
+    let at = slot % 16;
+    let byte = if at < 8 { 2 * at } else { 2 * (at - 8) + 1 };
+    (byte, if slot < 16 { 0 } else { 4 })
+}
+
 /// Makes every slot of a block that of a row at its anchor.
 pub fn clear_bits(block: &mut [u8]) {
     block.fill(0);
@@ -120,9 +154,7 @@ pub fn clear_bits(block: &mut [u8]) {
 /// The bits of a row of a block, as the signs of its grid point.
 #[cfg(test)]
 pub(super) fn signs(block: &[u8], padded: usize, slot: usize) -> Vec<f32> {
-    let place = slot % 16;
-    let byte = if place < 8 { 2 * place } else { 2 * (place - 8) + 1 };
-    let shift = slot / 16 * 4;
+    let (byte, shift) = place(slot);
     let sign = |index: usize| {
         let nibble = block[index / GROUP * GROUP_BYTES + byte] >> shift;
         if nibble >> (index % GROUP) & 1 == 1 { 1.0 } else { -1.0 }

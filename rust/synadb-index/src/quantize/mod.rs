@@ -28,7 +28,7 @@ mod rotation;
 #[cfg(test)]
 mod tests;
 
-pub use bits::{BLOCK_ROWS, Estimates, bit_block_bytes, clear_bits, encode_bits};
+pub use bits::{BLOCK_ROWS, Estimates, bit_block_bytes, clear_bits, copy_bits, encode_bits};
 pub use factors::{Anchor, FACTORS_BYTES, Factors, Space, Terms};
 pub use grid::{encode_bytes, encode_nibbles, nibbles_bytes, unpack_nibbles};
 pub(crate) use kernels::DotsKernel;

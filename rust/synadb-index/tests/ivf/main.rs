@@ -6,6 +6,7 @@ mod common;
 mod building;
 mod far;
 mod foreign;
+mod joined;
 mod odd;
 mod recall;
 mod sections;

@@ -452,6 +452,28 @@ fn a_slot_is_coded_whatever_it_held() {
 }
 
 #[test]
+fn a_copied_code_is_what_coding_the_row_there_gives() {
+    let anchor = Anchor::new(values(7, 64));
+    let coded = |order: &[usize]| {
+        let mut block = vec![0xa5; bit_block_bytes(64)];
+        for (slot, &row) in order.iter().enumerate() {
+            encode_bits(Space::Distance, &anchor, &values(row as u64, 64), slot, &mut block);
+        }
+        block
+    };
+    let straight: Vec<usize> = (0..BLOCK_ROWS).collect();
+    // Every slot goes to another one, over the whole order.
+    for step in [1, 5, 8, 15, 16, 31] {
+        let order: Vec<usize> = straight.iter().map(|slot| (slot + step) % BLOCK_ROWS).collect();
+        let (from, mut to) = (coded(&straight), vec![0x5a; bit_block_bytes(64)]);
+        for (slot, &row) in order.iter().enumerate() {
+            copy_bits(64, (&from, row), &mut to, slot);
+        }
+        assert_eq!(to, coded(&order), "{step}");
+    }
+}
+
+#[test]
 #[should_panic(expected = "the block is for rows of this length")]
 fn a_block_of_another_length_is_a_programmer_error() {
     let rotation = Rotation::new(64, 1);
