@@ -73,7 +73,7 @@ pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -
     let coded = in_tail + index.pieces.iter().map(|piece| live_of(&piece.rows())).sum::<usize>();
     let pieces = index.pieces.len();
     let all = (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
-    let (kind, dead, tail, bytes) = (built.name(), rows.len() - live, all - live, index.bytes);
+    let (kind, dead, tail, bytes) = (built.name(), rows.len() - live, all - live, index.bytes());
     IndexStats { kind, rows: live, dead, tail, coded, pieces, bytes }
 }
 

@@ -83,6 +83,8 @@ pub(super) struct StoreIndex {
     age: u64,
     /// What it was built of was visible up to here: an older snapshot may miss what it leaves out.
     visible: u64,
+    /// What was coded, in a part that grows or in the tail, was committed before this moment.
+    coded_visible: u64,
     /// What the part was built of; it is saved, what is behind it is not.
     of_part: Extent,
     /// Rows that came after the part was built, also such as died since, in cells.
@@ -91,7 +93,7 @@ pub(super) struct StoreIndex {
     tail: Option<PackedFlat>,
     /// What part, pieces and tail were made of: all that is behind it is scanned.
     pub(super) known: Extent,
-    /// Bytes that it takes.
+    /// Bytes that part and tail take.
     bytes: usize,
     /// Which searches reach which recall. Shared as `built` is.
     tuned: Arc<Tunings>,

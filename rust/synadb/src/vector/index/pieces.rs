@@ -29,12 +29,12 @@ use crate::vector::source::{CommittedVectors, MappedVectors};
 /// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule, which
 /// are scanned in 0.3 ms, and sealed in half a second.
 const ROWS: usize = 32;
-/// And with a share of the rows in the pieces before it, so that their number grows slowly: each piece
-/// costs a search some 0.1 ms.
+/// And with a share of the rows in pieces that it can't be joined with, so that their number grows
+/// slowly where the data drift: each costs a search some 0.1 ms.
 const SHARE: usize = 16;
 /// Rows of a cell, of up to so many cells.
-const ROWS_PER_CELL: usize = 128;
-const CELLS: usize = 1024;
+const ROWS_PER_CELL: usize = 64;
+const CELLS: usize = 2048;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
@@ -83,6 +83,8 @@ impl Setback {
     }
 }
 
+mod join;
+
 /// Rows in cells, of which a part that was built later may have some.
 pub(in crate::vector) struct Piece {
     index: Arc<IvfIndex>,
@@ -92,21 +94,26 @@ pub(in crate::vector) struct Piece {
     rows: usize,
     /// All of them were committed before this moment.
     visible: u64,
+    /// How much the rows crowd that its cells were made of.
+    crowding: f64,
 }
 
 impl Piece {
-    fn new(index: IvfIndex, made_of: &Snapshot) -> Self {
+    /// That of an index, in the cells of another piece where there is one.
+    fn new(index: IvfIndex, first: Option<&Self>, made_of: &Snapshot) -> Self {
         let (rows, visible) = (index.rows().len(), made_of.visible());
-        Self { index: Arc::new(index), kept: Filter::All, rows, visible }
+        let like = first.filter(|first| are_alike(first.cells(), index.shared_cells()));
+        let crowding = like.map_or_else(|| index.crowding(), |first| first.crowding);
+        Self { index: Arc::new(index), kept: Filter::All, rows, visible, crowding }
+    }
+
+    fn cells(&self) -> Option<&Arc<SharedCells>> {
+        self.index.shared_cells()
     }
 
     /// How many rows are found in it, those that died since included.
     pub(super) fn len(&self) -> usize {
         self.rows
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.index.memory_bytes()
     }
 
     /// Its rows.
@@ -124,8 +131,8 @@ impl Piece {
         if kept.len() == self.rows {
             return Some(Arc::clone(self));
         }
-        let (index, rows, visible) = (Arc::clone(&self.index), kept.len(), self.visible);
-        (rows > 0).then(|| Arc::new(Self { index, kept: Filter::Rows(kept), rows, visible }))
+        let (index, rows) = (Arc::clone(&self.index), kept.len());
+        (rows > 0).then(|| Arc::new(Self { index, kept: Filter::Rows(kept), rows, ..**self }))
     }
 
     /// Those of its rows that a filter allows.
@@ -150,6 +157,10 @@ impl Piece {
         let source: &dyn VectorSource = if is_older { source } else { committed };
         IvfPart { index: &self.index, search, filter: allowed.unwrap_or(&self.kept), source }
     }
+}
+
+fn are_alike(cells: Option<&Arc<SharedCells>>, others: Option<&Arc<SharedCells>>) -> bool {
+    cells.zip(others).is_some_and(|(cells, others)| Arc::ptr_eq(cells, others))
 }
 
 /// Offers the nearest rows of pieces to each query, of those that filters allow where there are some.
@@ -215,6 +226,23 @@ impl StoreIndex {
         self.pieces.iter().map(|piece| piece.len()).sum()
     }
 
+    /// Those of them that are in other cells than the newest, which are never joined with it.
+    fn rows_in_older_cells(&self) -> usize {
+        self.piece_rows() - self.in_newest_cells().map(|piece| piece.len()).sum::<usize>()
+    }
+
+    /// Bytes that it takes: cells that pieces share count once.
+    pub(super) fn bytes(&self) -> usize {
+        let mut cells: Vec<&Arc<SharedCells>> = Vec::new();
+        for piece in &self.pieces {
+            let is_new = !cells.iter().any(|other| are_alike(Some(other), piece.cells()));
+            cells.extend(piece.cells().filter(|_| is_new));
+        }
+        let pieces = self.pieces.iter().map(|piece| piece.index.memory_bytes());
+        let cells = cells.iter().map(|cells| cells.memory_bytes());
+        self.bytes + pieces.sum::<usize>() + cells.sum::<usize>()
+    }
+
     /// Whether the tail has as many rows as make a piece, where `least` are coded.
     pub(super) fn is_full(&self, least: usize) -> bool {
         self.tail_rows() >= self.next_rows(least)
@@ -222,7 +250,7 @@ impl StoreIndex {
 
     /// The rows that make the next piece.
     fn next_rows(&self, least: usize) -> usize {
-        rows_of_one(least).max(self.piece_rows() / SHARE)
+        rows_of_one(least).max(self.rows_in_older_cells() / SHARE)
     }
 
     /// The first rows of the tail, those of one piece: where sealing is late the others wait, for
@@ -235,14 +263,6 @@ impl StoreIndex {
         Some(first)
     }
 
-    /// The first of the pieces that are in the cells of the newest one.
-    fn first_in_newest_cells(&self) -> Option<Arc<Piece>> {
-        let newest = self.pieces.last()?.index.shared_cells()?;
-        let is_alike = |cells: &Arc<SharedCells>| Arc::ptr_eq(cells, newest);
-        let mut pieces = self.pieces.iter();
-        pieces.find(|piece| piece.index.shared_cells().is_some_and(is_alike)).cloned()
-    }
-
     /// The index with a piece of what its tail still has of those rows.
     fn with_piece(&self, piece: &Arc<Piece>) -> Option<Self> {
         let tail = self.tail.as_ref()?;
@@ -250,7 +270,7 @@ impl StoreIndex {
         let mut rest = tail.rows().clone();
         rest.subtract(&piece.rows());
         let rest = (!rest.is_empty()).then(|| tail.restricted_to(&rest));
-        let bytes = self.bytes + piece.bytes() + rest.as_ref().map_or(0, PackedFlat::bytes);
+        let bytes = self.bytes + rest.as_ref().map_or(0, PackedFlat::bytes);
         let mut pieces = self.pieces.clone();
         pieces.push(piece);
         Some(Self {
@@ -305,7 +325,10 @@ impl Sealing<'_> {
             // Without a snapshot every search fails, and says why.
             let Ok(Some(snapshot)) = self.snapshot() else { break };
             let sealed = self.next_of(&snapshot, terms).and_then(|piece| match piece {
-                Some(piece) => self.put(&Arc::new(piece), &snapshot, terms),
+                Some(piece) => {
+                    let is_put = self.put(&Arc::new(piece), &snapshot, terms)?;
+                    Ok(is_put && self.join(terms)?)
+                }
                 None => Ok(false),
             });
             let goes_on = matches!(sealed, Ok(true));
@@ -336,11 +359,11 @@ impl Sealing<'_> {
         let Some(rows) = index.next_piece(self.least) else { return Ok(None) };
         // What was coded of a later moment than this one is not there yet.
         let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
-        let (is_chosen, first) = (index.is_chosen, index.first_in_newest_cells());
+        let (is_chosen, first) = (index.is_chosen, index.in_newest_cells().next().cloned());
         drop(loaded);
         let index = self.sealed(&rows, first.as_deref(), is_chosen, snapshot, terms);
         let index = index.map_err(index_failure)?;
-        Ok(Some(Piece::new(index, snapshot)))
+        Ok(Some(Piece::new(index, first.as_deref(), snapshot)))
     }
 
     /// An inverted file of some rows: in the cells of the newest piece, of which `first` was the
@@ -359,11 +382,11 @@ impl Sealing<'_> {
         let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
         let config = piece_config(rows.len());
         if let Some(first) = first
-            && let Some(cells) = first.index.shared_cells()
+            && let Some(cells) = first.cells()
             && config.cells_for(rows.len()) < OUTGROWN * first.index.cells().max(1)
         {
             let index = IvfIndex::build_in(cells, rows, &source, &job)?;
-            let own = first.index.crowding().min(CROWDED_MOST);
+            let own = first.crowding.min(CROWDED_MOST);
             let is_crowded = index.crowding() > CROWDED * own;
             let search = first.index.default_search();
             let suited = || suited_piece(index, search, is_chosen, rows, &source, &job);
@@ -379,6 +402,17 @@ impl Sealing<'_> {
     /// Puts a piece behind what there is by now; false where the rows have other numbers, or no
     /// index is left.
     fn put(&self, piece: &Arc<Piece>, made_of: &Snapshot, terms: &Terms) -> Result<bool> {
+        self.replace_with(made_of, terms, |index| index.with_piece(piece))
+    }
+
+    /// Puts what an index becomes in its place; false where its rows have other numbers than they
+    /// had in a snapshot, or no index is left.
+    fn replace_with(
+        &self,
+        made_of: &Snapshot,
+        terms: &Terms,
+        grown: impl Fn(&StoreIndex) -> Option<StoreIndex>,
+    ) -> Result<bool> {
         while !terms.is_interrupted() {
             let Some(snapshot) = self.snapshot()? else { break };
             if !Arc::ptr_eq(&snapshot.reader, &made_of.reader) {
@@ -386,8 +420,8 @@ impl Sealing<'_> {
             }
             let Some(loaded) = self.config.index_of(&snapshot) else { break };
             let Some(index) = loaded.any().filter(|index| index.built.is_some()) else { break };
-            let Some(grown) = index.with_piece(piece) else { return Ok(true) };
-            // Where another index was put there meanwhile, that one gets the piece.
+            let Some(grown) = grown(index) else { return Ok(true) };
+            // Where another index was put there meanwhile, it is done to that one.
             if snapshot.reader.companion.grow(&loaded.0, Box::new(grown)) {
                 return Ok(true);
             }

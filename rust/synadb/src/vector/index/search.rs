@@ -122,9 +122,11 @@ impl StoreIndex {
             None => (&Filter::All, &self.known.unborn),
         };
         let committed = CommittedVectors(source);
+        let is_older = source.snapshot.visible() < self.coded_visible;
+        let of_coded: &dyn VectorSource = if is_older { source } else { &committed };
         let of_part: &dyn VectorSource = match built {
             // It grows, and a snapshot may be older than what it has come to.
-            Built::Packed(_) => source,
+            Built::Packed(_) => of_coded,
             _ => &committed,
         };
         // Numbers that were found for a recall, and those alone: others are taken at their word.
@@ -143,7 +145,7 @@ impl StoreIndex {
         }
         if let Some(coded) = &self.tail {
             let tail = behind.map_or(&Filter::All, |behind| &behind.tail);
-            coded.search_batch(queries, tail, source, scratch, tops)?;
+            coded.search_batch(queries, tail, of_coded, scratch, tops)?;
         }
         let (end, rows_end) = (self.known.end, source.snapshot.rows_end());
         if let Some(unborn) = unborn {

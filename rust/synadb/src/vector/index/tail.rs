@@ -42,6 +42,7 @@ impl StoreIndex {
             is_chosen,
             age,
             visible,
+            coded_visible: visible,
             of_part: known.clone(),
             pieces: Vec::new(),
             tail: None,
@@ -99,7 +100,7 @@ impl StoreIndex {
         let pieces = before.pieces.iter().filter_map(|piece| piece.restricted_to(&missing));
         self.pieces = pieces.collect();
         self.tail = coded.map(|coded| coded.restricted_to(&missing));
-        self.bytes += self.pieces.iter().map(|piece| piece.bytes()).sum::<usize>();
+        self.coded_visible = self.coded_visible.max(before.coded_visible);
         if let Some(tail) = &self.tail {
             missing.subtract(tail.rows());
             self.bytes += tail.bytes();
@@ -265,7 +266,8 @@ impl Coding<'_> {
         let dimensions = usize::from(self.config.dimensions);
         let source = MappedVectors { snapshot, dimensions };
         let failure = crate::vector::search::index_failure;
-        let mut grown = StoreIndex { known, ..index.shared() };
+        let coded_visible = index.coded_visible.max(snapshot.visible());
+        let mut grown = StoreIndex { known, coded_visible, ..index.shared() };
         match (&index.tail, index.built.as_deref()) {
             (None, Some(Built::Packed(part))) if self.grows(part, index) => {
                 let part = part.extended(&rows, &source, 1).map_err(failure)?;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::Extent;
 use super::*;
 use crate::distance::DistanceMetric;
 use crate::vector::{HnswConfig, IndexBackend, VectorConfig, VectorStore};
@@ -39,6 +40,23 @@ fn nearest(store: &VectorStore, snapshot: &Arc<Snapshot>, number: u32) -> (Strin
     (first.key.clone(), first.score)
 }
 
+/// All rows are found now, those of a snapshot as of it, and as of its moment where the slots of the
+/// later ones are known.
+fn check_moments(store: &VectorStore, before: &Arc<Snapshot>) {
+    let now = store.snapshot().expect("open").expect("rows");
+    let later = Arc::into_inner(store.snapshot().expect("open").expect("rows"));
+    let then = Arc::new(later.expect("nobody else has it").until(before.visible()));
+    assert!(then.rows_end() >= ALL && before.rows_end() < ALL);
+    for number in 0..ALL {
+        assert_eq!(nearest(store, &now, number), (number.to_string(), 0.0));
+        for snapshot in [before, &then] {
+            let (key, distance) = nearest(store, snapshot, number);
+            let is_shown = number < SEEN;
+            assert_eq!((key == number.to_string(), distance == 0.0), (is_shown, is_shown));
+        }
+    }
+}
+
 #[test]
 fn rows_that_were_coded_of_a_later_moment_are_in_no_piece_of_an_earlier_one() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -70,13 +88,35 @@ fn rows_that_were_coded_of_a_later_moment_are_in_no_piece_of_an_earlier_one() {
     assert!(sealing.put(&Arc::new(piece), &before, terms).expect("is put"));
     let found = stats();
     assert_eq!((found.pieces, found.coded), (1, (ALL - PART) as usize), "{found:?}");
+    check_moments(&store, &before);
+    // The others, of which the snapshot shows none.
     let now = store.snapshot().expect("open").expect("rows");
-    for number in 0..ALL {
-        assert_eq!(nearest(&store, &now, number), (number.to_string(), 0.0));
-        let (key, distance) = nearest(&store, &before, number);
-        let is_shown = number < SEEN;
-        assert_eq!((key == number.to_string(), distance == 0.0), (is_shown, is_shown));
+    let piece = sealing.next_of(&now, terms).expect("seals").expect("the tail is full again");
+    assert!(sealing.put(&Arc::new(piece), &now, terms).expect("is put"));
+    assert_eq!(stats().pieces, 2);
+    drop(now);
+    check_moments(&store, &before);
+}
+
+#[test]
+fn codes_that_grow_show_a_snapshot_no_later_row() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
+    let config =
+        VectorConfig { dimensions, metric, index_threshold: LEAST, ..VectorConfig::default() };
+    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    insert(&store, 0..PART);
+    let codes = IndexBackend::Flat(PackedConfig::default());
+    store.build_index_with(&codes, 1, &mut |_, _| true).expect("builds");
+    insert(&store, PART..SEEN);
+    let before = store.snapshot().expect("open").expect("rows");
+    insert(&store, SEEN..ALL);
+    let began = Instant::now();
+    while store.index_stats().expect("open").expect("built").rows < ALL as usize {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        store.search(&row(0), 1).expect("searches");
     }
+    check_moments(&store, &before);
 }
 
 /// Rows that lie elsewhere, in one cell of the others or in few.
@@ -100,7 +140,7 @@ fn a_piece_is_in_the_cells_of_the_one_before_where_its_rows_are_like_them() {
     let sealed = |nth: u32, first: Option<&Piece>| {
         let rows = RowSet::range(RowId(nth * EACH), EACH);
         let index = sealing.sealed(&rows, first, false, &snapshot, &store.handle.terms);
-        Piece::new(index.expect("seals"), &snapshot)
+        Piece::new(index.expect("seals"), first, &snapshot)
     };
     let cells = |piece: &Piece| Arc::clone(piece.index.shared_cells().expect("they can be shared"));
     let first = sealed(0, None);
@@ -110,5 +150,104 @@ fn a_piece_is_in_the_cells_of_the_one_before_where_its_rows_are_like_them() {
     assert!(!Arc::ptr_eq(&cells(&first), &cells(&unlike)));
     let again = sealed(3, Some(&unlike));
     assert!(Arc::ptr_eq(&cells(&unlike), &cells(&again)));
-    assert!(unlike.index.crowding() < CROWDED * first.index.crowding());
+    assert!(unlike.crowding < CROWDED * first.crowding);
+    // What is like the first piece, and not the second, is what the cells were made of.
+    assert_eq!((alike.crowding, again.crowding), (first.crowding, unlike.crowding));
+}
+
+#[test]
+fn pieces_of_one_size_become_one() {
+    const EACH: u32 = 1000;
+    let folder = tempfile::tempdir().expect("a directory");
+    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
+    let config =
+        VectorConfig { dimensions, metric, index_threshold: LEAST, ..VectorConfig::default() };
+    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    insert(&store, 0..PART);
+    let graph = IndexBackend::Hnsw(HnswConfig::with_m(16));
+    store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
+    let stats = || store.index_stats().expect("open").expect("built");
+    let engine = store.handle.open().expect("open");
+    // So few are coded that nothing is sealed but by this test.
+    let (table, config, least) = (&*store.table, store.config, 30);
+    let (sealing, terms) = (Sealing { engine, table, config, least }, &store.handle.terms);
+    let each = rows_of_one(least) as u32;
+    assert!((each..2 * each).contains(&EACH));
+    let (mut end, mut counts) = (PART, Vec::new());
+    for nth in 1..=21 {
+        insert(&store, end..end + EACH);
+        end += EACH;
+        let began = Instant::now();
+        while stats().coded < (end - PART) as usize {
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", stats());
+            store.search(&row(0), 1).expect("searches");
+        }
+        sealing.run(terms);
+        counts.push((nth, stats().pieces));
+        assert_eq!(stats().coded, (end - PART) as usize);
+    }
+    assert!(counts.iter().all(|&(_, pieces)| pieces <= 8), "{counts:?}");
+    assert!(counts.windows(2).any(|pair| pair[1].1 < pair[0].1), "{counts:?}");
+    let now = store.snapshot().expect("open").expect("rows");
+    for number in (0..end).step_by(7) {
+        assert_eq!(nearest(&store, &now, number), (number.to_string(), 0.0));
+    }
+}
+
+#[test]
+fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
+    const EACH: u32 = 400;
+    let folder = tempfile::tempdir().expect("a directory");
+    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
+    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
+    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    insert(&store, 0..5 * EACH);
+    let engine = store.handle.open().expect("open");
+    let (table, config, least) = (&*store.table, store.config, 10);
+    let sealing = Sealing { engine, table, config, least };
+    let snapshot = store.snapshot().expect("open").expect("rows");
+    let mut pieces: Vec<Arc<Piece>> = Vec::new();
+    for nth in 0..5 {
+        let rows = RowSet::range(RowId(nth * EACH), EACH);
+        let first = pieces.first().map(|piece| &**piece);
+        let index = sealing.sealed(&rows, first, false, &snapshot, &store.handle.terms);
+        pieces.push(Arc::new(Piece::new(index.expect("seals"), first, &snapshot)));
+    }
+    let known = Extent { end: 0, unborn: None };
+    let with = |pieces: &[Arc<Piece>]| StoreIndex {
+        pieces: pieces.to_vec(),
+        ..StoreIndex::of_part(None, true, (0, 0), known.clone(), 0)
+    };
+    let index = with(&pieces);
+    let parts = index.to_join().expect("they are of one size");
+    assert!(parts.iter().zip(&pieces[1..]).all(|(part, piece)| Arc::ptr_eq(part, piece)));
+    // A part that was built took half of the rows of one, and all of another.
+    let keep: RowSet = (0..5 * EACH).filter(|row| row % 2 == 0).map(RowId).collect();
+    let half = pieces[2].restricted_to(&keep).expect("some are left");
+    let some = [&pieces[1], &half, &pieces[4]].map(Arc::clone);
+    let joined = Arc::new(Piece::joined(&some).expect("they share their cells"));
+    assert_eq!(joined.len(), (2 * EACH + EACH / 2) as usize);
+    let mut wanted = RowSet::new();
+    some.iter().for_each(|piece| wanted.union_with(&piece.rows()));
+    assert_eq!(joined.rows(), wanted);
+    assert_eq!(joined.crowding, pieces[0].crowding);
+    assert!(index.with_joined(&some, &joined).is_none(), "one of them is not there");
+    assert!(with(&some[..2]).with_joined(&some, &joined).is_none());
+    let around = [&pieces[0], &some[0], &some[1], &some[2], &pieces[3]].map(Arc::clone);
+    let after = with(&around).with_joined(&some, &joined).expect("all of them are there");
+    let after: Vec<usize> = after.pieces.iter().map(|piece| piece.len()).collect();
+    assert_eq!(after, [EACH as usize, joined.len(), EACH as usize]);
+    // Of other cells, or much smaller: neither is joined with the others.
+    let few = pieces[4].restricted_to(&RowSet::range(RowId(4 * EACH), 9)).expect("some");
+    let index = sealing.sealed(&pieces[4].rows(), None, false, &snapshot, &store.handle.terms);
+    let alone = Arc::new(Piece::new(index.expect("seals"), None, &snapshot));
+    for last in [few, alone] {
+        let others = [&pieces[1], &pieces[2], &pieces[3], &last].map(Arc::clone);
+        assert!(with(&others).to_join().is_none());
+    }
+    let bytes = |pieces: &[Arc<Piece>]| with(pieces).bytes();
+    let cells = pieces[0].cells().expect("they are shared").memory_bytes();
+    let apart = bytes(&pieces[..1]) + bytes(&pieces[1..2]);
+    assert_eq!(bytes(&pieces[..2]), apart - cells, "what is shared counts once");
+    assert!(cells > 0);
 }
