@@ -282,6 +282,9 @@ impl<'a> Plan<'a> {
         let mut directory = Directory::new(Marks::new(points, dimensions, kernels), Vec::new());
         directory.radii = directory.measure(origin, lists, heritage, source, kernels, crew)?;
         if self.config.codes == IvfCodes::Full {
+            if let Some(cells) = self.shared() {
+                directory.marks = Arc::clone(cells.marks());
+            }
             return Ok((directory, Store::Plain(PlainCells::new(lists, source, crew)?)));
         }
         let rotation = Rotation::new(dimensions, self.config.seed);

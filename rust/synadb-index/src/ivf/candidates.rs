@@ -58,10 +58,9 @@ impl Candidates {
         self.found.select_nth_unstable_by(last, |a, b| a.0.total_cmp(&b.0)).1.0
     }
 
-    /// The entries that are left, the nearest first.
+    /// The entries that are left, in any order.
     pub(super) fn finish(&mut self) -> &[(f32, u32)] {
         self.cut();
-        self.found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         &self.found
     }
 }

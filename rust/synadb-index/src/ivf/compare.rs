@@ -35,6 +35,12 @@ impl Probe<'_> {
             }
             found[at].0 = bounds.lower(RowId(found[at].1));
         }
+        self.compare_lowest(found, nearest);
+    }
+
+    /// Offers rows in the order of their bounds, of which it brings as many in order as are
+    /// looked at.
+    pub(super) fn compare_lowest(&mut self, found: &mut [(f32, u32)], nearest: &mut Vec<f64>) {
         let mut rest = found;
         let mut count = STEP.max(self.out.k().saturating_mul(2));
         while !rest.is_empty() {
@@ -53,7 +59,7 @@ impl Probe<'_> {
 
     /// Offers rows with their keys at full precision, in the order of their bounds; false once a
     /// bound says that no other is among the `k` nearest.
-    pub(super) fn compare(&mut self, found: &[(f32, u32)], nearest: &mut Vec<f64>) -> bool {
+    fn compare(&mut self, found: &[(f32, u32)], nearest: &mut Vec<f64>) -> bool {
         let k = self.out.k();
         for &(_, row) in found.iter().take(AHEAD) {
             self.source.prefetch(RowId(row));

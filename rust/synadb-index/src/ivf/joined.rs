@@ -2,39 +2,51 @@
 
 use std::sync::Arc;
 
-use synadb_types::{RowId, RowSet};
+use synadb_types::RowSet;
 
 use super::bits::BitCells;
 use super::{Directory, IvfIndex, Lists, Store};
 use crate::flat::FlatIndex;
 use crate::quantize::{BLOCK_ROWS, copy_bits};
+use crate::{Filter, IndexError, Job};
 
 /// A row of a cell: its number, the part that has its code, and the entry there.
 type Place = (u32, u32, u32);
 
+/// Cells that are copied before the sign to give up is looked for.
+const CELLS_AT_ONCE: usize = 16;
+
 impl IvfIndex {
-    /// The rows of several indexes in one, those alone that are in `rows`. Their codes are taken
-    /// over: no vector is read. Searches do as the first does.
+    /// Rows of several indexes in one, of each those that are kept of it. Their codes are taken
+    /// over: no vector is read. Searches do as those of the first by default; which `candidates`
+    /// are enough among so many more rows is for the caller to say.
     ///
     /// `None` where the indexes are not in the same [cells](crate::SharedCells) or hold no one-bit
-    /// codes alone, and where a row is in two of them.
+    /// codes alone, and where a row is kept of two.
     ///
     /// Time: a copy of the codes, and a sort of the rows of each cell where those of one index are
-    /// not all before those of the next.
-    #[must_use]
-    pub fn joined(parts: &[&Self], rows: &RowSet) -> Option<Self> {
-        let first = parts.first()?;
-        let (codes, held) = held_codes(parts, rows)?;
+    /// not all before those of the next. It works on the thread that calls it.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Cancelled`].
+    pub fn joined(parts: &[(&Self, &Filter)], job: &Job<'_>) -> Result<Option<Self>, IndexError> {
+        let Some((codes, held)) = held_codes(parts) else { return Ok(None) };
+        let (first, mut meter) = (parts[0].0, job.meter());
         let counts = (0..first.cells()).map(|cell| {
-            let listed = parts.iter().flat_map(|part| &part.lists.rows[part.lists.entries(cell)]);
-            listed.filter(|&&row| held.contains(RowId(row))).count() as u32
+            let rows = parts.iter().flat_map(|&(part, kept)| part.lists.kept(cell, kept));
+            rows.count() as u32
         });
         let mut lists = Lists::of_counts(counts.collect(), BLOCK_ROWS);
         let size = codes[0].block_bytes();
         let mut blocks = vec![0; lists.rows.len() / BLOCK_ROWS * size];
         let mut places: Vec<Place> = Vec::new();
         for cell in 0..first.cells() {
-            find_places(parts, cell, &held, &mut places);
+            if cell % CELLS_AT_ONCE == 0 {
+                meter.tell(cell as f32 / first.cells() as f32);
+                job.check()?;
+            }
+            find_places(parts, cell, &mut places);
             let to = lists.entries(cell);
             let blocks = &mut blocks[to.start / BLOCK_ROWS * size..];
             for (block, places) in blocks.chunks_exact_mut(size).zip(places.chunks(BLOCK_ROWS)) {
@@ -44,11 +56,11 @@ impl IvfIndex {
                 *row = place.0;
             }
         }
-        let most =
-            |cell: usize| parts.iter().map(|part| part.directory.radii[cell]).fold(0.0, f32::max);
+        let radius = |part: &IvfIndex, cell: usize| part.directory.radii[cell];
+        let most = |cell| parts.iter().map(|part| radius(part.0, cell)).fold(0.0, f32::max);
         let radii = (0..first.cells()).map(most).collect();
         let bits = BitCells { rotation: codes[0].rotation.clone(), blocks: blocks.into() };
-        Some(Self {
+        Ok(Some(Self {
             flat: FlatIndex::new(held),
             directory: Directory::new(Arc::clone(&first.directory.marks), radii),
             lists,
@@ -59,18 +71,20 @@ impl IvfIndex {
             centroids: Arc::clone(&first.centroids),
             origin: first.origin.clone(),
             shared: first.shared.clone(),
-        })
+        }))
     }
 }
 
-/// The codes of parts that can be joined, and those of `rows` that they hold.
-fn held_codes<'a>(parts: &[&'a IvfIndex], rows: &RowSet) -> Option<(Vec<&'a BitCells>, RowSet)> {
-    let shared = parts.first()?.shared.as_ref()?;
+/// The codes of parts that can be joined, and the rows that are kept of them.
+fn held_codes<'a>(parts: &[(&'a IvfIndex, &Filter)]) -> Option<(Vec<&'a BitCells>, RowSet)> {
+    let shared = parts.first()?.0.shared.as_ref()?;
     let (mut found, mut held) = (Vec::with_capacity(parts.len()), RowSet::new());
-    for part in parts {
+    for (part, kept) in parts {
         let Store::Bits(codes, None) = &part.store else { return None };
         let mut own = part.row_set().clone();
-        own.intersect_with(rows);
+        if let Filter::Rows(rows) = kept {
+            own.intersect_with(rows);
+        }
         let wanted = held.len() + own.len();
         held.union_with(&own);
         let is_alike = part.shared.as_ref().is_some_and(|cells| Arc::ptr_eq(cells, shared));
@@ -82,13 +96,11 @@ fn held_codes<'a>(parts: &[&'a IvfIndex], rows: &RowSet) -> Option<(Vec<&'a BitC
     Some((found, held))
 }
 
-/// Finds the rows of a cell that are held, in row order.
-fn find_places(parts: &[&IvfIndex], cell: usize, held: &RowSet, places: &mut Vec<Place>) {
+/// Finds the rows of a cell that are kept, in row order.
+fn find_places(parts: &[(&IvfIndex, &Filter)], cell: usize, places: &mut Vec<Place>) {
     places.clear();
-    for (part, at) in parts.iter().zip(0..) {
-        let entries = part.lists.entries(cell);
-        let found = entries.map(|entry| (part.lists.rows[entry], at, entry as u32));
-        places.extend(found.filter(|place| held.contains(RowId(place.0))));
+    for (&(part, kept), at) in parts.iter().zip(0..) {
+        places.extend(part.lists.kept(cell, kept).map(|(row, entry)| (row, at, entry as u32)));
     }
     if !places.is_sorted() {
         places.sort_unstable();

@@ -5,6 +5,7 @@ use std::ops::Range;
 use synadb_types::RowId;
 
 use super::assign::{Cells, NO_CELL};
+use crate::Filter;
 
 /// What stands in the places that fill up a cell's last block.
 pub(super) const NO_ROW: u32 = u32::MAX;
@@ -71,6 +72,19 @@ impl Lists {
     pub(super) fn entries(&self, cell: usize) -> Range<usize> {
         let start = self.starts[cell] as usize;
         start..start + self.counts[cell] as usize
+    }
+
+    /// The rows of a cell that a filter lets through, each with its entry.
+    pub(super) fn kept<'a>(
+        &'a self,
+        cell: usize,
+        kept: &'a Filter,
+    ) -> impl Iterator<Item = (u32, usize)> + 'a {
+        let entries = self.entries(cell).map(|entry| (self.rows[entry], entry));
+        entries.filter(|&(row, _)| match kept {
+            Filter::All => true,
+            Filter::Rows(rows) => rows.contains(RowId(row)),
+        })
     }
 
     /// The cells of every row that is listed, in row order.

@@ -212,7 +212,9 @@ impl IvfIndex {
                 cells.blocks.len() + fine.as_ref().map_or(0, |fine| fine.records.len())
             }
         };
-        centroids + self.lists.rows.len() * size_of::<u32>() + entries
+        let rows = self.lists.rows.len() * size_of::<u32>() + size_of_val(self.row_set().words());
+        let cells = 3 * self.cells() * size_of::<u32>();
+        centroids + rows + cells + entries
     }
 
     /// Rows of the index, those that died since included.

@@ -395,7 +395,7 @@ impl Probe<'_> {
         nearest.clear();
         match fine {
             Some(fine) => self.compare_refined(fine, prepared, ordered, nearest),
-            None => _ = self.compare(ordered, nearest),
+            None => self.compare_lowest(ordered, nearest),
         }
         Ok(())
     }

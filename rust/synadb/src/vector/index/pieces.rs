@@ -38,8 +38,9 @@ const CELLS: usize = 2048;
 /// Rounds of k-means, and rows of a cell that they look at: more make no better cells.
 const ITERATIONS: usize = 3;
 const SAMPLE_PER_CELL: usize = 32;
-/// Cells that are searched for each square root of their number, unless a sample wants more: of
-/// pieces of 131,072 passages 64 of 1,024 cells were enough for 17 of 24, 52 for 6 of 10.
+/// Cells that are searched for each square root of their number, unless a sample wants more. When
+/// there were half as many, 64 of 1,024 were enough for 17 of 24 pieces of 131,072 passages, 52 for
+/// 6 of 10.
 const PROBED_PER_ROOT: f64 = 2.0;
 /// A piece is built in cells of its own where its rows crowd in those of the one before so many times
 /// as much as the rows that these were made of.
@@ -94,8 +95,16 @@ pub(in crate::vector) struct Piece {
     rows: usize,
     /// All of them were committed before this moment.
     visible: u64,
-    /// How much the rows crowd that its cells were made of.
+    founder: Founder,
+}
+
+/// The rows that cells were made of.
+#[derive(Clone, Copy)]
+struct Founder {
+    /// How much they crowd.
     crowding: f64,
+    /// How a piece of about as many rows is searched.
+    search: IvfSearch,
 }
 
 impl Piece {
@@ -103,8 +112,9 @@ impl Piece {
     fn new(index: IvfIndex, first: Option<&Self>, made_of: &Snapshot) -> Self {
         let (rows, visible) = (index.rows().len(), made_of.visible());
         let like = first.filter(|first| are_alike(first.cells(), index.shared_cells()));
-        let crowding = like.map_or_else(|| index.crowding(), |first| first.crowding);
-        Self { index: Arc::new(index), kept: Filter::All, rows, visible, crowding }
+        let own = || Founder { crowding: index.crowding(), search: index.default_search() };
+        let founder = like.map_or_else(own, |first| first.founder);
+        Self { index: Arc::new(index), kept: Filter::All, rows, visible, founder }
     }
 
     fn cells(&self) -> Option<&Arc<SharedCells>> {
@@ -324,13 +334,7 @@ impl Sealing<'_> {
         while !terms.is_interrupted() {
             // Without a snapshot every search fails, and says why.
             let Ok(Some(snapshot)) = self.snapshot() else { break };
-            let sealed = self.next_of(&snapshot, terms).and_then(|piece| match piece {
-                Some(piece) => {
-                    let is_put = self.put(&Arc::new(piece), &snapshot, terms)?;
-                    Ok(is_put && self.join(terms)?)
-                }
-                None => Ok(false),
-            });
+            let sealed = self.join(terms).and_then(|()| self.seal_one(&snapshot, terms));
             let goes_on = matches!(sealed, Ok(true));
             if let Some(loaded) = self.config.index_of(&snapshot)
                 && let Some(index) = loaded.any()
@@ -348,6 +352,12 @@ impl Sealing<'_> {
         }
     }
 
+    /// Makes a piece; false where the tail is not full, or no index is left.
+    fn seal_one(&self, snapshot: &Snapshot, terms: &Terms) -> Result<bool> {
+        let Some(piece) = self.next_of(snapshot, terms)? else { return Ok(false) };
+        self.put(&Arc::new(piece), snapshot, terms)
+    }
+
     fn snapshot(&self) -> Result<Option<Arc<Snapshot>>> {
         self.config.snapshot(self.engine, self.table)
     }
@@ -358,7 +368,10 @@ impl Sealing<'_> {
         let Some(index) = loaded.any() else { return Ok(None) };
         let Some(rows) = index.next_piece(self.least) else { return Ok(None) };
         // What was coded of a later moment than this one is not there yet.
-        let rows = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
+        let rows: RowSet = rows.iter().filter(|row| !snapshot.is_unborn(*row)).collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
         let (is_chosen, first) = (index.is_chosen, index.in_newest_cells().next().cloned());
         drop(loaded);
         let index = self.sealed(&rows, first.as_deref(), is_chosen, snapshot, terms);
@@ -386,9 +399,9 @@ impl Sealing<'_> {
             && config.cells_for(rows.len()) < OUTGROWN * first.index.cells().max(1)
         {
             let index = IvfIndex::build_in(cells, rows, &source, &job)?;
-            let own = first.crowding.min(CROWDED_MOST);
+            let own = first.founder.crowding.min(CROWDED_MOST);
             let is_crowded = index.crowding() > CROWDED * own;
-            let search = first.index.default_search();
+            let search = first.founder.search;
             let suited = || suited_piece(index, search, is_chosen, rows, &source, &job);
             if !is_crowded && let Some(index) = suited()? {
                 return Ok(index);

@@ -195,7 +195,7 @@ impl VectorStore {
         if !self.codes_tails() || index.built.is_none() || !index.is_of_rows() {
             return;
         }
-        if index.is_full(least)
+        if (index.is_full(least) || index.has_hollow_piece())
             && !index.setback.puts_off(index.tail_rows())
             && let Ok(engine) = self.handle.open()
         {

@@ -1,14 +1,15 @@
 //! Joining pieces, so that their number grows with the logarithm of the rows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use synadb_index::{Filter, IvfIndex};
-use synadb_types::RowSet;
+use synadb_index::{Filter, IndexError, IvfIndex, IvfSearch, Job, Part};
 
 use super::super::StoreIndex;
 use super::{Piece, Sealing, are_alike};
 use crate::config::Terms;
 use crate::error::Result;
+use crate::vector::search::index_failure;
 
 /// So many pieces of about one size become one, as the runs of a tiered log-structured merge tree
 /// do (O'Neil et al. 1996): a piece costs a search its cells' beginnings, wherever they lie, and
@@ -16,18 +17,37 @@ use crate::error::Result;
 const JOINED: usize = 4;
 /// Of one size are those of which none has so many times the rows of the last.
 const ALIKE: usize = 2;
+/// So many times as many rows are compared in full of a joined piece, as a fraction: codes tell more
+/// rows apart less well. Where the number of rows within a distance grows with its twentieth power,
+/// four times the rows put a fifth more within the errors of the codes.
+const MORE: (usize, usize) = (3, 2);
+/// A piece that has lost all but one in so many of its rows to a part is copied without them: they
+/// stay in the codes that a search looks at.
+const HOLLOW: usize = 2;
 
 impl Piece {
-    /// The rows of several pieces in one.
-    pub(super) fn joined(pieces: &[Arc<Self>]) -> Option<Self> {
-        let mut rows = RowSet::new();
-        pieces.iter().for_each(|piece| rows.union_with(&piece.rows()));
-        let indexes: Vec<&IvfIndex> = pieces.iter().map(|piece| &*piece.index).collect();
-        let index = IvfIndex::joined(&indexes, &rows)?;
-        let (visible, crowding) =
-            (pieces.iter().map(|piece| piece.visible).max()?, pieces.first()?.crowding);
-        let rows = rows.len();
-        Some(Self { index: Arc::new(index), kept: Filter::All, rows, visible, crowding })
+    /// The rows of several pieces in one. `None` where they are in different cells.
+    pub(super) fn joined(
+        pieces: &[Arc<Self>],
+        job: &Job<'_>,
+    ) -> std::result::Result<Option<Self>, IndexError> {
+        let parts: Vec<(&IvfIndex, &Filter)> =
+            pieces.iter().map(|piece| (&*piece.index, &piece.kept)).collect();
+        let (Some(first), Some(index)) = (pieces.first(), IvfIndex::joined(&parts, job)?) else {
+            return Ok(None);
+        };
+        let searches = || parts.iter().map(|part| part.0.default_search());
+        let nprobe = searches().map(|search| search.nprobe).max().unwrap_or(1);
+        let candidates = searches().map(|search| search.candidates).max().unwrap_or(1);
+        let candidates = candidates.saturating_mul(MORE.0) / MORE.1;
+        let search = IvfSearch { nprobe, candidates, ..index.default_search() };
+        let (rows, index) = (index.rows().len(), Arc::new(index.with_search(search)));
+        let visible = pieces.iter().fold(0, |most, piece| most.max(piece.visible));
+        Ok(Some(Self { index, kept: Filter::All, rows, visible, founder: first.founder }))
+    }
+
+    fn is_hollow(&self) -> bool {
+        self.rows.saturating_mul(HOLLOW) < self.index.rows().len()
     }
 }
 
@@ -38,8 +58,16 @@ impl StoreIndex {
         self.pieces.iter().filter(move |piece| are_alike(piece.cells(), newest))
     }
 
-    /// The last pieces, where they are to be joined.
+    /// Whether a piece is to be copied without the rows that it lost.
+    pub(in super::super) fn has_hollow_piece(&self) -> bool {
+        self.pieces.iter().any(|piece| piece.is_hollow())
+    }
+
+    /// The last pieces, where they are to be joined, or one that is hollow.
     pub(super) fn to_join(&self) -> Option<&[Arc<Piece>]> {
+        if let Some(at) = self.pieces.iter().position(|piece| piece.is_hollow()) {
+            return Some(&self.pieces[at..=at]);
+        }
         let last = &self.pieces[self.pieces.len().checked_sub(JOINED)?..];
         let newest = last.last()?;
         let is_alike = |piece: &Arc<Piece>| {
@@ -61,19 +89,23 @@ impl StoreIndex {
 }
 
 impl Sealing<'_> {
-    /// Joins pieces until none are to be; false where no index is left.
-    pub(super) fn join(&self, terms: &Terms) -> Result<bool> {
+    /// Joins pieces until none are to be.
+    pub(super) fn join(&self, terms: &Terms) -> Result<()> {
+        let cancel = AtomicBool::new(false);
+        let tell = |_| cancel.store(terms.is_interrupted(), Ordering::Relaxed);
+        let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
         while !terms.is_interrupted() {
-            let Some(snapshot) = self.snapshot()? else { return Ok(false) };
-            let Some(loaded) = self.config.index_of(&snapshot) else { return Ok(false) };
+            let Some(snapshot) = self.snapshot()? else { break };
+            let Some(loaded) = self.config.index_of(&snapshot) else { break };
             let parts = loaded.any().and_then(StoreIndex::to_join).map(<[_]>::to_vec);
             drop(loaded);
             let Some(parts) = parts else { break };
-            let Some(joined) = Piece::joined(&parts).map(Arc::new) else { break };
+            let joined = Piece::joined(&parts, &job).map_err(index_failure)?;
+            let Some(joined) = joined.map(Arc::new) else { break };
             if !self.replace_with(&snapshot, terms, |index| index.with_joined(&parts, &joined))? {
-                return Ok(false);
+                break;
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
