@@ -96,6 +96,8 @@ pub(in crate::vector) struct Piece {
     /// All of them were committed before this moment.
     visible: u64,
     founder: Founder,
+    /// Candidates that it was found to need when it was sealed, and of how many rows.
+    tried: (usize, usize),
 }
 
 /// The rows that cells were made of.
@@ -114,7 +116,8 @@ impl Piece {
         let like = first.filter(|first| are_alike(first.cells(), index.shared_cells()));
         let own = || Founder { crowding: index.crowding(), search: index.default_search() };
         let founder = like.map_or_else(own, |first| first.founder);
-        Self { index: Arc::new(index), kept: Filter::All, rows, visible, founder }
+        let tried = (index.default_search().candidates, rows);
+        Self { index: Arc::new(index), kept: Filter::All, rows, visible, founder, tried }
     }
 
     fn cells(&self) -> Option<&Arc<SharedCells>> {
@@ -329,12 +332,16 @@ struct Sealing<'a> {
 }
 
 impl Sealing<'_> {
-    /// Seals until the tail is no longer full; where that fails searches go on with the tail.
+    /// Joins pieces and seals until the tail is no longer full; where that fails searches go on with
+    /// the tail.
     fn run(&self, terms: &Terms) {
         while !terms.is_interrupted() {
-            // Without a snapshot every search fails, and says why.
+            // Without a snapshot, or while the store is closed, every search fails, and says why.
+            if self.join(terms).is_err() {
+                break;
+            }
             let Ok(Some(snapshot)) = self.snapshot() else { break };
-            let sealed = self.join(terms).and_then(|()| self.seal_one(&snapshot, terms));
+            let sealed = self.seal_one(&snapshot, terms);
             let goes_on = matches!(sealed, Ok(true));
             if let Some(loaded) = self.config.index_of(&snapshot)
                 && let Some(index) = loaded.any()

@@ -188,7 +188,7 @@ impl VectorStore {
     }
 
     /// Counts the rows that so many searches scanned beside an index, has them coded where it pays,
-    /// and sealed what was coded before where it is enough.
+    /// and what was coded before sealed where it is enough, or pieces copied that lost their rows.
     pub(super) fn count_behind(&self, snapshot: &Snapshot, index: &StoreIndex, scanned: usize) {
         let behind = index.known.rows_behind(snapshot);
         let least = ROWS_MIN.min(self.index_threshold.max(1));

@@ -17,10 +17,10 @@ use crate::vector::search::index_failure;
 const JOINED: usize = 4;
 /// Of one size are those of which none has so many times the rows of the last.
 const ALIKE: usize = 2;
-/// So many times as many rows are compared in full of a joined piece, as a fraction: codes tell more
-/// rows apart less well. Where the number of rows within a distance grows with its twentieth power,
-/// four times the rows put a fifth more within the errors of the codes.
-const MORE: (usize, usize) = (3, 2);
+/// The candidates of a joined piece grow with such a power of its rows: by a half for four times as
+/// many. Codes tell more rows apart less well: where the number of rows within a distance grows with
+/// its twentieth power, and their errors are a seventh of it, they let a fifth more in.
+const GROWTH: f64 = 0.3;
 /// A piece that has lost all but one in so many of its rows to a part is copied without them: they
 /// stay in the codes that a search looks at.
 const HOLLOW: usize = 2;
@@ -36,14 +36,15 @@ impl Piece {
         let (Some(first), Some(index)) = (pieces.first(), IvfIndex::joined(&parts, job)?) else {
             return Ok(None);
         };
-        let searches = || parts.iter().map(|part| part.0.default_search());
-        let nprobe = searches().map(|search| search.nprobe).max().unwrap_or(1);
-        let candidates = searches().map(|search| search.candidates).max().unwrap_or(1);
-        let candidates = candidates.saturating_mul(MORE.0) / MORE.1;
+        let nprobe = parts.iter().map(|part| part.0.default_search().nprobe).max().unwrap_or(1);
+        let tried = pieces.iter().map(|piece| piece.tried).max().unwrap_or_default();
+        let times = index.rows().len() as f64 / tried.1.max(1) as f64;
+        let candidates = (tried.0 as f64 * times.max(1.0).powf(GROWTH)) as usize;
         let search = IvfSearch { nprobe, candidates, ..index.default_search() };
         let (rows, index) = (index.rows().len(), Arc::new(index.with_search(search)));
         let visible = pieces.iter().fold(0, |most, piece| most.max(piece.visible));
-        Ok(Some(Self { index, kept: Filter::All, rows, visible, founder: first.founder }))
+        let founder = first.founder;
+        Ok(Some(Self { index, kept: Filter::All, rows, visible, founder, tried }))
     }
 
     fn is_hollow(&self) -> bool {

@@ -200,6 +200,26 @@ fn pieces_of_one_size_become_one() {
     }
 }
 
+/// Pieces of so many rows each, in the cells of the first.
+fn pieces_in(store: &VectorStore, count: u32, each: u32) -> Vec<Arc<Piece>> {
+    let engine = store.handle.open().expect("open");
+    let (table, config, least) = (&*store.table, store.config, 10);
+    let sealing = Sealing { engine, table, config, least };
+    let snapshot = store.snapshot().expect("open").expect("rows");
+    let mut pieces: Vec<Arc<Piece>> = Vec::new();
+    for nth in 0..count {
+        let rows = RowSet::range(RowId(nth * each), each);
+        let first = pieces.first().map(|piece| &**piece);
+        let index = sealing.sealed(&rows, first, false, &snapshot, &store.handle.terms);
+        pieces.push(Arc::new(Piece::new(index.expect("seals"), first, &snapshot)));
+    }
+    pieces
+}
+
+fn search(piece: &Piece) -> IvfSearch {
+    piece.index.default_search()
+}
+
 fn joined_of(pieces: &[Arc<Piece>]) -> Arc<Piece> {
     let joined = Piece::joined(pieces, &Job::default()).expect("nobody ends it");
     Arc::new(joined.expect("they share their cells"))
@@ -217,13 +237,7 @@ fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
     let (table, config, least) = (&*store.table, store.config, 10);
     let sealing = Sealing { engine, table, config, least };
     let snapshot = store.snapshot().expect("open").expect("rows");
-    let mut pieces: Vec<Arc<Piece>> = Vec::new();
-    for nth in 0..5 {
-        let rows = RowSet::range(RowId(nth * EACH), EACH);
-        let first = pieces.first().map(|piece| &**piece);
-        let index = sealing.sealed(&rows, first, false, &snapshot, &store.handle.terms);
-        pieces.push(Arc::new(Piece::new(index.expect("seals"), first, &snapshot)));
-    }
+    let pieces = pieces_in(&store, 5, EACH);
     let known = Extent { end: 0, unborn: None };
     let with = |pieces: &[Arc<Piece>]| StoreIndex {
         pieces: pieces.to_vec(),
@@ -255,6 +269,7 @@ fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
     assert!(hollow.has_hollow_piece() && !with(&around).has_hollow_piece());
     let few = joined_of(&[few]);
     assert!(!with(&[Arc::clone(&few)]).has_hollow_piece());
+    assert_eq!(search(&few), search(&pieces[4]));
     assert_eq!((few.len(), few.rows()), (9, RowSet::range(RowId(4 * EACH), 9)));
     let index = sealing.sealed(&pieces[4].rows(), None, false, &snapshot, &store.handle.terms);
     let alone = Arc::new(Piece::new(index.expect("seals"), None, &snapshot));
@@ -262,18 +277,81 @@ fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
         let others = [&pieces[1], &pieces[2], &pieces[3], &last].map(Arc::clone);
         assert!(with(&others).to_join().is_none());
     }
-    // More rows are compared than of a part, and the next piece begins with what one needs.
-    let raised = IvfSearch { candidates: 170, nprobe: 20, ..IvfSearch::default() };
-    let index = IvfIndex::clone(&pieces[3].index).with_search(raised);
-    let raised = Arc::new(Piece::new(index, Some(&pieces[0]), &snapshot));
-    let search = joined_of(&[Arc::clone(&pieces[1]), raised]).index.default_search();
-    let usual = pieces[1].index.default_search();
-    assert!(usual.candidates < 170);
-    assert_eq!((search.candidates, search.nprobe), (170 * 3 / 2, usual.nprobe.max(20)));
-    assert_eq!(joined.founder.search, pieces[0].index.default_search());
     let bytes = |pieces: &[Arc<Piece>]| with(pieces).bytes();
     let cells = pieces[0].cells().expect("they are shared").memory_bytes();
     let apart = bytes(&pieces[..1]) + bytes(&pieces[1..2]);
     assert_eq!(bytes(&pieces[..2]), apart - cells, "what is shared counts once");
     assert!(cells > 0);
+}
+
+#[test]
+fn a_joined_piece_compares_more_rows_the_more_it_has() {
+    const EACH: u32 = 400;
+    let folder = tempfile::tempdir().expect("a directory");
+    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
+    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
+    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    insert(&store, 0..4 * EACH);
+    let pieces = pieces_in(&store, 4, EACH);
+    let snapshot = store.snapshot().expect("open").expect("rows");
+    let raised = |candidates, nprobe| {
+        let search = IvfSearch { candidates, nprobe, ..IvfSearch::default() };
+        let index = IvfIndex::clone(&pieces[3].index).with_search(search);
+        Arc::new(Piece::new(index, Some(&pieces[0]), &snapshot))
+    };
+    let usual = search(&pieces[1]);
+    assert!(usual.candidates < 170 && usual.nprobe < 21);
+    let two = joined_of(&[Arc::clone(&pieces[1]), raised(170, 21)]);
+    assert_eq!((search(&two).candidates, search(&two).nprobe), (209, 21), "170 times 2 to the 0.3");
+    let four = joined_of(&[Arc::clone(&pieces[0]), Arc::clone(&pieces[2]), Arc::clone(&two)]);
+    assert_eq!(search(&four).candidates, 257, "170 times 4 to the 0.3, however it was joined");
+    let left = two.restricted_to(&pieces[1].rows()).expect("half of it");
+    assert_eq!(search(&joined_of(&[left])).candidates, 170);
+    assert_eq!(four.founder.search, search(&pieces[0]), "the next piece begins with that");
+}
+
+#[test]
+fn a_search_has_a_piece_copied_that_lost_its_rows() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
+    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
+    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    insert(&store, 0..PART);
+    let graph = IndexBackend::Hnsw(HnswConfig::with_m(16));
+    store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
+    insert(&store, PART..ALL);
+    let engine = store.handle.open().expect("open");
+    let (table, config, least) = (&*store.table, store.config, 20);
+    let sealing = Sealing { engine, table, config, least };
+    let snapshot = store.snapshot().expect("open").expect("rows");
+    let rows = RowSet::range(RowId(PART), ALL - PART);
+    let index = sealing.sealed(&rows, None, false, &snapshot, &store.handle.terms);
+    let piece = Arc::new(Piece::new(index.expect("seals"), None, &snapshot));
+    // As a build leaves it that takes most of its rows in.
+    let (last, end) = (RowSet::range(RowId(ALL - 100), 100), snapshot.rows_end());
+    let hollow = piece.restricted_to(&last).expect("some are left");
+    let loaded = config.index_of(&snapshot).expect("an index");
+    let pieces = |piece: &Arc<Piece>| StoreIndex {
+        pieces: vec![Arc::clone(piece)],
+        known: Extent { end, unborn: None },
+        ..loaded.any().expect("an index").shared()
+    };
+    assert!(snapshot.reader.companion.grow(&loaded.0, Box::new(pieces(&hollow))));
+    let is_hollow = || {
+        let loaded = config.index_of(&snapshot).expect("an index");
+        loaded.any().is_some_and(StoreIndex::has_hollow_piece)
+    };
+    assert!(is_hollow());
+    let began = Instant::now();
+    while is_hollow() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        store.search(&row(0), 1).expect("searches");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let loaded = config.index_of(&snapshot).expect("an index");
+    let copied = &loaded.any().expect("an index").pieces;
+    assert_eq!((copied.len(), copied[0].rows()), (1, last));
+    assert!(copied[0].index.memory_bytes() < piece.index.memory_bytes() / 2);
+    let (key, _) = nearest(&store, &snapshot, ALL - 1);
+    assert_eq!(key, (ALL - 1).to_string());
 }
