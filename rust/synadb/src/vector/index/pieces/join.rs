@@ -37,9 +37,13 @@ impl Piece {
             return Ok(None);
         };
         let nprobe = parts.iter().map(|part| part.0.default_search().nprobe).max().unwrap_or(1);
-        let tried = pieces.iter().map(|piece| piece.tried).max().unwrap_or_default();
-        let times = index.rows().len() as f64 / tried.1.max(1) as f64;
-        let candidates = (tried.0 as f64 * times.max(1.0).powf(GROWTH)) as usize;
+        let all = index.rows().len() as f64;
+        let wanted = |&(candidates, rows): &(usize, usize)| {
+            candidates as f64 * (all / rows.max(1) as f64).max(1.0).powf(GROWTH)
+        };
+        let tried = pieces.iter().map(|piece| piece.tried);
+        let tried = tried.max_by(|a, b| wanted(a).total_cmp(&wanted(b))).unwrap_or_default();
+        let candidates = wanted(&tried) as usize;
         let search = IvfSearch { nprobe, candidates, ..index.default_search() };
         let (rows, index) = (index.rows().len(), Arc::new(index.with_search(search)));
         let visible = pieces.iter().fold(0, |most, piece| most.max(piece.visible));
