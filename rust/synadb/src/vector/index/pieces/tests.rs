@@ -8,8 +8,9 @@ use crate::distance::DistanceMetric;
 use crate::vector::{HnswConfig, IndexBackend, VectorConfig, VectorStore};
 
 const WIDTH: u16 = 32;
-/// From so many rows on the store codes, long before it seals.
+/// From so many rows on the store codes, long before it seals, and from so many by default.
 const LEAST: usize = 300;
+const USUAL: usize = 10_000;
 /// Rows of the part, with those behind it that the snapshot shows, and all.
 const PART: u32 = 500;
 const SEEN: u32 = 900;
@@ -28,6 +29,27 @@ fn insert_of(store: &VectorStore, numbers: std::ops::Range<u32>, row: fn(u32) ->
     let keys: Vec<String> = numbers.map(|number| number.to_string()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     store.insert_rows(&keys, &rows).expect("inserts");
+}
+
+fn open(folder: &tempfile::TempDir, index_threshold: usize) -> VectorStore {
+    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
+    let config = VectorConfig { dimensions, metric, index_threshold, ..VectorConfig::default() };
+    VectorStore::new(folder.path().join("a.db"), config).expect("opens")
+}
+
+fn build(store: &VectorStore, backend: &IndexBackend) {
+    store.build_index_with(backend, 1, &mut |_, _| true).expect("builds");
+}
+
+/// Searches as long as something is still to be done apart, and so seldom that no index is worth its
+/// building.
+fn search_while(store: &VectorStore, is_due: impl Fn() -> bool) {
+    let began = Instant::now();
+    while is_due() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", store.index_stats());
+        store.search(&row(0), 1).expect("searches");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The key of the nearest row and its distance, as of a snapshot.
@@ -60,23 +82,14 @@ fn check_moments(store: &VectorStore, before: &Arc<Snapshot>) {
 #[test]
 fn rows_that_were_coded_of_a_later_moment_are_in_no_piece_of_an_earlier_one() {
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config =
-        VectorConfig { dimensions, metric, index_threshold: LEAST, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, LEAST);
     insert(&store, 0..PART);
-    let graph = IndexBackend::Hnsw(HnswConfig::with_m(16));
-    store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
     insert(&store, PART..SEEN);
     let before = store.snapshot().expect("open").expect("rows");
     insert(&store, SEEN..ALL);
     let stats = || store.index_stats().expect("open").expect("built");
-    let began = Instant::now();
-    while stats().coded < (ALL - PART) as usize {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", stats());
-        store.search(&row(0), 1).expect("searches");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    search_while(&store, || stats().coded < (ALL - PART) as usize);
     // The first rows of the tail, of which the snapshot shows but some.
     let engine = store.handle.open().expect("open");
     let (table, config, least) = (&*store.table, store.config, 20);
@@ -102,22 +115,13 @@ fn rows_that_were_coded_of_a_later_moment_are_in_no_piece_of_an_earlier_one() {
 #[test]
 fn codes_that_grow_show_a_snapshot_no_later_row() {
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config =
-        VectorConfig { dimensions, metric, index_threshold: LEAST, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, LEAST);
     insert(&store, 0..PART);
-    let codes = IndexBackend::Flat(PackedConfig::default());
-    store.build_index_with(&codes, 1, &mut |_, _| true).expect("builds");
+    build(&store, &IndexBackend::Flat(PackedConfig::default()));
     insert(&store, PART..SEEN);
     let before = store.snapshot().expect("open").expect("rows");
     insert(&store, SEEN..ALL);
-    let began = Instant::now();
-    while store.index_stats().expect("open").expect("built").rows < ALL as usize {
-        assert!(began.elapsed() < Duration::from_secs(60));
-        store.search(&row(0), 1).expect("searches");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    search_while(&store, || store.index_stats().expect("open").expect("built").rows < ALL as usize);
     check_moments(&store, &before);
 }
 
@@ -130,9 +134,7 @@ fn elsewhere(number: u32) -> Vec<f32> {
 fn a_piece_is_in_the_cells_of_the_one_before_where_its_rows_are_like_them() {
     const EACH: u32 = 4000;
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, USUAL);
     insert_of(&store, 0..2 * EACH, row);
     insert_of(&store, 2 * EACH..4 * EACH, elsewhere);
     let engine = store.handle.open().expect("open");
@@ -163,13 +165,9 @@ fn a_piece_is_in_the_cells_of_the_one_before_where_its_rows_are_like_them() {
 fn pieces_of_one_size_become_one() {
     const EACH: u32 = 1000;
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config =
-        VectorConfig { dimensions, metric, index_threshold: LEAST, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, LEAST);
     insert(&store, 0..PART);
-    let graph = IndexBackend::Hnsw(HnswConfig::with_m(16));
-    store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
     let stats = || store.index_stats().expect("open").expect("built");
     let engine = store.handle.open().expect("open");
     // So few are coded that nothing is sealed but by this test.
@@ -181,13 +179,7 @@ fn pieces_of_one_size_become_one() {
     for nth in 1..=21 {
         insert(&store, end..end + EACH);
         end += EACH;
-        let began = Instant::now();
-        while stats().coded < (end - PART) as usize {
-            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", stats());
-            store.search(&row(0), 1).expect("searches");
-            // So few searches that no index is worth its building.
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        search_while(&store, || stats().coded < (end - PART) as usize);
         sealing.run(terms);
         counts.push((nth, stats().pieces));
         assert_eq!(stats().coded, (end - PART) as usize);
@@ -229,9 +221,7 @@ fn joined_of(pieces: &[Arc<Piece>]) -> Arc<Piece> {
 fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
     const EACH: u32 = 400;
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, USUAL);
     insert(&store, 0..5 * EACH);
     let engine = store.handle.open().expect("open");
     let (table, config, least) = (&*store.table, store.config, 10);
@@ -288,9 +278,7 @@ fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
 fn a_joined_piece_compares_more_rows_the_more_it_has() {
     const EACH: u32 = 400;
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, USUAL);
     insert(&store, 0..4 * EACH);
     let pieces = pieces_in(&store, 4, EACH);
     let snapshot = store.snapshot().expect("open").expect("rows");
@@ -313,12 +301,9 @@ fn a_joined_piece_compares_more_rows_the_more_it_has() {
 #[test]
 fn a_search_has_a_piece_copied_that_lost_its_rows() {
     let folder = tempfile::tempdir().expect("a directory");
-    let (dimensions, metric) = (WIDTH, DistanceMetric::Euclidean);
-    let config = VectorConfig { dimensions, metric, ..VectorConfig::default() };
-    let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
+    let store = open(&folder, USUAL);
     insert(&store, 0..PART);
-    let graph = IndexBackend::Hnsw(HnswConfig::with_m(16));
-    store.build_index_with(&graph, 1, &mut |_, _| true).expect("builds");
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
     insert(&store, PART..ALL);
     let engine = store.handle.open().expect("open");
     let (table, config, least) = (&*store.table, store.config, 20);
@@ -342,12 +327,7 @@ fn a_search_has_a_piece_copied_that_lost_its_rows() {
         loaded.any().is_some_and(StoreIndex::has_hollow_piece)
     };
     assert!(is_hollow());
-    let began = Instant::now();
-    while is_hollow() {
-        assert!(began.elapsed() < Duration::from_secs(60));
-        store.search(&row(0), 1).expect("searches");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    search_while(&store, is_hollow);
     let loaded = config.index_of(&snapshot).expect("an index");
     let copied = &loaded.any().expect("an index").pieces;
     assert_eq!((copied.len(), copied[0].rows()), (1, last));
