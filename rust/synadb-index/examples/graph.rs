@@ -149,7 +149,7 @@ fn main() -> Result<(), Failure> {
             eprintln!("{:5.1} s  {:3.0} %", seconds(start) - processor, share * 100.0);
         }
     };
-    let job = Job { threads, cancel: None, progress: Some(&progress) };
+    let job = Job { threads, progress: Some(&progress), ..Job::default() };
     let index = index(metric, &source, job)?;
     println!(
         "{rows} x {dimensions}: {:.1} s with {threads} threads ({:.1} s of processor time in the \

@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use synadb_index::quantize::code_kernels;
 use synadb_index::{
-    Filter, FlatIndex, IndexError, Metric, PackedConfig, PackedFlat, Part, Query, Scratch, TopK,
-    VectorSource, inverse_norm,
+    Filter, FlatIndex, IndexError, Job, Metric, PackedConfig, PackedFlat, Part, Query, Scratch,
+    TopK, VectorSource, inverse_norm,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -152,7 +152,7 @@ fn packed(data: &Data, rows: &RowSet, config: PackedConfig) -> Result<(), Box<dy
     let Data { metric, source, queries, truth } = data;
     let begin = Instant::now();
     let start = seconds(begin);
-    let index = PackedFlat::build(*metric, config, rows, source, 1)?;
+    let index = PackedFlat::build(*metric, config, rows, source, &Job::default())?;
     let built = seconds(begin) - start;
     let search: Search<'_> =
         &|queries, scratch, tops| index.search_batch(queries, &Filter::All, source, scratch, tops);
@@ -170,7 +170,7 @@ fn packed(data: &Data, rows: &RowSet, config: PackedConfig) -> Result<(), Box<dy
 
 fn filtered(data: &Data, rows: &RowSet) -> Result<(), Box<dyn Error>> {
     let Data { metric, source, queries, .. } = data;
-    let index = PackedFlat::build(*metric, PackedConfig::default(), rows, source, 1)?;
+    let index = PackedFlat::build(*metric, PackedConfig::default(), rows, source, &Job::default())?;
     let flat = FlatIndex::new(rows.clone());
     for step in [2, 10, 100, 1000] {
         let allowed: RowSet = (0..source.rows_end()).step_by(step).map(RowId).collect();

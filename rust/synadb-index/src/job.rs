@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
 
 use crate::{IndexError, Query, Scratch, TopK};
 
@@ -14,6 +15,10 @@ const PROGRESS_STEP: f32 = 0.01;
 const PIECES_A_THREAD: usize = 4;
 /// Queries that a thread takes at once, at most.
 const PIECE_QUERIES: usize = 64;
+
+/// A thread that rests works for so long at least, and then sleeps for so long.
+const STRETCH: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_micros(50);
 
 /// The conditions of a build: its threads, where it reports, and the sign to give up.
 ///
@@ -29,6 +34,10 @@ pub struct Job<'a> {
     /// Called with the share of the work done, 0.0 to 1.0, never falling, by the thread that
     /// called the build.
     pub progress: Option<&'a dyn Fn(f32)>,
+    /// Whether its threads stop for a moment every few milliseconds, for others that wait for a
+    /// processor: a kernel moves those to one that has nothing to do at once, and to one that is
+    /// busy, with however low a priority, only when it next spreads the work.
+    pub rests: bool,
 }
 
 impl std::fmt::Debug for Job<'_> {
@@ -39,7 +48,7 @@ impl std::fmt::Debug for Job<'_> {
 
 impl Default for Job<'_> {
     fn default() -> Self {
-        Self { threads: 1, cancel: None, progress: None }
+        Self { threads: 1, cancel: None, progress: None, rests: false }
     }
 }
 
@@ -65,11 +74,15 @@ impl<'a> Job<'a> {
     pub(crate) fn crew(&self) -> Crew<'a> {
         let all = || thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if self.threads > 1 { self.threads.min(all()) } else { 1 };
-        Crew { threads, cancel: self.cancel, builder: Builder::new }
+        Crew { threads, cancel: self.cancel, rests: self.rests, builder: Builder::new }
     }
 
     pub(crate) fn meter(&self) -> Meter<'_> {
         Meter { progress: self.progress, told: 0.0 }
+    }
+
+    pub(crate) fn rests(&self) -> Rests {
+        Rests(self.rests.then(Instant::now))
     }
 }
 
@@ -78,6 +91,7 @@ impl<'a> Job<'a> {
 pub(crate) struct Crew<'a> {
     threads: usize,
     cancel: Option<&'a AtomicBool>,
+    rests: bool,
     /// What makes its threads.
     builder: fn() -> Builder,
 }
@@ -85,6 +99,10 @@ pub(crate) struct Crew<'a> {
 impl Crew<'_> {
     pub(crate) fn check(&self) -> Result<(), IndexError> {
         Job { cancel: self.cancel, ..Job::default() }.check()
+    }
+
+    fn rests(&self) -> Rests {
+        Job { rests: self.rests, ..Job::default() }.rests()
     }
 
     /// Items of a piece, so that every thread gets a few pieces of at most `most` items.
@@ -132,7 +150,7 @@ impl Crew<'_> {
         let threads = self.threads.min(pieces.len());
         let queue = Mutex::new(pieces.into_iter());
         let run = || {
-            let mut scratch = scratch();
+            let (mut scratch, mut rests) = (scratch(), self.rests());
             loop {
                 self.check()?;
                 let next = queue.lock().expect("no thread panics while it takes a piece").next();
@@ -140,6 +158,7 @@ impl Crew<'_> {
                     return Ok(());
                 };
                 work(&mut scratch, piece)?;
+                rests.take();
             }
         };
         self.together(threads, run, run).into_iter().collect()
@@ -164,7 +183,7 @@ impl Crew<'_> {
         let next = AtomicUsize::new(0);
         let made = Mutex::new(Vec::with_capacity(count.div_ceil(grain)));
         let run = |tell: &dyn Fn(f32)| {
-            let mut scratch = scratch();
+            let (mut scratch, mut rests) = (scratch(), self.rests());
             loop {
                 let start = next.fetch_add(grain, Ordering::Relaxed);
                 if start >= count || self.check().is_err() {
@@ -173,6 +192,7 @@ impl Crew<'_> {
                 tell(start as f32 / count as f32);
                 let piece = work(&mut scratch, start..count.min(start + grain));
                 made.lock().expect("no worker panicked").push((start, piece));
+                rests.take();
             }
         };
         let threads = self.threads.min(count.div_ceil(grain));
@@ -204,6 +224,21 @@ impl Crew<'_> {
     }
 }
 
+/// When a thread of a job last rested, where it does.
+pub(crate) struct Rests(Option<Instant>);
+
+impl Rests {
+    /// Rests where it is time to.
+    pub(crate) fn take(&mut self) {
+        if let Some(since) = &mut self.0
+            && since.elapsed() >= STRETCH
+        {
+            thread::sleep(REST);
+            *since = Instant::now();
+        }
+    }
+}
+
 /// Reports progress in steps.
 pub(crate) struct Meter<'a> {
     progress: Option<&'a dyn Fn(f32)>,
@@ -232,7 +267,7 @@ mod tests {
     }
 
     fn crews() -> [Crew<'static>; 3] {
-        let crew = |threads, builder| Crew { threads, cancel: None, builder };
+        let crew = |threads, builder| Crew { threads, cancel: None, rests: true, builder };
         [crew(1, Builder::new), crew(4, Builder::new), crew(4, impossible)]
     }
 
@@ -261,6 +296,21 @@ mod tests {
             let check = |at| if at == 30 { Err(problem.clone()) } else { Ok(()) };
             assert_eq!(crew.each((0..100).collect(), check), Err(problem.clone()));
         }
+    }
+
+    #[test]
+    fn a_thread_rests_after_a_stretch_of_work_where_it_is_to() {
+        let begun = Instant::now();
+        let mut rests = Job { rests: true, ..Job::default() }.rests();
+        while begun.elapsed() < 2 * STRETCH {
+            std::hint::spin_loop();
+        }
+        let worked = Instant::now();
+        rests.take();
+        assert!(rests.0.is_some_and(|rested| rested >= worked + REST));
+        let mut tireless = Job::default().rests();
+        tireless.take();
+        assert!(tireless.0.is_none());
     }
 
     #[test]

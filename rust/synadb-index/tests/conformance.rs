@@ -93,13 +93,7 @@ kind!(
     PackedConfig,
     PackedFlat,
     (0.999, 0.99),
-    |config, metric, rows, source, job| PackedFlat::build(
-        metric,
-        *config,
-        rows,
-        source,
-        job.threads
-    ),
+    |config, metric, rows, source, job| PackedFlat::build(metric, *config, rows, source, job),
     |sections, source| PackedFlat::import(sections, source.rows_end())
 );
 kind!(

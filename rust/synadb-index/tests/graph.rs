@@ -199,14 +199,15 @@ fn a_build_stops_when_told_and_reports_how_far_it_is() -> Result<(), IndexError>
             last.set(share);
             cancel.store(share >= stop_at, Ordering::Relaxed);
         };
-        let job = Job { threads, cancel: Some(&cancel), progress: Some(&progress) };
+        let job =
+            Job { threads, cancel: Some(&cancel), progress: Some(&progress), ..Job::default() };
         let built = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job);
         assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
         assert!(last.get() < stop_at + 0.3, "{} is far behind {stop_at}", last.get());
     }
     let last = Cell::new(0.0);
     let progress = |share| last.set(share);
-    let job = Job { threads: 2, cancel: None, progress: Some(&progress) };
+    let job = Job { threads: 2, progress: Some(&progress), ..Job::default() };
     HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job)?;
     assert_eq!(last.get(), 1.0);
     Ok(())

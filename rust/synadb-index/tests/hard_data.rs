@@ -109,8 +109,8 @@ fn built(
     let (grows, job) = (data.first < data.rows.len(), Job::default());
     Ok(match kind {
         Kind::Codes => {
-            let index = PackedFlat::build(metric, PackedConfig::default(), &first, source, 1)?;
-            Box::new(if grows { index.extended(&all, source, 1)? } else { index })
+            let index = PackedFlat::build(metric, PackedConfig::default(), &first, source, &job)?;
+            Box::new(if grows { index.extended(&all, source, &job)? } else { index })
         }
         Kind::Cells => {
             let search = IvfSearch { nprobe: NPROBE, candidates: 100, ..IvfSearch::default() };

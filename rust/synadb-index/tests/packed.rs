@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::{Memory, Random, rows, search};
 use synadb_index::{
     Beyond, Filter, FlatIndex, Hit, IndexError, Job, Kernels, Metric, PackedConfig, PackedFlat,
@@ -33,7 +36,7 @@ fn all(source: &Memory) -> RowSet {
 }
 
 fn packed(metric: Metric, config: PackedConfig, source: &Memory) -> Result<PackedFlat, IndexError> {
-    PackedFlat::build(metric, config, &all(source), source, 1)
+    PackedFlat::build(metric, config, &all(source), source, &Job::default())
 }
 
 fn find(
@@ -262,7 +265,7 @@ fn rows_of_other_parts_are_not_found() -> Result<(), IndexError> {
     let source = Memory::new(&random.vectors(3000, 70), 70);
     let own: RowSet = (0..3000).filter(|row| row % 7 < 3).map(RowId).collect();
     for metric in METRICS {
-        let index = PackedFlat::build(metric, SURE, &own, &source, 2)?;
+        let index = PackedFlat::build(metric, SURE, &own, &source, &Job::with_threads(2))?;
         let query = random.vector(70);
         let expected = search(metric, &query, &Filter::Rows(own.clone()), &source, 20)?;
         let other = Filter::Rows(RowSet::range(RowId(0), 3000));
@@ -365,10 +368,16 @@ fn further_rows_are_coded_as_if_they_had_come_with_the_first() -> Result<(), Ind
     let vectors = clustered(&mut random, 10_000, 64);
     let source = Memory::new(&vectors, 64);
     let whole = packed(Metric::Cosine, SURE, &source)?;
-    let first = PackedFlat::build(Metric::Cosine, SURE, &RowSet::range(RowId(0), 50), &source, 1)?;
+    let first = PackedFlat::build(
+        Metric::Cosine,
+        SURE,
+        &RowSet::range(RowId(0), 50),
+        &source,
+        &Job::default(),
+    )?;
     let mut grown = first.clone();
     for end in [51, 51, 64, 4000, 4099, 4100, 9_999, 10_000] {
-        grown = grown.extended(&RowSet::range(RowId(0), end), &source, 3)?;
+        grown = grown.extended(&RowSet::range(RowId(0), end), &source, &Job::with_threads(3))?;
         assert_eq!(grown.rows().len(), end as usize);
     }
     for query in [&vectors[30], &vectors[4099], &vectors[9_999]] {
@@ -379,8 +388,30 @@ fn further_rows_are_coded_as_if_they_had_come_with_the_first() -> Result<(), Ind
     // No block is there twice, but for the one that the end of the first chunk cut.
     assert!(grown.bytes() <= whole.bytes() * 102 / 100, "{} {}", grown.bytes(), whole.bytes());
     let other = Memory::new(&random.vectors(10, 65), 65);
-    let error = first.extended(&RowSet::range(RowId(0), 3), &other, 1).err();
+    let error = first.extended(&RowSet::range(RowId(0), 3), &other, &Job::default()).err();
     assert_eq!(error, Some(IndexError::Dimensions { query: 65, source: 64 }));
+    Ok(())
+}
+
+#[test]
+fn coding_stops_when_told_and_rests_without_another_result() -> Result<(), IndexError> {
+    let source = Memory::new(&clustered(&mut Random(12), 12_000, 64), 64);
+    for (threads, stop_at) in [(1, 0.0), (1, 0.3), (3, 1.0)] {
+        let (last, cancel) = (Cell::new(0.0), AtomicBool::new(stop_at <= 0.0));
+        let progress = |share: f32| {
+            assert!(share > last.get() && share <= 1.0, "{share} after {}", last.get());
+            last.set(share);
+            cancel.store(share >= stop_at, Ordering::Relaxed);
+        };
+        let job =
+            Job { threads, cancel: Some(&cancel), progress: Some(&progress), ..Job::default() };
+        let built = PackedFlat::build(Metric::Cosine, SURE, &all(&source), &source, &job);
+        assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
+    }
+    let rests = Job { threads: 2, rests: true, ..Job::default() };
+    let rested = PackedFlat::build(Metric::Cosine, SURE, &all(&source), &source, &rests)?;
+    let tireless = packed(Metric::Cosine, SURE, &source)?;
+    assert!(rested.export() == tireless.export());
     Ok(())
 }
 
@@ -388,10 +419,11 @@ fn further_rows_are_coded_as_if_they_had_come_with_the_first() -> Result<(), Ind
 fn an_empty_index_finds_nothing_and_grows() -> Result<(), IndexError> {
     let mut random = Random(10);
     let source = Memory::new(&random.vectors(100, 128), 128);
-    let empty = PackedFlat::build(Metric::Euclidean, SURE, &RowSet::new(), &source, 4)?;
+    let empty =
+        PackedFlat::build(Metric::Euclidean, SURE, &RowSet::new(), &source, &Job::with_threads(4))?;
     let query = random.vector(128);
     assert_eq!(find(&empty, &query, &Filter::All, &source, 5)?, []);
-    let grown = empty.extended(&all(&source), &source, 4)?;
+    let grown = empty.extended(&all(&source), &source, &Job::with_threads(4))?;
     let expected = search(Metric::Euclidean, &query, &Filter::All, &source, 5)?;
     assert_eq!(find(&grown, &query, &Filter::All, &source, 5)?, expected);
     let short = find(&grown, &query[1..], &Filter::All, &source, 5).err();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use common::{Memory, Random};
 use synadb_index::{
-    Filter, Hit, IndexError, Metric, PackedConfig, PackedFlat, Part, Query, Scratch, SharedBytes,
-    TopK,
+    Filter, Hit, IndexError, Job, Metric, PackedConfig, PackedFlat, Part, Query, Scratch,
+    SharedBytes, TopK,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -21,7 +21,8 @@ fn source() -> Memory {
 fn build(metric: Metric, seed: u64, refine: bool, threads: usize) -> PackedFlat {
     let config = PackedConfig { seed, refine, ..Default::default() };
     let rows: RowSet = (0..ROWS).filter(|row| row % 5 != 1).map(RowId).collect();
-    PackedFlat::build(metric, config, &rows, &source(), threads).expect("a level of this machine")
+    PackedFlat::build(metric, config, &rows, &source(), &Job::with_threads(threads))
+        .expect("a level of this machine")
 }
 
 fn save(index: &PackedFlat) -> Saved {
@@ -55,7 +56,8 @@ fn a_saved_index_comes_back_and_grows_on() {
             assert_eq!(find(&read, &source), find(&index, &source));
             assert_eq!(save(&read), saved);
             let rest = RowSet::range(RowId(0), ROWS);
-            let grown = [&read, &index].map(|index| index.extended(&rest, &source, 2).unwrap());
+            let grown = [&read, &index]
+                .map(|index| index.extended(&rest, &source, &Job::with_threads(2)).unwrap());
             assert_eq!(save(&grown[0]), save(&grown[1]));
             assert_eq!(grown[0].rows().len(), ROWS as usize);
         }

@@ -32,7 +32,7 @@ impl IvfIndex {
     /// [`IndexError::Cancelled`].
     pub fn joined(parts: &[(&Self, &Filter)], job: &Job<'_>) -> Result<Option<Self>, IndexError> {
         let Some((codes, held)) = held_codes(parts) else { return Ok(None) };
-        let (first, mut meter) = (parts[0].0, job.meter());
+        let (first, mut meter, mut rests) = (parts[0].0, job.meter(), job.rests());
         let counts = (0..first.cells()).map(|cell| {
             let rows = parts.iter().flat_map(|&(part, kept)| part.lists.kept(cell, kept));
             rows.count() as u32
@@ -45,6 +45,7 @@ impl IvfIndex {
             if cell % CELLS_AT_ONCE == 0 {
                 meter.tell(cell as f32 / first.cells() as f32);
                 job.check()?;
+                rests.take();
             }
             find_places(parts, cell, &mut places);
             let to = lists.entries(cell);

@@ -102,7 +102,8 @@ fn a_build_stops_wherever_it_is_told_to() -> Result<(), IndexError> {
                 told.set(now);
                 cancel.store(now >= share, Ordering::Relaxed);
             };
-            let watched = Job { cancel: Some(&cancel), progress: Some(&tell), threads };
+            let watched =
+                Job { cancel: Some(&cancel), progress: Some(&tell), threads, ..Job::default() };
             let built =
                 IvfIndex::build(Metric::Euclidean, &IvfConfig::default(), &all, &source, &watched);
             assert_eq!(built.err(), Some(IndexError::Cancelled), "{share}");

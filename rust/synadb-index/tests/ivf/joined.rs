@@ -157,7 +157,7 @@ fn joining_can_be_stopped() -> Result<(), IndexError> {
         told.fetch_add(1, Ordering::Relaxed);
         cancel.store(true, Ordering::Relaxed);
     };
-    let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
+    let job = Job { cancel: Some(&cancel), progress: Some(&tell), ..Job::default() };
     let stopped = IvfIndex::joined(&[(&index, &Filter::All)], &job);
     assert_eq!(stopped.err(), Some(IndexError::Cancelled));
     assert_eq!(told.load(Ordering::Relaxed), 1);

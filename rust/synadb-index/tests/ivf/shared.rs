@@ -218,7 +218,7 @@ fn threads_do_not_change_what_is_built_and_a_build_can_be_stopped() -> Result<()
     }
     let cancel = AtomicBool::new(false);
     let stop = |_| cancel.store(true, Ordering::Relaxed);
-    let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&stop) };
+    let job = Job { cancel: Some(&cancel), progress: Some(&stop), ..Job::default() };
     let trained = SharedCells::of(Metric::Cosine, &config, &all, &source, &job);
     assert_eq!(trained.err(), Some(IndexError::Cancelled));
     cancel.store(false, Ordering::Relaxed);

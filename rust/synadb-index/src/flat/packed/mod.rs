@@ -9,6 +9,7 @@ mod sections;
 mod tests;
 mod tune;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -101,20 +102,20 @@ struct Place {
 }
 
 impl PackedFlat {
-    /// Codes the rows of a source on `threads` threads. O(rows * d log d), about a microsecond a
-    /// row of 384 dimensions. The result does not depend on the number of threads.
+    /// Codes the rows of a source. O(rows * d log d), about a microsecond a row of 384 dimensions.
+    /// The result does not depend on the number of threads.
     ///
     /// # Errors
     ///
-    /// The errors of [`code_kernels`].
+    /// [`IndexError::Cancelled`]; the errors of [`code_kernels`].
     pub fn build(
         metric: Metric,
         config: PackedConfig,
         rows: &RowSet,
         source: &dyn VectorSource,
-        threads: usize,
+        job: &Job<'_>,
     ) -> Result<Self, IndexError> {
-        Self::build_with(metric, config, rows, source, threads, code_kernels()?)
+        Self::build_with(metric, config, rows, source, job, code_kernels()?)
     }
 
     fn build_with(
@@ -122,12 +123,12 @@ impl PackedFlat {
         config: PackedConfig,
         rows: &RowSet,
         source: &dyn VectorSource,
-        threads: usize,
+        job: &Job<'_>,
         kernels: &CodeKernels,
     ) -> Result<Self, IndexError> {
         let coder = Arc::new(Coder::new(metric, config, rows, source, kernels));
         let empty = Self::assemble(coder, RowSet::new(), Vec::new());
-        empty.extended_with(rows, source, threads, kernels)
+        empty.extended_with(rows, source, job, kernels)
     }
 
     /// An index of further rows too. What was coded is shared, but for a last chunk that was not
@@ -136,22 +137,22 @@ impl PackedFlat {
     ///
     /// # Errors
     ///
-    /// [`IndexError::Dimensions`] when the source has other dimensions; the errors of
-    /// [`code_kernels`].
+    /// [`IndexError::Dimensions`] when the source has other dimensions; [`IndexError::Cancelled`];
+    /// the errors of [`code_kernels`].
     pub fn extended(
         &self,
         rows: &RowSet,
         source: &dyn VectorSource,
-        threads: usize,
+        job: &Job<'_>,
     ) -> Result<Self, IndexError> {
-        self.extended_with(rows, source, threads, code_kernels()?)
+        self.extended_with(rows, source, job, code_kernels()?)
     }
 
     fn extended_with(
         &self,
         rows: &RowSet,
         source: &dyn VectorSource,
-        threads: usize,
+        job: &Job<'_>,
         kernels: &CodeKernels,
     ) -> Result<Self, IndexError> {
         let (query, dimensions) = (source.dimensions(), self.coder.dimensions());
@@ -167,11 +168,12 @@ impl PackedFlat {
         let open = open.as_deref();
         let steps = coder::steps(open, &new);
         let parts: Vec<&[Step]> = steps.chunks(CHUNK_BLOCKS).collect();
-        let (coder, job) = (&*self.coder, Job::with_threads(threads));
+        let (coder, meter) = (&*self.coder, RefCell::new(job.meter()));
         let chunk = |_: &mut (), part: Range<usize>| {
             Arc::new(coder.chunk(parts[part.start], open, source, kernels))
         };
-        chunks.extend(job.crew().map(parts.len(), 1, |_| (), || (), chunk)?);
+        let tell = |share| meter.borrow_mut().tell(share);
+        chunks.extend(job.crew().map(parts.len(), 1, tell, || (), chunk)?);
         let mut all = self.flat.rows.clone();
         all.union_with(rows);
         Ok(Self::assemble(Arc::clone(&self.coder), all, chunks))

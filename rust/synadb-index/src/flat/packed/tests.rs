@@ -62,7 +62,8 @@ fn saved(
 ) -> Result<Vec<(&'static str, Vec<u8>)>, IndexError> {
     let rows = RowSet::range(RowId(0), source.rows_end());
     let config = PackedConfig::default();
-    let index = PackedFlat::build_with(metric, config, &rows, source, 2, kernels)?;
+    let index =
+        PackedFlat::build_with(metric, config, &rows, source, &Job::with_threads(2), kernels)?;
     Ok(index.export().into_iter().map(|(name, bytes)| (name, bytes.into_owned())).collect())
 }
 
@@ -115,7 +116,7 @@ fn a_restricted_index_has_the_rows_that_are_kept_and_grows() -> Result<(), Index
     let (source, kernels) = (Rows::new(9000, 40), code_kernels()?);
     let config = PackedConfig { seed: 7, ..PackedConfig::default() };
     let (metric, rows) = (Metric::Euclidean, RowSet::range(RowId(0), 8500));
-    let index = PackedFlat::build_with(metric, config, &rows, &source, 1, kernels)?;
+    let index = PackedFlat::build_with(metric, config, &rows, &source, &Job::default(), kernels)?;
     // One row of the first chunk, and from the middle of a block of the second one on.
     let mut keep = RowSet::range(RowId(5003), 4000);
     keep.insert(RowId(17));
@@ -125,7 +126,7 @@ fn a_restricted_index_has_the_rows_that_are_kept_and_grows() -> Result<(), Index
     assert_eq!(kept.flat.rows, wanted);
     assert!(Arc::ptr_eq(&kept.chunks[2], &index.chunks[2]), "one that keeps all is shared");
     assert!(index.restricted_to(&RowSet::range(RowId(5003), 100)).chunks.len() == 1);
-    let grown = kept.extended(&RowSet::range(RowId(8490), 510), &source, 1)?;
+    let grown = kept.extended(&RowSet::range(RowId(8490), 510), &source, &Job::default())?;
     wanted.union_with(&RowSet::range(RowId(8490), 510));
     assert_eq!(grown.flat.rows, wanted);
     for row in [17, 18, 5002, 5003, 8499, 8999] {

@@ -1,8 +1,9 @@
 //! Indexes that nobody asked for: a thread of its own builds one when searches have scanned enough.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use synadb_index::Part;
+use synadb_index::{IndexError, Job, Part};
 use synadb_types::RowId;
 
 use super::build::Build;
@@ -12,6 +13,7 @@ use crate::config::Terms;
 use crate::db::{Work, building};
 use crate::error::Result;
 use crate::vector::config::IndexBackend;
+use crate::vector::search::index_failure;
 use crate::vector::{PackedConfig, VectorStore};
 
 /// An index is built once searches have scanned so many times as many rows as there are. To build
@@ -154,6 +156,18 @@ impl Build<'_> {
     }
 }
 
+/// Has something done by this thread, which nobody waits for: it rests for those that do, and ends
+/// as the terms say.
+pub(super) fn at_leisure<T>(
+    terms: &Terms,
+    work: impl FnOnce(&Job<'_>) -> std::result::Result<T, IndexError>,
+) -> Result<T> {
+    let cancel = AtomicBool::new(terms.is_interrupted());
+    let tell = |_| cancel.store(terms.is_interrupted(), Ordering::Relaxed);
+    let job = Job { cancel: Some(&cancel), progress: Some(&tell), rests: true, ..Job::default() };
+    work(&job).map_err(index_failure)
+}
+
 /// Rows that a search scans in full, also those that may never come.
 fn rows_behind(index: Option<&StoreIndex>, snapshot: &Snapshot) -> usize {
     index.map_or(snapshot.rows_end() as usize, |index| index.known.rows_behind(snapshot))
@@ -198,6 +212,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_waits_for_rests_and_ends_when_it_is_told() {
+        let ends = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ends);
+        let terms = Terms::of_upkeep(Arc::new(move || told.load(Ordering::Relaxed)));
+        let outcome = at_leisure(&terms, |job| {
+            assert!(job.rests && job.threads == 1);
+            job.check()?;
+            ends.store(true, Ordering::Relaxed);
+            job.progress.expect("it asks the terms")(0.5);
+            job.check()
+        });
+        assert!(outcome.is_err());
+        assert!(at_leisure(&terms, |job| job.check()).is_err(), "told before");
+    }
+
+    #[test]
     fn rows_that_never_come_do_not_have_an_index_built_again_and_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let (dimensions, index_threshold) = (1, 3);
@@ -210,7 +240,8 @@ mod tests {
         let snapshot = store.snapshot().expect("open").expect("rows");
         let source = MappedVectors { snapshot: &snapshot, dimensions: 1 };
         let (metric, packed) = (store.metric().kernel(), PackedConfig::default());
-        let built = PackedFlat::build(metric, packed, &rows(&[4]), &source, 1).expect("builds");
+        let job = Job::default();
+        let built = PackedFlat::build(metric, packed, &rows(&[4]), &source, &job).expect("builds");
         let known = Extent { end: 5, unborn: Some(Filter::Rows(rows(&[0, 1, 2, 3]))) };
         let (built, since) = (Some(Arc::new(Built::Packed(built))), (1000, snapshot.visible()));
         let index = StoreIndex::of_part(built, true, since, known, 0);

@@ -241,7 +241,8 @@ impl Build<'_> {
             cancel.fetch_or(!goes_on, Ordering::Relaxed);
         };
         let threads = self.threads;
-        let job = Job { threads, cancel: Some(&cancel), progress: Some(&tell) };
+        let (cancel, progress) = (Some(&cancel), Some(&tell as _));
+        let job = Job { threads, cancel, progress, rests: self.is_apart };
         let (rows, unborn) = rows_of(snapshot);
         let (backend, target) = backend.parts();
         let is_chosen = *backend == IndexBackend::Auto;
@@ -296,7 +297,7 @@ impl Build<'_> {
         Ok(match &backend.for_rows(rows.len()) {
             IndexBackend::None | IndexBackend::Auto | IndexBackend::Aimed { .. } => None,
             IndexBackend::Flat(config) => {
-                let index = PackedFlat::build(metric, *config, rows, &source, job.threads)?;
+                let index = PackedFlat::build(metric, *config, rows, &source, job)?;
                 Some(Built::Packed(index))
             }
             IndexBackend::Hnsw(config) => {

@@ -62,7 +62,7 @@ impl Built {
         Ok(match self {
             Self::Packed(_) => {
                 let config = PackedConfig::default();
-                Self::Packed(PackedFlat::build(metric, config, &rows, &source, 1)?)
+                Self::Packed(PackedFlat::build(metric, config, &rows, &source, &job)?)
             }
             Self::Hnsw(graph) => {
                 Self::Hnsw(HnswIndex::build(metric, &rows, &source, *graph.config(), &job)?)

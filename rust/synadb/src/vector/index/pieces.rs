@@ -7,7 +7,6 @@
 //! sealing twice as long, and the pieces are gone when the next index takes their rows in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use synadb_index::{
@@ -16,6 +15,7 @@ use synadb_index::{
 };
 use synadb_types::{RowId, RowSet};
 
+use super::apart::at_leisure;
 use super::build::{suited_piece, tuned_piece};
 use super::{SearchOptions, StoreIndex};
 use crate::collection::Snapshot;
@@ -23,7 +23,6 @@ use crate::config::Terms;
 use crate::db::{Engine, Work};
 use crate::error::{Error, Result};
 use crate::vector::StoredConfig;
-use crate::vector::search::index_failure;
 use crate::vector::source::{CommittedVectors, MappedVectors};
 
 /// A tail is sealed with so many times the rows that are coded at least, 131,072 as a rule, which
@@ -381,8 +380,9 @@ impl Sealing<'_> {
         }
         let (is_chosen, first) = (index.is_chosen, index.in_newest_cells().next().cloned());
         drop(loaded);
-        let index = self.sealed(&rows, first.as_deref(), is_chosen, snapshot, terms);
-        let index = index.map_err(index_failure)?;
+        let index = at_leisure(terms, |job| {
+            self.sealed(&rows, first.as_deref(), is_chosen, snapshot, job)
+        })?;
         Ok(Some(Piece::new(index, first.as_deref(), snapshot)))
     }
 
@@ -394,29 +394,26 @@ impl Sealing<'_> {
         first: Option<&Piece>,
         is_chosen: bool,
         snapshot: &Snapshot,
-        terms: &Terms,
+        job: &Job<'_>,
     ) -> std::result::Result<IvfIndex, IndexError> {
         let source = MappedVectors { snapshot, dimensions: usize::from(self.config.dimensions) };
-        let cancel = AtomicBool::new(false);
-        let tell = |_| cancel.store(terms.is_interrupted(), Ordering::Relaxed);
-        let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
         let config = piece_config(rows.len());
         if let Some(first) = first
             && let Some(cells) = first.cells()
             && config.cells_for(rows.len()) < OUTGROWN * first.index.cells().max(1)
         {
-            let index = IvfIndex::build_in(cells, rows, &source, &job)?;
+            let index = IvfIndex::build_in(cells, rows, &source, job)?;
             let own = first.founder.crowding.min(CROWDED_MOST);
             let is_crowded = index.crowding() > CROWDED * own;
             let search = first.founder.search;
-            let suited = || suited_piece(index, search, is_chosen, rows, &source, &job);
+            let suited = || suited_piece(index, search, is_chosen, rows, &source, job);
             if !is_crowded && let Some(index) = suited()? {
                 return Ok(index);
             }
         }
-        let cells = SharedCells::of(self.config.metric.kernel(), &config, rows, &source, &job)?;
-        let index = IvfIndex::build_in(&Arc::new(cells), rows, &source, &job)?;
-        tuned_piece(index, is_chosen, rows, &source, &job)
+        let cells = SharedCells::of(self.config.metric.kernel(), &config, rows, &source, job)?;
+        let index = IvfIndex::build_in(&Arc::new(cells), rows, &source, job)?;
+        tuned_piece(index, is_chosen, rows, &source, job)
     }
 
     /// Puts a piece behind what there is by now; false where the rows have other numbers, or no

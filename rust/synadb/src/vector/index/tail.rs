@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use synadb_index::{Filter, PackedConfig, PackedFlat, Part};
+use synadb_index::{Filter, IndexError, Job, PackedConfig, PackedFlat, Part};
 use synadb_types::{RowId, RowSet};
 
+use super::apart::at_leisure;
 use super::{Built, Extent, StoreIndex, Tunings, filter_of, pieces};
 use crate::collection::Snapshot;
 use crate::config::Terms;
@@ -240,7 +241,7 @@ impl Coding<'_> {
             let Some(index) = loaded.any().filter(|index| self.has_work(index, &snapshot)) else {
                 break;
             };
-            let grown = self.grown(index, &snapshot)?;
+            let grown = at_leisure(terms, |job| self.grown(index, &snapshot, job))?;
             // Where another index was put there meanwhile, that one is looked at next.
             snapshot.reader.companion.grow(&loaded.0, Box::new(grown));
         }
@@ -261,16 +262,20 @@ impl Coding<'_> {
     }
 
     /// The index with the codes of some rows more.
-    fn grown(&self, index: &StoreIndex, snapshot: &Snapshot) -> Result<StoreIndex> {
+    fn grown(
+        &self,
+        index: &StoreIndex,
+        snapshot: &Snapshot,
+        job: &Job<'_>,
+    ) -> std::result::Result<StoreIndex, IndexError> {
         let (rows, known) = index.known.look_on(snapshot);
         let dimensions = usize::from(self.config.dimensions);
         let source = MappedVectors { snapshot, dimensions };
-        let failure = crate::vector::search::index_failure;
         let coded_visible = index.coded_visible.max(snapshot.visible());
         let mut grown = StoreIndex { known, coded_visible, ..index.shared() };
         match (&index.tail, index.built.as_deref()) {
             (None, Some(Built::Packed(part))) if self.grows(part, index) => {
-                let part = part.extended(&rows, &source, 1).map_err(failure)?;
+                let part = part.extended(&rows, &source, job)?;
                 grown.bytes = part.bytes();
                 grown.of_part = grown.known.clone();
                 grown.built = Some(Arc::new(Built::Packed(part)));
@@ -280,10 +285,9 @@ impl Coding<'_> {
                 let packed = PackedConfig { refine: false, ..PackedConfig::default() };
                 let metric = self.config.metric.kernel();
                 let tail = match before {
-                    Some(tail) => tail.extended(&rows, &source, 1),
-                    None => PackedFlat::build(metric, packed, &rows, &source, 1),
-                };
-                let tail = tail.map_err(failure)?;
+                    Some(tail) => tail.extended(&rows, &source, job),
+                    None => PackedFlat::build(metric, packed, &rows, &source, job),
+                }?;
                 grown.bytes += tail.bytes() - before.as_ref().map_or(0, PackedFlat::bytes);
                 grown.tail = Some(tail);
             }

@@ -1,15 +1,14 @@
 //! Joining pieces, so that their number grows with the logarithm of the rows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use synadb_index::{Filter, IndexError, IvfIndex, IvfSearch, Job, Part};
 
 use super::super::StoreIndex;
+use super::super::apart::at_leisure;
 use super::{Piece, Sealing, are_alike};
 use crate::config::Terms;
 use crate::error::Result;
-use crate::vector::search::index_failure;
 
 /// So many pieces of about one size become one, as the runs of a tiered log-structured merge tree
 /// do (O'Neil et al. 1996): a piece costs a search its cells' beginnings, wherever they lie, and
@@ -96,16 +95,13 @@ impl StoreIndex {
 impl Sealing<'_> {
     /// Joins pieces until none are to be.
     pub(super) fn join(&self, terms: &Terms) -> Result<()> {
-        let cancel = AtomicBool::new(false);
-        let tell = |_| cancel.store(terms.is_interrupted(), Ordering::Relaxed);
-        let job = Job { threads: 1, cancel: Some(&cancel), progress: Some(&tell) };
         while !terms.is_interrupted() {
             let Some(snapshot) = self.snapshot()? else { break };
             let Some(loaded) = self.config.index_of(&snapshot) else { break };
             let parts = loaded.any().and_then(StoreIndex::to_join).map(<[_]>::to_vec);
             drop(loaded);
             let Some(parts) = parts else { break };
-            let joined = Piece::joined(&parts, &job).map_err(index_failure)?;
+            let joined = at_leisure(terms, |job| Piece::joined(&parts, job))?;
             let Some(joined) = joined.map(Arc::new) else { break };
             if !self.replace_with(&snapshot, terms, |index| index.with_joined(&parts, &joined))? {
                 break;

@@ -143,7 +143,7 @@ fn a_piece_is_in_the_cells_of_the_one_before_where_its_rows_are_like_them() {
     let snapshot = store.snapshot().expect("open").expect("rows");
     let sealed = |nth: u32, first: Option<&Piece>| {
         let rows = RowSet::range(RowId(nth * EACH), EACH);
-        let index = sealing.sealed(&rows, first, false, &snapshot, &store.handle.terms);
+        let index = sealing.sealed(&rows, first, false, &snapshot, &Job::default());
         Piece::new(index.expect("seals"), first, &snapshot)
     };
     let cells = |piece: &Piece| Arc::clone(piece.index.shared_cells().expect("they can be shared"));
@@ -202,7 +202,7 @@ fn pieces_in(store: &VectorStore, count: u32, each: u32) -> Vec<Arc<Piece>> {
     for nth in 0..count {
         let rows = RowSet::range(RowId(nth * each), each);
         let first = pieces.first().map(|piece| &**piece);
-        let index = sealing.sealed(&rows, first, false, &snapshot, &store.handle.terms);
+        let index = sealing.sealed(&rows, first, false, &snapshot, &Job::default());
         pieces.push(Arc::new(Piece::new(index.expect("seals"), first, &snapshot)));
     }
     pieces
@@ -261,7 +261,7 @@ fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
     assert!(!with(&[Arc::clone(&few)]).has_hollow_piece());
     assert_eq!(search(&few), search(&pieces[4]));
     assert_eq!((few.len(), few.rows()), (9, RowSet::range(RowId(4 * EACH), 9)));
-    let index = sealing.sealed(&pieces[4].rows(), None, false, &snapshot, &store.handle.terms);
+    let index = sealing.sealed(&pieces[4].rows(), None, false, &snapshot, &Job::default());
     let alone = Arc::new(Piece::new(index.expect("seals"), None, &snapshot));
     for last in [few, alone] {
         let others = [&pieces[1], &pieces[2], &pieces[3], &last].map(Arc::clone);
@@ -310,7 +310,7 @@ fn a_search_has_a_piece_copied_that_lost_its_rows() {
     let sealing = Sealing { engine, table, config, least };
     let snapshot = store.snapshot().expect("open").expect("rows");
     let rows = RowSet::range(RowId(PART), ALL - PART);
-    let index = sealing.sealed(&rows, None, false, &snapshot, &store.handle.terms);
+    let index = sealing.sealed(&rows, None, false, &snapshot, &Job::default());
     let piece = Arc::new(Piece::new(index.expect("seals"), None, &snapshot));
     // As a build leaves it that takes most of its rows in.
     let (last, end) = (RowSet::range(RowId(ALL - 100), 100), snapshot.rows_end());
