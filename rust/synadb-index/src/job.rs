@@ -16,7 +16,7 @@ const PIECES_A_THREAD: usize = 4;
 /// Queries that a thread takes at once, at most.
 const PIECE_QUERIES: usize = 64;
 
-/// A thread that rests works for so long at least, and then sleeps for so long.
+/// A thread that rests works on for so long at least, and then sleeps for so long.
 const STRETCH: Duration = Duration::from_millis(1);
 const REST: Duration = Duration::from_micros(50);
 
@@ -34,9 +34,10 @@ pub struct Job<'a> {
     /// Called with the share of the work done, 0.0 to 1.0, never falling, by the thread that
     /// called the build.
     pub progress: Option<&'a dyn Fn(f32)>,
-    /// Whether its threads stop for a moment every few milliseconds, for others that wait for a
-    /// processor: a kernel moves those to one that has nothing to do at once, and to one that is
-    /// busy, with however low a priority, only when it next spreads the work.
+    /// Whether its threads stop for a moment between pieces of the work, after a millisecond or
+    /// more, for others that wait for a processor: a kernel moves those to one that has nothing to
+    /// do at once, and to one that is busy, with however low a priority, only when it next spreads
+    /// the work.
     pub rests: bool,
 }
 
@@ -101,7 +102,7 @@ impl Crew<'_> {
         Job { cancel: self.cancel, ..Job::default() }.check()
     }
 
-    fn rests(&self) -> Rests {
+    pub(crate) fn rests(&self) -> Rests {
         Job { rests: self.rests, ..Job::default() }.rests()
     }
 
@@ -235,6 +236,8 @@ impl Rests {
         {
             thread::sleep(REST);
             *since = Instant::now();
+            #[cfg(test)]
+            TAKEN.set(TAKEN.get() + 1);
         }
     }
 }
@@ -258,8 +261,18 @@ impl Meter<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+use tests::TAKEN;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Rests that this thread took.
+        pub(crate) static TAKEN: Cell<u32> = const { Cell::new(0) };
+    }
 
     /// A stack that no address space has room for: the thread can't be had.
     fn impossible() -> Builder {
@@ -298,19 +311,33 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_thread_rests_after_a_stretch_of_work_where_it_is_to() {
+    /// Works for longer than a thread goes on without a rest.
+    fn work() {
         let begun = Instant::now();
-        let mut rests = Job { rests: true, ..Job::default() }.rests();
         while begun.elapsed() < 2 * STRETCH {
             std::hint::spin_loop();
         }
-        let worked = Instant::now();
+    }
+
+    #[test]
+    fn a_job_rests_between_pieces_where_it_is_to() -> Result<(), IndexError> {
+        for (rests, wanted) in [(true, 3), (false, 0)] {
+            let job = Job { rests, ..Job::default() };
+            let taken = || TAKEN.replace(0);
+            taken();
+            job.crew().each(vec![(); 3], |()| {
+                work();
+                Ok(())
+            })?;
+            assert_eq!(taken(), wanted);
+            job.crew().map(3, 1, |_| (), || (), |(), _| work())?;
+            assert_eq!(taken(), wanted);
+        }
+        let mut rests = Job { rests: true, ..Job::default() }.rests();
+        rests.0 = Some(Instant::now() + STRETCH);
         rests.take();
-        assert!(rests.0.is_some_and(|rested| rested >= worked + REST));
-        let mut tireless = Job::default().rests();
-        tireless.take();
-        assert!(tireless.0.is_none());
+        assert_eq!(TAKEN.get(), 0, "it has not worked for long");
+        Ok(())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Queries that stand for those to come: what share of their neighbours a search finds, and the
 //! least effort that is enough.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use synadb_types::{RowId, RowSet};
@@ -102,7 +103,9 @@ impl<'a> Sample<'a> {
         crew.each(pieces, |((queries, own), truth): (Piece<'_>, &mut [(usize, f32)])| {
             let top = |own: &Option<RowId>| TopK::new(k.saturating_add(usize::from(own.is_some())));
             let mut tops: Vec<TopK> = own.iter().map(top).collect();
-            exact.search_batch(queries, filter, source, &mut Scratch::new(), &mut tops)?;
+            let (mut scratch, rests) = (Scratch::new(), RefCell::new(crew.rests()));
+            let pause = || rests.borrow_mut().take();
+            exact.search_pausing(queries, filter, source, &mut scratch, &mut tops, &pause)?;
             let mut hits = Vec::new();
             for (((query, own), top), truth) in queries.iter().zip(own).zip(&mut tops).zip(truth) {
                 hits.clear();
@@ -135,7 +138,7 @@ impl<'a> Sample<'a> {
         let pieces = pieces.zip(self.truth.chunks(len)).collect();
         self.crew.each(pieces, |((queries, own), truth): (Piece<'_>, &[(usize, f32)])| {
             let (mut scratch, mut hits) = (Scratch::new(), Vec::new());
-            let mut top = TopK::new(self.k);
+            let (mut top, mut rests) = (TopK::new(self.k), self.crew.rests());
             for ((query, own), &(count, last)) in queries.iter().zip(own).zip(truth) {
                 top.reset(self.k.saturating_add(usize::from(own.is_some())));
                 hits.clear();
@@ -144,6 +147,7 @@ impl<'a> Sample<'a> {
                 hits.retain(|hit| hit.score <= last && Some(hit.row) != *own);
                 let near = hits.len().min(count);
                 found.fetch_add(near, Ordering::Relaxed);
+                rests.take();
             }
             Ok(())
         })?;

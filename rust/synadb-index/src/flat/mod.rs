@@ -20,6 +20,8 @@ const ROWS_OF_ONE: usize = 256;
 const BATCH_BYTES: usize = 24 << 10;
 /// Rows of a batch at least, so that the kernel's groups are full.
 const BATCH_ROWS_MIN: usize = 8;
+/// Products of numbers that a thread computes in a millisecond or so.
+const STRETCH_PRODUCTS: usize = 4 << 20;
 /// Runs of rows this near to each other are scanned as one: skipping costs more than reading.
 const GAP_ROWS: u32 = 4;
 /// Runs that are prefetched before the first of them is scanned.
@@ -57,6 +59,19 @@ impl FlatIndex {
         scratch: &mut Scratch,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
+        self.search_pausing(queries, filter, source, scratch, outs, &|| ())
+    }
+
+    /// As [`FlatIndex::search_batch`], with a call after each millisecond or so.
+    pub(crate) fn search_pausing(
+        &self,
+        queries: &[Query],
+        filter: &Filter,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+        outs: &mut [TopK],
+        pause: &dyn Fn(),
+    ) -> Result<(), IndexError> {
         check(queries, source, outs)?;
         let allowed = match filter {
             Filter::All => &self.rows,
@@ -64,7 +79,15 @@ impl FlatIndex {
         };
         let accept = |row| self.rows.contains(row) && allowed.contains(row);
         let within = 0..source.rows_end();
-        let pass = |mut scan: Scan<'_>| scan.set(allowed, within.clone(), &accept);
+        let products = (queries.len() * source.dimensions()).max(1);
+        let stretch = (STRETCH_PRODUCTS / products).max(ROWS_OF_ONE);
+        let pass = |mut scan: Scan<'_>| {
+            for first in within.clone().step_by(stretch) {
+                let end = first.saturating_add(stretch as u32).min(within.end);
+                scan.set(allowed, first..end, &accept);
+                pause();
+            }
+        };
         settle::exactly(within.clone(), queries, source, scratch, outs, &pass);
         Ok(())
     }

@@ -12,7 +12,7 @@ const LENGTH_MAX: f32 = 1e12;
 /// Factors in this range keep the digits of what they multiply.
 const FACTOR_RANGE: std::ops::RangeInclusive<f64> = 1e-25..=1e25;
 /// Rows coded by one call of a worker.
-const PIECE_ROWS: usize = 512 * super::dots::TILE_ROWS;
+const PIECE_ROWS: usize = 128 * super::dots::TILE_ROWS;
 
 /// Moves vectors to their mean and scales them to a typical length of one, so that neither a far
 /// origin nor a large or small unit of length costs the codes their digits. Under the cosine the

@@ -188,7 +188,7 @@ pub(super) struct Build<'a> {
     pub sample: Option<Arc<Sample>>,
     pub threads: usize,
     /// Whether nobody asked for it now: an inverted file may go on with the cells of the one before,
-    /// and what that was searched with is tuned before it is in its place.
+    /// what that was searched with is tuned before it is in its place, and its threads rest.
     pub is_apart: bool,
 }
 

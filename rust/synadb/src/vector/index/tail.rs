@@ -225,27 +225,35 @@ impl VectorStore {
 }
 
 /// The coding of what came to a table.
-struct Coding<'a> {
-    engine: &'a Engine,
-    table: &'a str,
-    config: StoredConfig,
-    least: usize,
+pub(super) struct Coding<'a> {
+    pub engine: &'a Engine,
+    pub table: &'a str,
+    pub config: StoredConfig,
+    pub least: usize,
 }
 
 impl Coding<'_> {
     /// Codes what is there until little is left.
-    fn run(&self, terms: &Terms) -> Result<()> {
+    pub fn run(&self, terms: &Terms) -> Result<()> {
         while !terms.is_interrupted() {
             let Some(snapshot) = self.config.snapshot(self.engine, self.table)? else { break };
-            let Some(loaded) = self.config.index_of(&snapshot) else { break };
-            let Some(index) = loaded.any().filter(|index| self.has_work(index, &snapshot)) else {
+            if !self.step(&snapshot, terms)? {
                 break;
-            };
-            let grown = at_leisure(terms, |job| self.grown(index, &snapshot, job))?;
-            // Where another index was put there meanwhile, that one is looked at next.
-            snapshot.reader.companion.grow(&loaded.0, Box::new(grown));
+            }
         }
         Ok(())
+    }
+
+    /// Codes some rows that a snapshot shows; false where too few are left.
+    pub fn step(&self, snapshot: &Snapshot, terms: &Terms) -> Result<bool> {
+        let Some(loaded) = self.config.index_of(snapshot) else { return Ok(false) };
+        let Some(index) = loaded.any().filter(|index| self.has_work(index, snapshot)) else {
+            return Ok(false);
+        };
+        let grown = at_leisure(terms, |job| self.grown(index, snapshot, job))?;
+        // Where another index was put there meanwhile, that one is looked at next.
+        snapshot.reader.companion.grow(&loaded.0, Box::new(grown));
+        Ok(true)
     }
 
     fn has_work(&self, index: &StoreIndex, snapshot: &Snapshot) -> bool {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::Extent;
+use super::super::tail::Coding;
 use super::*;
 use crate::distance::DistanceMetric;
 use crate::vector::{HnswConfig, IndexBackend, VectorConfig, VectorStore};
@@ -123,6 +124,31 @@ fn codes_that_grow_show_a_snapshot_no_later_row() {
     insert(&store, SEEN..ALL);
     search_while(&store, || store.index_stats().expect("open").expect("built").rows < ALL as usize);
     check_moments(&store, &before);
+}
+
+#[test]
+fn coding_and_sealing_that_are_told_to_end_leave_what_was_there() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let store = open(&folder, USUAL);
+    insert(&store, 0..PART);
+    build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
+    insert(&store, PART..ALL);
+    let engine = store.handle.open().expect("open");
+    let (table, config, least) = (&*store.table, store.config, 20);
+    let stats = || store.index_stats().expect("open").expect("built");
+    let ended = Terms::of_upkeep(Arc::new(|| true));
+    let coding = Coding { engine, table, config, least };
+    let snapshot = store.snapshot().expect("open").expect("rows");
+    coding.step(&snapshot, &ended).expect_err("it is told to end");
+    assert_eq!(stats().coded, 0);
+    coding.run(&store.handle.terms).expect("codes");
+    assert_eq!(stats().coded, (ALL - PART) as usize);
+    let sealing = Sealing { engine, table, config, least };
+    assert!(sealing.next_of(&snapshot, &ended).is_err());
+    sealing.run(&ended);
+    assert_eq!((stats().pieces, store.seal_failure().expect("open")), (0, None));
+    sealing.run(&store.handle.terms);
+    assert_eq!(stats().pieces, 1);
 }
 
 /// Rows that lie elsewhere, in one cell of the others or in few.
