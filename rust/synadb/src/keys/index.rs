@@ -14,16 +14,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const TABLES: usize = 32;
 const FIRST_SLOTS: usize = 64;
 /// Stripes of a large index, by the leading bits of the hash; a power of two.
-const STRIPES: usize = 16;
+const STRIPES: usize = 64;
 /// An index of so many words is large: its table of 32,768 slots is full.
 const LARGE: usize = 3 << 13;
 /// Slots of a stripe at first, a power of two.
-const STRIPE_SLOTS: usize = 4096;
+const STRIPE_SLOTS: usize = 1024;
 /// Parts of a table that are full before it is doubled, of so many: the stripes have from the
 /// one to the other, so that they do not all grow at once.
-const PARTS: usize = 64;
-const FULL_FROM: usize = 40;
-const FULL_TO: usize = 48;
+const PARTS: usize = 1024;
+const FULL_FROM: usize = 640;
+const FULL_TO: usize = 768;
 
 struct Slot {
     hash: AtomicU64,
@@ -131,7 +131,7 @@ impl HashIndex {
         if self.whole.used.load(Ordering::Relaxed) + more < LARGE || self.stripes.get().is_some() {
             return;
         }
-        let full = |at: usize| FULL_FROM + at % (FULL_TO - FULL_FROM + 1);
+        let full = |at: usize| FULL_FROM + at * (FULL_TO - FULL_FROM) / (STRIPES - 1);
         let stripes: Box<[Stripe]> =
             (0..STRIPES).map(|at| Stripe::new(STRIPE_SLOTS, full(at))).collect();
         for (hash, word) in self.whole.pairs() {
