@@ -231,6 +231,8 @@ pub(crate) struct Rests(Option<Instant>);
 impl Rests {
     /// Rests where it is time to.
     pub(crate) fn take(&mut self) {
+        #[cfg(test)]
+        ASKED.set(ASKED.get() + u32::from(self.0.is_some()));
         if let Some(since) = &mut self.0
             && since.elapsed() >= STRETCH
         {
@@ -261,7 +263,7 @@ impl Meter<'_> {
 }
 
 #[cfg(test)]
-use tests::TAKEN;
+use tests::{ASKED, TAKEN};
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -270,8 +272,9 @@ pub(crate) mod tests {
     use super::*;
 
     thread_local! {
-        /// Rests that this thread took.
+        /// Rests that this thread took, and how often it could have.
         pub(crate) static TAKEN: Cell<u32> = const { Cell::new(0) };
+        pub(crate) static ASKED: Cell<u32> = const { Cell::new(0) };
     }
 
     /// A stack that no address space has room for: the thread can't be had.

@@ -105,7 +105,7 @@ impl<'a> Sample<'a> {
             let mut tops: Vec<TopK> = own.iter().map(top).collect();
             let (mut scratch, rests) = (Scratch::new(), RefCell::new(crew.rests()));
             let pause = || rests.borrow_mut().take();
-            exact.search_pausing(queries, filter, source, &mut scratch, &mut tops, &pause)?;
+            exact.search_pausing(queries, filter, source, &mut scratch, (&mut tops, &pause))?;
             let mut hits = Vec::new();
             for (((query, own), top), truth) in queries.iter().zip(own).zip(&mut tops).zip(truth) {
                 hits.clear();
@@ -191,6 +191,32 @@ impl<'a> Sample<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Metric;
+    use crate::job::tests::ASKED;
+    use crate::testing::vectors::{Vectors, grouped};
+
+    #[test]
+    fn the_scan_of_a_sample_rests_and_finds_the_same() -> Result<(), IndexError> {
+        let source = Vectors::of(&grouped(1, 0, 3000, 96));
+        let vectors = grouped(1, 1, 40, 96);
+        let query = |vector: &Vec<f32>| Query::new(Metric::Cosine, vector);
+        let queries: Vec<Query> = vectors.iter().map(query).collect::<Result<_, _>>()?;
+        let some = Filter::Rows((0..3000).filter(|row| row % 5 > 0).map(RowId).collect());
+        for filter in [&Filter::All, &some] {
+            let of = |rests| {
+                let job = Job { rests, ..Job::default() };
+                ASKED.set(0);
+                let sample = Sample::new(&source.all(), 9, (&queries, filter, &source), &job)?;
+                Ok::<_, IndexError>((sample.truth, ASKED.get()))
+            };
+            let ((rested, asked), (tireless, never)) = (of(true)?, of(false)?);
+            assert_eq!(rested, tireless);
+            assert_eq!(never, 0);
+            // Four pieces, each of 3,000 rows by some tens at once.
+            assert!(asked > 4 * 3000 / 100, "{asked}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn the_least_that_is_enough_is_found_but_for_a_sixteenth() -> Result<(), IndexError> {

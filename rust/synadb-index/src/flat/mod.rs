@@ -20,8 +20,6 @@ const ROWS_OF_ONE: usize = 256;
 const BATCH_BYTES: usize = 24 << 10;
 /// Rows of a batch at least, so that the kernel's groups are full.
 const BATCH_ROWS_MIN: usize = 8;
-/// Products of numbers that a thread computes in a millisecond or so.
-const STRETCH_PRODUCTS: usize = 4 << 20;
 /// Runs of rows this near to each other are scanned as one: skipping costs more than reading.
 const GAP_ROWS: u32 = 4;
 /// Runs that are prefetched before the first of them is scanned.
@@ -59,18 +57,18 @@ impl FlatIndex {
         scratch: &mut Scratch,
         outs: &mut [TopK],
     ) -> Result<(), IndexError> {
-        self.search_pausing(queries, filter, source, scratch, outs, &|| ())
+        self.search_pausing(queries, filter, source, scratch, (outs, &|| ()))
     }
 
-    /// As [`FlatIndex::search_batch`], with a call after each millisecond or so.
+    /// As [`FlatIndex::search_batch`], with a call after each block of rows, of some
+    /// hundreds of products of vectors.
     pub(crate) fn search_pausing(
         &self,
         queries: &[Query],
         filter: &Filter,
         source: &dyn VectorSource,
         scratch: &mut Scratch,
-        outs: &mut [TopK],
-        pause: &dyn Fn(),
+        (outs, pause): (&mut [TopK], &dyn Fn()),
     ) -> Result<(), IndexError> {
         check(queries, source, outs)?;
         let allowed = match filter {
@@ -79,16 +77,8 @@ impl FlatIndex {
         };
         let accept = |row| self.rows.contains(row) && allowed.contains(row);
         let within = 0..source.rows_end();
-        let products = (queries.len() * source.dimensions()).max(1);
-        let stretch = (STRETCH_PRODUCTS / products).max(ROWS_OF_ONE);
-        let pass = |mut scan: Scan<'_>| {
-            for first in within.clone().step_by(stretch) {
-                let end = first.saturating_add(stretch as u32).min(within.end);
-                scan.set(allowed, first..end, &accept);
-                pause();
-            }
-        };
-        settle::exactly(within.clone(), queries, source, scratch, outs, &pass);
+        let pass = |mut scan: Scan<'_>| scan.set(allowed, within.clone(), &accept);
+        settle::exactly(within.clone(), queries, source, scratch, (outs, pause), &pass);
         Ok(())
     }
 }
@@ -166,6 +156,8 @@ struct Scan<'a> {
     needs_norms: bool,
     /// In a second pass: every row whose fast key is no greater gets an exact one.
     exact_within: Option<f64>,
+    /// Called after each block.
+    pause: &'a dyn Fn(),
 }
 
 impl<'a> Scan<'a> {
@@ -181,7 +173,16 @@ impl<'a> Scan<'a> {
         scratch.keys.resize(ROWS_OF_ONE, 0.0);
         scratch.inverse_norms.resize(ROWS_OF_ONE, 0.0);
         let needs_norms = queries.iter().any(Query::needs_norms);
-        Self { queries, source, scratch, outs, rows_at_once, needs_norms, exact_within: None }
+        Self {
+            queries,
+            source,
+            scratch,
+            outs,
+            rows_at_once,
+            needs_norms,
+            exact_within: None,
+            pause: &|| (),
+        }
     }
 
     /// Scans the rows of a range that pass a filter.
@@ -254,6 +255,7 @@ impl<'a> Scan<'a> {
             data = &rows.data[..(rows.count - 1) * rows.stride + query.dimensions()];
             select(query, rows, keys, self.source, accept, self.exact_within, out);
         }
+        (self.pause)();
     }
 }
 

@@ -36,7 +36,7 @@ pub fn search_exactly(
     check(queries, source, outs)?;
     let within = range.start..range.end.min(source.rows_end());
     let pass = |mut scan: Scan<'_>| scan.filtered(within.clone(), filter);
-    exactly(within.clone(), queries, source, scratch, outs, &pass);
+    exactly(within.clone(), queries, source, scratch, (outs, &|| ()), &pass);
     Ok(())
 }
 
@@ -46,10 +46,10 @@ pub(super) fn exactly(
     queries: &[Query],
     source: &dyn VectorSource,
     scratch: &mut Scratch,
-    outs: &mut [TopK],
+    (outs, pause): (&mut [TopK], &dyn Fn()),
     pass: &dyn Fn(Scan<'_>),
 ) {
-    pass(Scan::new(queries, source, scratch, outs));
+    pass(Scan { pause, ..Scan::new(queries, source, scratch, outs) });
     let mut largest = None;
     for (query, out) in queries.iter().zip(outs) {
         let largest = match query.metric() {
@@ -62,11 +62,10 @@ pub(super) fn exactly(
         let Some(nearest) = out.undecided(error) else { continue };
         out.reset(out.k());
         let (query, out) = (slice::from_ref(query), slice::from_mut(out));
-        let mut scan = Scan::new(query, source, scratch, out);
         // What an exact key of at most `nearest` may seem to be: the error of the greater key is
         // greater, by far less than itself.
-        scan.exact_within = Some(nearest + 2.0 * error(nearest));
-        pass(scan);
+        let exact_within = Some(nearest + 2.0 * error(nearest));
+        pass(Scan { pause, exact_within, ..Scan::new(query, source, scratch, out) });
     }
 }
 

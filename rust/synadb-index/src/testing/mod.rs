@@ -29,7 +29,7 @@
 //! ```
 
 pub mod checks;
-mod vectors;
+pub(crate) mod vectors;
 
 use std::collections::HashSet;
 

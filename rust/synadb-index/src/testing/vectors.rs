@@ -7,11 +7,11 @@ use crate::{Block, VectorSource, inverse_norm};
 
 /// Vectors side by side, with those that are to be found.
 #[derive(Debug, Clone)]
-pub(super) struct Vectors {
+pub(crate) struct Vectors {
     dimensions: usize,
     data: Vec<f32>,
     inverse_norms: Vec<f32>,
-    pub(super) live: RowSet,
+    pub(crate) live: RowSet,
 }
 
 impl Vectors {
@@ -20,7 +20,7 @@ impl Vectors {
         Self { dimensions, data, inverse_norms, live: RowSet::new() }
     }
 
-    pub(super) fn of(rows: &[Vec<f32>]) -> Self {
+    pub(crate) fn of(rows: &[Vec<f32>]) -> Self {
         let mut vectors = Self::new(rows.first().map_or(1, Vec::len));
         for row in rows {
             vectors.push(row);
@@ -38,7 +38,7 @@ impl Vectors {
     }
 
     /// The rows up to `end`, dead ones too.
-    pub(super) fn all(&self) -> RowSet {
+    pub(crate) fn all(&self) -> RowSet {
         RowSet::range(RowId(0), self.rows_end())
     }
 
@@ -79,7 +79,7 @@ fn vector(random: &mut Random, dimensions: usize) -> Vec<f32> {
 
 /// Vectors around a few corners, groups mixed, within each along a few directions: as real ones
 /// vary. Those of one seed and different parts are of one kind.
-pub(super) fn grouped(seed: u64, part: u64, count: usize, dimensions: usize) -> Vec<Vec<f32>> {
+pub(crate) fn grouped(seed: u64, part: u64, count: usize, dimensions: usize) -> Vec<Vec<f32>> {
     let mut fixed = Random::new(seed);
     let corners: Vec<Vec<f32>> = (0..12).map(|_| vector(&mut fixed, dimensions)).collect();
     let directions: Vec<Vec<f32>> = (0..8).map(|_| vector(&mut fixed, dimensions)).collect();

@@ -1,5 +1,6 @@
 //! Pieces of what a snapshot shows, and the cells that they are in.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::Extent;
@@ -145,7 +146,11 @@ fn coding_and_sealing_that_are_told_to_end_leave_what_was_there() {
     assert_eq!(stats().coded, (ALL - PART) as usize);
     let sealing = Sealing { engine, table, config, least };
     assert!(sealing.next_of(&snapshot, &ended).is_err());
-    sealing.run(&ended);
+    // The sign comes while it seals: that is no reason to put the next attempt off.
+    let asked = AtomicUsize::new(0);
+    let late = Terms::of_upkeep(Arc::new(move || asked.fetch_add(1, Ordering::Relaxed) > 2));
+    sealing.run(&late);
+    assert!(late.is_interrupted());
     assert_eq!((stats().pieces, store.seal_failure().expect("open")), (0, None));
     sealing.run(&store.handle.terms);
     assert_eq!(stats().pieces, 1);
