@@ -22,8 +22,8 @@ const REST: Duration = Duration::from_micros(50);
 
 /// The conditions of a build: its threads, where it reports, and the sign to give up.
 ///
-/// A build asks [`Job::check`] a few hundred times a second and leaves nothing behind when it is
-/// told to stop.
+/// A build asks [`Job::check`] every few milliseconds, of long vectors every few tens, and leaves
+/// nothing behind when it is told to stop.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// Threads that the build uses, zero counting as one: of more than there are processors as

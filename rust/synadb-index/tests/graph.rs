@@ -3,10 +3,9 @@
 mod common;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::graph::{EF, METRICS, all, build, clustered, compare, find, recall};
-use common::{Memory, Random, naive, rows};
+use common::{Memory, Random, naive, rows, stop_at};
 use synadb_index::{Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, TopK};
 use synadb_types::{RowId, RowSet};
 
@@ -192,18 +191,11 @@ fn a_build_stops_when_told_and_reports_how_far_it_is() -> Result<(), IndexError>
     let mut random = Random(9);
     let source = Memory::new(&clustered(&mut random, 1500, 64), 64);
     let config = HnswConfig::default();
-    for (threads, stop_at) in [(1, 0.0), (1, 0.3), (3, 0.6), (1, 0.8), (1, 1.0)] {
-        let (last, cancel) = (Cell::new(0.0), AtomicBool::new(stop_at <= 0.0));
-        let progress = |share: f32| {
-            assert!(share > last.get() && share <= 1.0, "{share} after {}", last.get());
-            last.set(share);
-            cancel.store(share >= stop_at, Ordering::Relaxed);
-        };
-        let job =
-            Job { threads, cancel: Some(&cancel), progress: Some(&progress), ..Job::default() };
-        let built = HnswIndex::build(Metric::Cosine, &all(&source), &source, config, &job);
-        assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
-        assert!(last.get() < stop_at + 0.3, "{} is far behind {stop_at}", last.get());
+    for (threads, share) in [(1, 0.0), (1, 0.3), (3, 0.6), (1, 0.8), (1, 1.0)] {
+        let last = stop_at(share, threads, |job| {
+            HnswIndex::build(Metric::Cosine, &all(&source), &source, config, job)
+        });
+        assert!(last < share + 0.3, "{last} is far behind {share}");
     }
     let last = Cell::new(0.0);
     let progress = |share| last.set(share);

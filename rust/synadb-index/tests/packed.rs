@@ -2,10 +2,7 @@
 
 mod common;
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use common::{Memory, Random, rows, search};
+use common::{Memory, Random, rows, search, stop_at};
 use synadb_index::{
     Beyond, Filter, FlatIndex, Hit, IndexError, Job, Kernels, Metric, PackedConfig, PackedFlat,
     PackedSearch, Part, Query, Sample, Scratch, SimdLevel, TopK,
@@ -396,17 +393,10 @@ fn further_rows_are_coded_as_if_they_had_come_with_the_first() -> Result<(), Ind
 #[test]
 fn coding_stops_when_told_and_rests_without_another_result() -> Result<(), IndexError> {
     let source = Memory::new(&clustered(&mut Random(12), 12_000, 64), 64);
-    for (threads, stop_at) in [(1, 0.0), (1, 0.3), (3, 1.0)] {
-        let (last, cancel) = (Cell::new(0.0), AtomicBool::new(stop_at <= 0.0));
-        let progress = |share: f32| {
-            assert!(share > last.get() && share <= 1.0, "{share} after {}", last.get());
-            last.set(share);
-            cancel.store(share >= stop_at, Ordering::Relaxed);
-        };
-        let job =
-            Job { threads, cancel: Some(&cancel), progress: Some(&progress), ..Job::default() };
-        let built = PackedFlat::build(Metric::Cosine, SURE, &all(&source), &source, &job);
-        assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
+    for (threads, share) in [(1, 0.0), (1, 0.3), (3, 1.0)] {
+        stop_at(share, threads, |job| {
+            PackedFlat::build(Metric::Cosine, SURE, &all(&source), &source, job)
+        });
     }
     let rests = Job { threads: 2, rests: true, ..Job::default() };
     let rested = PackedFlat::build(Metric::Cosine, SURE, &all(&source), &source, &rests)?;

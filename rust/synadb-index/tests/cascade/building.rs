@@ -1,9 +1,9 @@
 //! Builds, merges, batches, seeds, cancelling.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::common::stop_at;
 
 #[test]
 fn the_same_seed_gives_the_same_bytes() -> Result<(), IndexError> {
@@ -56,17 +56,10 @@ fn a_build_stops_when_told_and_reports_how_far_it_is() -> Result<(), IndexError>
     let mut random = Random(23);
     let source = Memory::new(&clustered(&mut random, 2000, 64), 64);
     let config = CascadeConfig::default();
-    for (threads, stop_at) in [(1, 0.0), (1, 0.3), (3, 0.6), (1, 0.92), (1, 1.0)] {
-        let (last, cancel) = (Cell::new(0.0), AtomicBool::new(stop_at <= 0.0));
-        let progress = |share: f32| {
-            assert!(share > last.get() && share <= 1.0, "{share} after {}", last.get());
-            last.set(share);
-            cancel.store(share >= stop_at, Ordering::Relaxed);
-        };
-        let job =
-            Job { threads, cancel: Some(&cancel), progress: Some(&progress), ..Job::default() };
-        let built = CascadeIndex::build(Metric::Cosine, &config, &all(&source), &source, &job);
-        assert_eq!(built.err(), Some(IndexError::Cancelled), "{stop_at}");
+    for (threads, share) in [(1, 0.0), (1, 0.3), (3, 0.6), (1, 0.92), (1, 1.0)] {
+        stop_at(share, threads, |job| {
+            CascadeIndex::build(Metric::Cosine, &config, &all(&source), &source, job)
+        });
     }
     let last = Cell::new(0.0);
     let progress = |share| last.set(share);

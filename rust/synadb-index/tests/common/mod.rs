@@ -4,7 +4,10 @@
 
 pub mod graph;
 
-use synadb_index::{Block, Hit, IndexError, Metric, Query, Scratch, TopK, VectorSource};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use synadb_index::{Block, Hit, IndexError, Job, Metric, Query, Scratch, TopK, VectorSource};
 use synadb_index::{Filter, inverse_norm, search_tail};
 use synadb_types::{RowId, RowSet};
 
@@ -138,4 +141,22 @@ pub fn search(
 /// The rows of some hits.
 pub fn rows(hits: &[Hit]) -> Vec<u32> {
     hits.iter().map(|hit| hit.row.0).collect()
+}
+
+/// Has a build stop once it says that such a share is done, at once where that is none; it may say
+/// no share twice, and none before a smaller one. What it said last.
+pub fn stop_at<T>(
+    share: f32,
+    threads: usize,
+    build: impl FnOnce(&Job<'_>) -> Result<T, IndexError>,
+) -> f32 {
+    let (last, cancel) = (Cell::new(0.0), AtomicBool::new(share <= 0.0));
+    let progress = |done: f32| {
+        assert!(done > last.get() && done <= 1.0, "{done} after {}", last.get());
+        last.set(done);
+        cancel.store(done >= share, Ordering::Relaxed);
+    };
+    let job = Job { threads, cancel: Some(&cancel), progress: Some(&progress), ..Job::default() };
+    assert_eq!(build(&job).err(), Some(IndexError::Cancelled), "{share}");
+    last.get()
 }

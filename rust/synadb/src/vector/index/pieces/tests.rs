@@ -43,6 +43,12 @@ fn build(store: &VectorStore, backend: &IndexBackend) {
     store.build_index_with(backend, 1, &mut |_, _| true).expect("builds");
 }
 
+/// The sealing of a store where so many rows are coded at least.
+fn sealing_of(store: &VectorStore, least: usize) -> Sealing<'_> {
+    let engine = store.handle.open().expect("open");
+    Sealing { engine, table: &store.table, config: store.config, least }
+}
+
 /// Searches as long as something is still to be done apart, and so seldom that no index is worth its
 /// building.
 fn search_while(store: &VectorStore, is_due: impl Fn() -> bool) {
@@ -93,10 +99,8 @@ fn rows_that_were_coded_of_a_later_moment_are_in_no_piece_of_an_earlier_one() {
     let stats = || store.index_stats().expect("open").expect("built");
     search_while(&store, || stats().coded < (ALL - PART) as usize);
     // The first rows of the tail, of which the snapshot shows but some.
-    let engine = store.handle.open().expect("open");
-    let (table, config, least) = (&*store.table, store.config, 20);
-    assert!(rows_of_one(least) > (SEEN - PART) as usize);
-    let sealing = Sealing { engine, table, config, least };
+    let sealing = sealing_of(&store, 20);
+    assert!(rows_of_one(sealing.least) > (SEEN - PART) as usize);
     let terms = &store.handle.terms;
     let piece = sealing.next_of(&before, terms).expect("seals").expect("the tail is full");
     let sealed: Vec<u32> = piece.rows().iter().map(|row| row.0).collect();
@@ -134,8 +138,8 @@ fn coding_and_sealing_that_are_told_to_end_leave_what_was_there() {
     insert(&store, 0..PART);
     build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
     insert(&store, PART..ALL);
-    let engine = store.handle.open().expect("open");
-    let (table, config, least) = (&*store.table, store.config, 20);
+    let sealing = sealing_of(&store, 20);
+    let Sealing { engine, table, config, least } = sealing;
     let stats = || store.index_stats().expect("open").expect("built");
     let ended = Terms::of_upkeep(Arc::new(|| true));
     let coding = Coding { engine, table, config, least };
@@ -144,7 +148,6 @@ fn coding_and_sealing_that_are_told_to_end_leave_what_was_there() {
     assert_eq!(stats().coded, 0);
     coding.run(&store.handle.terms).expect("codes");
     assert_eq!(stats().coded, (ALL - PART) as usize);
-    let sealing = Sealing { engine, table, config, least };
     assert!(sealing.next_of(&snapshot, &ended).is_err());
     // The sign comes while it seals: that is no reason to put the next attempt off.
     let asked = AtomicUsize::new(0);
@@ -168,9 +171,7 @@ fn a_piece_is_in_the_cells_of_the_one_before_where_its_rows_are_like_them() {
     let store = open(&folder, USUAL);
     insert_of(&store, 0..2 * EACH, row);
     insert_of(&store, 2 * EACH..4 * EACH, elsewhere);
-    let engine = store.handle.open().expect("open");
-    let (table, config, least) = (&*store.table, store.config, 20);
-    let sealing = Sealing { engine, table, config, least };
+    let sealing = sealing_of(&store, 20);
     let snapshot = store.snapshot().expect("open").expect("rows");
     let sealed = |nth: u32, first: Option<&Piece>| {
         let rows = RowSet::range(RowId(nth * EACH), EACH);
@@ -200,11 +201,9 @@ fn pieces_of_one_size_become_one() {
     insert(&store, 0..PART);
     build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
     let stats = || store.index_stats().expect("open").expect("built");
-    let engine = store.handle.open().expect("open");
     // So few are coded that nothing is sealed but by this test.
-    let (table, config, least) = (&*store.table, store.config, 30);
-    let (sealing, terms) = (Sealing { engine, table, config, least }, &store.handle.terms);
-    let each = rows_of_one(least) as u32;
+    let (sealing, terms) = (sealing_of(&store, 30), &store.handle.terms);
+    let each = rows_of_one(sealing.least) as u32;
     assert!((each..2 * each).contains(&EACH));
     let (mut end, mut counts) = (PART, Vec::new());
     for nth in 1..=21 {
@@ -225,9 +224,7 @@ fn pieces_of_one_size_become_one() {
 
 /// Pieces of so many rows each, in the cells of the first.
 fn pieces_in(store: &VectorStore, count: u32, each: u32) -> Vec<Arc<Piece>> {
-    let engine = store.handle.open().expect("open");
-    let (table, config, least) = (&*store.table, store.config, 10);
-    let sealing = Sealing { engine, table, config, least };
+    let sealing = sealing_of(store, 10);
     let snapshot = store.snapshot().expect("open").expect("rows");
     let mut pieces: Vec<Arc<Piece>> = Vec::new();
     for nth in 0..count {
@@ -254,9 +251,7 @@ fn a_joined_piece_takes_the_place_of_its_parts_and_of_nothing_else() {
     let folder = tempfile::tempdir().expect("a directory");
     let store = open(&folder, USUAL);
     insert(&store, 0..5 * EACH);
-    let engine = store.handle.open().expect("open");
-    let (table, config, least) = (&*store.table, store.config, 10);
-    let sealing = Sealing { engine, table, config, least };
+    let sealing = sealing_of(&store, 10);
     let snapshot = store.snapshot().expect("open").expect("rows");
     let pieces = pieces_in(&store, 5, EACH);
     let known = Extent { end: 0, unborn: None };
@@ -336,9 +331,7 @@ fn a_search_has_a_piece_copied_that_lost_its_rows() {
     insert(&store, 0..PART);
     build(&store, &IndexBackend::Hnsw(HnswConfig::with_m(16)));
     insert(&store, PART..ALL);
-    let engine = store.handle.open().expect("open");
-    let (table, config, least) = (&*store.table, store.config, 20);
-    let sealing = Sealing { engine, table, config, least };
+    let sealing = sealing_of(&store, 20);
     let snapshot = store.snapshot().expect("open").expect("rows");
     let rows = RowSet::range(RowId(PART), ALL - PART);
     let index = sealing.sealed(&rows, None, false, &snapshot, &Job::default());
@@ -346,7 +339,7 @@ fn a_search_has_a_piece_copied_that_lost_its_rows() {
     // As a build leaves it that takes most of its rows in.
     let (last, end) = (RowSet::range(RowId(ALL - 100), 100), snapshot.rows_end());
     let hollow = piece.restricted_to(&last).expect("some are left");
-    let loaded = config.index_of(&snapshot).expect("an index");
+    let loaded = store.config.index_of(&snapshot).expect("an index");
     let pieces = |piece: &Arc<Piece>| StoreIndex {
         pieces: vec![Arc::clone(piece)],
         known: Extent { end, unborn: None },
@@ -354,12 +347,12 @@ fn a_search_has_a_piece_copied_that_lost_its_rows() {
     };
     assert!(snapshot.reader.companion.grow(&loaded.0, Box::new(pieces(&hollow))));
     let is_hollow = || {
-        let loaded = config.index_of(&snapshot).expect("an index");
+        let loaded = store.config.index_of(&snapshot).expect("an index");
         loaded.any().is_some_and(StoreIndex::has_hollow_piece)
     };
     assert!(is_hollow());
     search_while(&store, is_hollow);
-    let loaded = config.index_of(&snapshot).expect("an index");
+    let loaded = store.config.index_of(&snapshot).expect("an index");
     let copied = &loaded.any().expect("an index").pieces;
     assert_eq!((copied.len(), copied[0].rows()), (1, last));
     assert!(copied[0].index.memory_bytes() < piece.index.memory_bytes() / 2);
