@@ -104,6 +104,38 @@ def test_a_filter_follows_what_is_written(store: VectorStore, passages: np.ndarr
     assert [hit.key for hit in store.search(passages[0], filter=fresh)] == [named(0)]
 
 
+@pytest.mark.parametrize("kind", ["flat", "gravity_well"])
+def test_a_filter_that_is_used_often_follows_what_is_written(
+    store: VectorStore, passages: np.ndarray, kind: str
+) -> None:
+    """Its codes are copied meanwhile: once, and anew where the index has grown."""
+    store.build_index(kind)
+    fifth = KeyFilter(glob="*[38]")
+    full = {"nprobe": 10_000, "candidates": 500} if kind == "gravity_well" else {}
+
+    def check(times: int = 40) -> None:
+        for number in range(times):
+            query = passages[(37 * number) % len(passages)]
+            wanted = store.search(query, 10, filter=fifth, exact=True)
+            found = store.search(query, 10, filter=fifth, **full)
+            assert [hit.key for hit in found] == [hit.key for hit in wanted]
+        queries = passages[:64]
+        keys = store.search_batch(queries, 10, filter=fifth, as_arrays=True, **full)[0]
+        exact = store.search_batch(queries, 10, filter=fifth, as_arrays=True, exact=True)[0]
+        assert keys.tolist() == exact.tolist()
+
+    check()
+    for number in range(3, 400, 10):
+        store.delete(named(number))
+    for number in range(8, 400, 10):
+        store.insert(named(number), passages[number + 1])
+    check()
+    store.insert_batch([f"new:{n}" for n in range(1000)], passages[:1000][::-1])
+    check()
+    store.build_index(kind)
+    check()
+
+
 def test_stats_tell_the_memory_of_keys_that_are_kept(
     store: VectorStore, passages: np.ndarray
 ) -> None:

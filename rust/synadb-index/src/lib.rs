@@ -9,6 +9,7 @@ mod cascade;
 mod distance;
 mod error;
 mod flat;
+mod gathered;
 mod hidden;
 mod hnsw;
 mod ivf;
@@ -34,6 +35,7 @@ pub use error::IndexError;
 pub use flat::{
     FlatIndex, PackedConfig, PackedFlat, PackedSearch, search_batch, search_exactly, search_tail,
 };
+pub use gathered::GatheredRows;
 pub use hidden::Beyond;
 pub use hnsw::{HnswConfig, HnswIndex, SearchCounts, TunedEf};
 pub use ivf::{IvfCodes, IvfConfig, IvfIndex, IvfPart, IvfSearch, SharedCells, Tuned};

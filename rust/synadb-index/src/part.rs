@@ -2,7 +2,7 @@
 
 use synadb_types::{RowId, RowSet};
 
-use crate::{IndexError, Query, Scratch, TopK, VectorSource};
+use crate::{GatheredRows, IndexError, Query, Scratch, TopK, VectorSource};
 
 /// Which rows a search may return, dead ones apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,15 +11,24 @@ pub enum Filter {
     All,
     /// These rows.
     Rows(RowSet),
+    /// These rows, whose codes the index that prepared them copies once it pays.
+    Gathered(GatheredRows),
 }
 
 impl Filter {
     /// True when the row may be returned.
     #[must_use]
     pub fn allows(&self, row: RowId) -> bool {
+        self.rows().is_none_or(|rows| rows.contains(row))
+    }
+
+    /// The rows that may be returned, `None` where it is every one.
+    #[must_use]
+    pub fn rows(&self) -> Option<&RowSet> {
         match self {
-            Self::All => true,
-            Self::Rows(rows) => rows.contains(row),
+            Self::All => None,
+            Self::Rows(rows) => Some(rows),
+            Self::Gathered(gathered) => Some(gathered.rows()),
         }
     }
 }
@@ -34,6 +43,12 @@ pub trait Part: Send + Sync {
         let mut rows = self.rows().clone();
         rows.intersect_with(allowed);
         Filter::Rows(rows)
+    }
+
+    /// Memory that copies of its codes take, made for filters that are used often: of as many codes
+    /// as it has, at most.
+    fn copied_bytes(&self) -> usize {
+        0
     }
 
     /// Offers the nearest live rows of the part that pass the filter.

@@ -346,6 +346,17 @@ pub fn tuple_of_keys<'py>(
     argument: &str,
 ) -> PyResult<Bound<'py, PyTuple>> {
     refuse_unordered(keys, argument, "str")?;
+    tuple_of_any_keys(keys, argument)
+}
+
+/// As `held_keys`, all held by one tuple.
+///
+/// # Errors
+/// As `held_keys`, but for what `names_of` refuses.
+pub fn tuple_of_any_keys<'py>(
+    keys: &Bound<'py, PyAny>,
+    argument: &str,
+) -> PyResult<Bound<'py, PyTuple>> {
     let items = items_of(keys, argument, "str")?;
     Ok(keys.py().get_type::<PyTuple>().call1((items,))?.cast_into()?)
 }

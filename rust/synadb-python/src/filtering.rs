@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 use synadb::vector;
 
-use crate::convert::{Key, held_keys};
+use crate::convert::{Key, names_of, tuple_of_any_keys};
 use crate::errors::invalid_argument;
 
 /// Keys that a search may return: `store.search(query, filter=KeyFilter(prefix="en:"))`.
@@ -16,7 +16,8 @@ use crate::errors::invalid_argument;
 /// which; with `exclude`, and of `~filter`, all others. `key in filter` tells of one. A filter is
 /// made for no store in particular. The first search of a store finds the rows that it allows, in a
 /// time in proportion to the keys, for a prefix or a glob to the rows of the store; later searches
-/// look only at what came since, so keep a filter that is used again. It pickles.
+/// look only at what came since, so keep a filter that is used again: indexes come to copy the codes of
+/// its rows, too, and later searches look at these alone. It pickles.
 ///
 /// Raises `InvalidArgumentError` unless exactly one of the three is given, `TypeError` for an item
 /// that is no `str`.
@@ -36,24 +37,23 @@ pub struct KeyFilter {
     exclude: bool,
 }
 
-/// What was asked for, to be shown and to be pickled.
+/// What was asked for, to be shown and to be pickled; the filter has the keys.
 #[derive(Clone)]
 enum Rule {
-    Keys(Arc<Vec<String>>),
+    Keys,
     Prefix(String),
     Glob(String),
 }
 
 impl KeyFilter {
-    fn of(rule: Rule, exclude: bool) -> Self {
-        let filter = match &rule {
-            Rule::Keys(keys) => vector::KeyFilter::of_keys(keys.iter()),
-            Rule::Prefix(prefix) => vector::KeyFilter::with_prefix(prefix),
-            Rule::Glob(glob) => vector::KeyFilter::matching(glob),
-        };
-        let filter = Arc::new(if exclude { filter.except() } else { filter });
-        Self { filter, rule, exclude }
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        self.filter.keys().into_iter().flatten()
     }
+}
+
+/// A filter of the keys of an argument.
+fn filter_of(keys: &Bound<'_, PyAny>, argument: &str) -> PyResult<vector::KeyFilter> {
+    Ok(vector::KeyFilter::of_keys(names_of(&tuple_of_any_keys(keys, argument)?)?))
 }
 
 #[pymethods]
@@ -66,13 +66,16 @@ impl KeyFilter {
         glob: Option<String>,
         exclude: bool,
     ) -> PyResult<Self> {
-        let rule = match (keys, prefix, glob) {
-            (Some(keys), None, None) => {
-                let keys = held_keys(keys, "keys")?;
-                Rule::Keys(Arc::new(keys.iter().map(|key| (**key).to_owned()).collect()))
+        let (rule, filter) = match (keys, prefix, glob) {
+            (Some(keys), None, None) => (Rule::Keys, filter_of(keys, "keys")?),
+            (None, Some(prefix), None) => {
+                let filter = vector::KeyFilter::with_prefix(&prefix);
+                (Rule::Prefix(prefix), filter)
             }
-            (None, Some(prefix), None) => Rule::Prefix(prefix),
-            (None, None, Some(glob)) => Rule::Glob(glob),
+            (None, None, Some(glob)) => {
+                let filter = vector::KeyFilter::matching(&glob);
+                (Rule::Glob(glob), filter)
+            }
             (keys, prefix, glob) => {
                 let given = [keys.is_some(), prefix.is_some(), glob.is_some()];
                 let count = given.iter().filter(|is_given| **is_given).count();
@@ -80,7 +83,8 @@ impl KeyFilter {
                 return Err(invalid_argument("keys", reason));
             }
         };
-        Ok(Self::of(rule, exclude))
+        let filter = Arc::new(if exclude { filter.except() } else { filter });
+        Ok(Self { filter, rule, exclude })
     }
 
     fn __contains__(&self, key: Key<'_>) -> bool {
@@ -88,12 +92,13 @@ impl KeyFilter {
     }
 
     fn __invert__(&self) -> Self {
-        Self::of(self.rule.clone(), !self.exclude)
+        let filter = Arc::new(self.filter.except());
+        Self { filter, rule: self.rule.clone(), exclude: !self.exclude }
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let rule = match &self.rule {
-            Rule::Keys(keys) => format!("<{} keys>", keys.len()),
+            Rule::Keys => format!("<{} keys>", self.keys().count()),
             Rule::Prefix(prefix) => format!("prefix={}", prefix.into_pyobject(py)?.repr()?),
             Rule::Glob(glob) => format!("glob={}", glob.into_pyobject(py)?.repr()?),
         };
@@ -107,7 +112,9 @@ impl KeyFilter {
     ) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
         let options = PyDict::new(py);
         match &self.rule {
-            Rule::Keys(keys) => options.set_item("keys", &**keys)?,
+            Rule::Keys => {
+                options.set_item("keys", PyList::new(py, self.keys().collect::<Vec<_>>())?)?
+            }
             Rule::Prefix(prefix) => options.set_item("prefix", prefix)?,
             Rule::Glob(glob) => options.set_item("glob", glob)?,
         }
@@ -132,7 +139,6 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Filtering {
                 "filter must be a KeyFilter or an iterable of str, got '{name}'"
             )));
         }
-        let keys = held_keys(&given, "filter")?;
-        Ok(Self(Arc::new(vector::KeyFilter::of_keys(keys.iter().map(|key| &**key)))))
+        Ok(Self(Arc::new(filter_of(&given, "filter")?)))
     }
 }

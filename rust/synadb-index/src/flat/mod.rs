@@ -10,7 +10,7 @@ use synadb_types::{RowId, RowSet};
 
 use crate::{Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
 
-pub(crate) use packed::PackedScratch;
+pub(crate) use packed::{GatheredCodes, PackedScratch};
 pub use packed::{PackedConfig, PackedFlat, PackedSearch};
 pub use settle::search_exactly;
 
@@ -71,10 +71,7 @@ impl FlatIndex {
         (outs, pause): (&mut [TopK], &dyn Fn()),
     ) -> Result<(), IndexError> {
         check(queries, source, outs)?;
-        let allowed = match filter {
-            Filter::All => &self.rows,
-            Filter::Rows(allowed) => allowed,
-        };
+        let allowed = filter.rows().unwrap_or(&self.rows);
         let accept = |row| self.rows.contains(row) && allowed.contains(row);
         let within = 0..source.rows_end();
         let pass = |mut scan: Scan<'_>| scan.set(allowed, within.clone(), &accept);
@@ -187,9 +184,9 @@ impl<'a> Scan<'a> {
 
     /// Scans the rows of a range that pass a filter.
     fn filtered(&mut self, within: Range<u32>, filter: &Filter) {
-        match filter {
-            Filter::All => self.range(within, &|_| true),
-            Filter::Rows(allowed) => self.set(allowed, within, &|row| allowed.contains(row)),
+        match filter.rows() {
+            None => self.range(within, &|_| true),
+            Some(allowed) => self.set(allowed, within, &|row| allowed.contains(row)),
         }
     }
 

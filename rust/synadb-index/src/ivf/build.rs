@@ -265,6 +265,7 @@ impl<'a> Plan<'a> {
             lists,
             store,
             shared,
+            shelf: Arc::default(),
         })
     }
 

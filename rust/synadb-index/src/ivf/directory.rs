@@ -255,3 +255,16 @@ impl Directory {
 fn farther(most: f32, squared: f32) -> f32 {
     if squared.is_nan() { f32::INFINITY } else { most.max(squared) }
 }
+
+/// Nearer cells first.
+pub(super) fn order(a: &Near, b: &Near) -> std::cmp::Ordering {
+    a.key.total_cmp(&b.key).then(a.cell.cmp(&b.cell))
+}
+
+/// Brings the `count` nearest cells to the front, in order.
+pub(super) fn nearest_first(near: &mut [Near], count: usize) {
+    if count < near.len() {
+        near.select_nth_unstable_by(count - 1, order);
+    }
+    near[..count].sort_unstable_by(order);
+}

@@ -33,34 +33,17 @@ impl IvfIndex {
     pub fn joined(parts: &[(&Self, &Filter)], job: &Job<'_>) -> Result<Option<Self>, IndexError> {
         let Some((codes, held)) = held_codes(parts) else { return Ok(None) };
         let (first, mut meter, mut rests) = (parts[0].0, job.meter(), job.rests());
-        let counts = (0..first.cells()).map(|cell| {
-            let rows = parts.iter().flat_map(|&(part, kept)| part.lists.kept(cell, kept));
-            rows.count() as u32
-        });
-        let mut lists = Lists::of_counts(counts.collect(), BLOCK_ROWS);
-        let size = codes[0].block_bytes();
-        let mut blocks = vec![0; lists.rows.len() / BLOCK_ROWS * size];
-        let mut places: Vec<Place> = Vec::new();
-        for cell in 0..first.cells() {
+        let (lists, bits) = copied(parts, &codes, &mut |cell| {
             if cell % CELLS_AT_ONCE == 0 {
                 meter.tell(cell as f32 / first.cells() as f32);
                 job.check()?;
                 rests.take();
             }
-            find_places(parts, cell, &mut places);
-            let to = lists.entries(cell);
-            let blocks = &mut blocks[to.start / BLOCK_ROWS * size..];
-            for (block, places) in blocks.chunks_exact_mut(size).zip(places.chunks(BLOCK_ROWS)) {
-                copy_block(&codes, places, block);
-            }
-            for (row, place) in lists.rows[to].iter_mut().zip(&places) {
-                *row = place.0;
-            }
-        }
+            Ok(())
+        })?;
         let radius = |part: &IvfIndex, cell: usize| part.directory.radii[cell];
         let most = |cell| parts.iter().map(|part| radius(part.0, cell)).fold(0.0, f32::max);
         let radii = (0..first.cells()).map(most).collect();
-        let bits = BitCells { rotation: codes[0].rotation.clone(), blocks: blocks.into() };
         Ok(Some(Self {
             flat: FlatIndex::new(held),
             directory: Directory::new(Arc::clone(&first.directory.marks), radii),
@@ -72,8 +55,40 @@ impl IvfIndex {
             centroids: Arc::clone(&first.centroids),
             origin: first.origin.clone(),
             shared: first.shared.clone(),
+            shelf: Arc::default(),
         }))
     }
+}
+
+/// The rows that are kept of some parts in the same cells, and their codes; `at_cell` is told each cell
+/// before it is copied.
+pub(super) fn copied(
+    parts: &[(&IvfIndex, &Filter)],
+    codes: &[&BitCells],
+    at_cell: &mut dyn FnMut(usize) -> Result<(), IndexError>,
+) -> Result<(Lists, BitCells), IndexError> {
+    let (cells, rotation) = (parts[0].0.cells(), codes[0].rotation.clone());
+    let counts = (0..cells).map(|cell| {
+        let rows = parts.iter().flat_map(|&(part, kept)| part.lists.kept(cell, kept));
+        rows.count() as u32
+    });
+    let mut lists = Lists::of_counts(counts.collect(), BLOCK_ROWS);
+    let size = codes[0].block_bytes();
+    let mut blocks = vec![0; lists.rows.len() / BLOCK_ROWS * size];
+    let mut places: Vec<Place> = Vec::new();
+    for cell in 0..cells {
+        at_cell(cell)?;
+        find_places(parts, cell, &mut places);
+        let to = lists.entries(cell);
+        let blocks = &mut blocks[to.start / BLOCK_ROWS * size..];
+        for (block, places) in blocks.chunks_exact_mut(size).zip(places.chunks(BLOCK_ROWS)) {
+            copy_block(codes, places, block);
+        }
+        for (row, place) in lists.rows[to].iter_mut().zip(&places) {
+            *row = place.0;
+        }
+    }
+    Ok((lists, BitCells { rotation, blocks: blocks.into() }))
 }
 
 /// The codes of parts that can be joined, and the rows that are kept of them.
@@ -83,7 +98,7 @@ fn held_codes<'a>(parts: &[(&'a IvfIndex, &Filter)]) -> Option<(Vec<&'a BitCells
     for (part, kept) in parts {
         let Store::Bits(codes, None) = &part.store else { return None };
         let mut own = part.row_set().clone();
-        if let Filter::Rows(rows) = kept {
+        if let Some(rows) = kept.rows() {
             own.intersect_with(rows);
         }
         let wanted = held.len() + own.len();

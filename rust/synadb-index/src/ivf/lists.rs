@@ -81,10 +81,7 @@ impl Lists {
         kept: &'a Filter,
     ) -> impl Iterator<Item = (u32, usize)> + 'a {
         let entries = self.entries(cell).map(|entry| (self.rows[entry], entry));
-        entries.filter(|&(row, _)| match kept {
-            Filter::All => true,
-            Filter::Rows(rows) => rows.contains(RowId(row)),
-        })
+        entries.filter(|&(row, _)| kept.allows(RowId(row)))
     }
 
     /// The cells of every row that is listed, in row order.

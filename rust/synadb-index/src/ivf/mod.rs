@@ -9,6 +9,7 @@ mod candidates;
 mod compare;
 mod directory;
 mod fine;
+mod gathered;
 mod heritage;
 mod joined;
 mod lists;
@@ -32,11 +33,13 @@ use synadb_types::RowSet;
 use crate::Beyond;
 use crate::distance::Metric;
 use crate::flat::FlatIndex;
+use crate::gathered::Shelf;
 use crate::kmeans::Centroids;
 use crate::quantize::BLOCK_ROWS;
 use bits::BitCells;
 use directory::{Directory, Marks};
 use fine::FineRows;
+pub(crate) use gathered::GatheredCells;
 use lists::Lists;
 use origin::Origin;
 use plain::PlainCells;
@@ -150,6 +153,8 @@ pub struct IvfIndex {
     store: Store,
     /// Its cells, where others have the same.
     shared: Option<Arc<SharedCells>>,
+    /// Shared by those that have the same entries.
+    shelf: Arc<Shelf>,
 }
 
 /// What the cells hold.

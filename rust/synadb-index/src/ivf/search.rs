@@ -6,10 +6,12 @@ use synadb_types::{RowId, RowSet};
 
 use super::bits::BitCells;
 use super::candidates::{Candidates, candidates_for};
+use super::directory::{nearest_first, order};
 use super::plain::PlainCells;
 use super::seen::Seen;
-use super::{FineRows, IvfIndex, IvfSearch, SharedCells, Store};
+use super::{FineRows, IvfIndex, IvfSearch, Lists, SharedCells, Store};
 use crate::distance::prefetch_bytes;
+use crate::gathered::Copies;
 use crate::hidden::Beyond;
 use crate::kmeans::assign::Near;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates};
@@ -104,10 +106,7 @@ impl IvfIndex {
         out: &mut TopK,
     ) -> Result<(), IndexError> {
         let squared_norm = (query.kernels().dot)(vector, vector);
-        let allowed = match filter {
-            Filter::All => None,
-            Filter::Rows(rows) => Some(rows),
-        };
+        let allowed = filter.rows();
         let few = allowed.is_some_and(|rows| self.is_scan_cheaper(rows.len(), search));
         let fits = query.metric() == self.metric && query.dimensions() == self.centroids.dimensions;
         let sound = self.cells() > 0 && fits && self.directory.can_rank(squared_norm);
@@ -115,8 +114,11 @@ impl IvfIndex {
             return self.flat.search(query, filter, source, scratch, out);
         }
         let mut memory = std::mem::take(&mut scratch.ivf);
+        let copies = if few { None } else { self.gathered(filter, search) };
+        let copies = copies.as_deref().and_then(Copies::as_cells);
+        let lists = copies.map_or(&self.lists, |copies| &copies.lists);
         let mut probe =
-            Probe { index: self, search, query, vector, squared_norm, allowed, source, out };
+            Probe { index: self, lists, search, query, vector, squared_norm, allowed, source, out };
         let outcome = match &self.store {
             Store::Plain(cells) => {
                 memory.ranked = None;
@@ -128,7 +130,10 @@ impl IvfIndex {
                     memory.ranked = None;
                     probe.few(cells, fine, rows, &mut memory)
                 }
-                _ => probe.bits(cells, fine.as_ref(), &mut memory),
+                _ => {
+                    let cells = copies.map_or(cells, |copies| &copies.cells);
+                    probe.bits(cells, fine.as_ref(), &mut memory)
+                }
             },
         };
         scratch.ivf = memory;
@@ -171,21 +176,11 @@ impl IvfIndex {
     }
 }
 
-fn order(a: &Near, b: &Near) -> std::cmp::Ordering {
-    a.key.total_cmp(&b.key).then(a.cell.cmp(&b.cell))
-}
-
-/// Brings the `count` nearest cells to the front, in order.
-fn nearest_first(near: &mut [Near], count: usize) {
-    if count < near.len() {
-        near.select_nth_unstable_by(count - 1, order);
-    }
-    near[..count].sort_unstable_by(order);
-}
-
 /// One query on its way through the cells.
 pub(super) struct Probe<'a> {
     pub(super) index: &'a IvfIndex,
+    /// Its entries, or those of the rows that a filter allows.
+    lists: &'a Lists,
     search: IvfSearch,
     pub(super) query: &'a Query,
     /// The query where it is compared with the centroids.
@@ -273,7 +268,7 @@ impl Probe<'_> {
     }
 
     fn plain_cell(&mut self, cells: &PlainCells, cell: usize, keys: &mut [f32], seen: &mut Seen) {
-        let entries = self.index.lists.entries(cell);
+        let entries = self.lists.entries(cell);
         let mut limit = self.query.key_limit(self.out.worst());
         for start in entries.clone().step_by(KEYS_AT_ONCE) {
             let keys = &mut keys[..KEYS_AT_ONCE.min(entries.end - start)];
@@ -287,7 +282,7 @@ impl Probe<'_> {
                         continue;
                     }
                     let entry = start + chunk * SELECT_CHUNK + lane;
-                    let row = self.index.lists.rows[entry];
+                    let row = self.lists.rows[entry];
                     if self.accepts(row, key, seen) {
                         let vector = cells.vector(entry, self.query.dimensions());
                         self.offer(row, key, vector);
@@ -389,7 +384,7 @@ impl Probe<'_> {
             self.bits_cell(cells, &near[at..], prepared, seen, candidates, estimates);
         }
         ordered.clear();
-        let rows = &self.index.lists.rows;
+        let rows = &self.lists.rows;
         let found = candidates.finish();
         ordered.extend(found.iter().map(|&(lower, entry)| (lower, rows[entry as usize])));
         nearest.clear();
@@ -442,7 +437,7 @@ impl Probe<'_> {
         if self.is_beyond(near, f64::from(candidates.limit())) {
             return;
         }
-        let lists = &self.index.lists;
+        let lists = self.lists;
         let entries = lists.entries(near.cell as usize);
         let (size, codes) = (cells.block_bytes(), cells.blocks_of(entries.clone()));
         let next = ahead.get(1).map(|next| cells.blocks_of(lists.entries(next.cell as usize)));
@@ -479,6 +474,16 @@ impl Probe<'_> {
 impl Part for IvfIndex {
     fn rows(&self) -> &RowSet {
         self.row_set()
+    }
+
+    fn prepare(&self, allowed: &RowSet) -> Filter {
+        let mut rows = self.row_set().clone();
+        rows.intersect_with(allowed);
+        self.gathering(rows)
+    }
+
+    fn copied_bytes(&self) -> usize {
+        self.shelf.bytes()
     }
 
     fn search(

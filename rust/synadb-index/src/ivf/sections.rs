@@ -182,6 +182,7 @@ impl IvfIndex {
             lists,
             store,
             shared,
+            shelf: Arc::default(),
         })
     }
 }

@@ -3,7 +3,9 @@ use synadb_types::{RowId, RowSet};
 use super::bits::rotate_all;
 use super::*;
 use crate::random::Random;
-use crate::{Block, IndexError, Job, VectorSource, inverse_norm, kernels};
+use crate::{
+    Block, Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource, inverse_norm, kernels,
+};
 
 struct Rows {
     dimensions: usize,
@@ -131,5 +133,63 @@ fn rounding_alone_leaves_no_cell_out() -> Result<(), IndexError> {
         let bound = directory.lower_bound(metric, &near[0], 1.0);
         assert!(bound < -1e-6, "{metric:?} {bound}");
     }
+    Ok(())
+}
+
+fn found(
+    index: &IvfIndex,
+    search: IvfSearch,
+    query: &Query,
+    filter: &Filter,
+    source: &Rows,
+) -> Result<Vec<u32>, IndexError> {
+    let (mut top, mut hits) = (TopK::new(10), Vec::new());
+    index.search_with(search, query, filter, source, &mut Scratch::new(), &mut top)?;
+    top.finish(query, source, &mut hits);
+    Ok(hits.iter().map(|hit| hit.row.0).collect())
+}
+
+#[test]
+fn codes_of_a_filter_are_copied_once_it_is_used_often_and_find_the_same() -> Result<(), IndexError>
+{
+    let (source, job) = (rows(12_000, 40), Job::default());
+    let first = RowSet::range(RowId(0), 11_000);
+    for (metric, codes) in [
+        (Metric::Cosine, IvfCodes::Bits),
+        (Metric::Euclidean, IvfCodes::Refined),
+        (Metric::DotProduct, IvfCodes::Refined),
+    ] {
+        let config = IvfConfig { cells: Some(24), codes, ..IvfConfig::default() };
+        let index = IvfIndex::build(metric, &config, &first, &source, &job)?;
+        let allowed: RowSet = (0..12_000).filter(|row| row % 4 == 1).map(RowId).collect();
+        let filter = index.prepare(&allowed);
+        let Filter::Gathered(gathered) = &filter else { panic!("{filter:?}") };
+        let plain = Filter::Rows(gathered.rows().clone());
+        let query = |at: usize| Query::new(metric, &source.data[40 * at..40 * (at + 1)]);
+        let some = IvfSearch { nprobe: 8, ..IvfSearch::default() };
+        let hidden = IvfSearch { beyond: Beyond::WhereHidden { shown: 0.25 }, ..some };
+        for at in 0..60 {
+            let query = query(at * 190)?;
+            for search in [some, hidden, IvfSearch { nprobe: 24, ..some }] {
+                let expected = found(&index, search, &query, &plain, &source)?;
+                assert_eq!(found(&index, search, &query, &filter, &source)?, expected, "{at}");
+            }
+            assert!(at > 0 || gathered.made().is_none(), "two searches do not pay for it");
+        }
+        let copies = gathered.made().expect("copied");
+        let copies = copies.as_cells().expect("cells");
+        let kept = |cell| index.lists.kept(cell, &plain).count() as u32;
+        assert_eq!(copies.lists.counts, (0..index.cells()).map(kept).collect::<Vec<_>>());
+        // One with the same rows and more, in other cells.
+        let grown = index.extend(&RowSet::range(RowId(0), 12_000), &source, &job)?;
+        let query = query(3)?;
+        let expected = found(&grown, some, &query, &plain, &source)?;
+        assert_eq!(found(&grown, some, &query, &filter, &source)?, expected);
+        // A half leaves too many, and vectors in full are not copied.
+        assert!(matches!(index.prepare(&RowSet::range(RowId(0), 6000)), Filter::Rows(_)));
+    }
+    let config = IvfConfig { cells: Some(24), codes: IvfCodes::Full, ..IvfConfig::default() };
+    let index = IvfIndex::build(Metric::Cosine, &config, &first, &source, &job)?;
+    assert!(matches!(index.prepare(&RowSet::range(RowId(0), 600)), Filter::Rows(_)));
     Ok(())
 }

@@ -13,6 +13,9 @@ use crate::db::Generation;
 /// A record of a row is about as long, and no shorter than what stands behind it.
 const RECORD_START_BYTES: usize = 64;
 
+/// Keys that are looked up at once.
+const KEYS_AT_ONCE: usize = 32;
+
 /// Rows as of one visible position.
 pub(crate) struct Snapshot {
     pub generation: Arc<Generation>,
@@ -70,6 +73,21 @@ impl Snapshot {
         born == 0 || born >= self.visible
     }
 
+    /// The rows that are reserved and may be committed after this moment.
+    pub fn unborn_rows(&self) -> Vec<u32> {
+        let (mut unborn, mut first) = (Vec::new(), 0);
+        self.reader.born.for_each_slice(0, u64::from(self.rows_end), |words| {
+            for (row, word) in (first..).zip(words) {
+                let born = word.load(std::sync::atomic::Ordering::Acquire);
+                if born == 0 || born >= self.visible {
+                    unborn.push(row);
+                }
+            }
+            first += words.len() as u32;
+        });
+        unborn
+    }
+
     /// Bits of the inverse norms from `first` on.
     pub fn inverse_norms(&self, first: RowId, out: &mut [f32]) {
         let from = u64::from(first.0);
@@ -115,6 +133,33 @@ impl Snapshot {
     pub fn get(&self, key: &[u8]) -> Result<Option<Record<'_>>> {
         let hash = self.generation.hash(key);
         self.reader.keys.get(&self.generation.log, key, hash, self.visible)
+    }
+
+    /// Visits the visible records of those of some keys that have one, in their order. The waits for
+    /// memory of a few keys overlap.
+    pub fn for_each_of<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k str>,
+        mut visit: impl FnMut(Record<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (log, mut keys) = (&self.generation.log, keys.fuse());
+        let (mut some, mut hashes) = (Vec::with_capacity(KEYS_AT_ONCE), Vec::new());
+        loop {
+            some.clear();
+            some.extend(keys.by_ref().take(KEYS_AT_ONCE).map(str::as_bytes));
+            if some.is_empty() {
+                return Ok(());
+            }
+            hashes.clear();
+            hashes.extend(some.iter().map(|key| self.generation.hash(key)));
+            self.reader.keys.touch(&hashes);
+            self.reader.keys.touch_records(log, &hashes);
+            for (key, &hash) in some.iter().zip(&hashes) {
+                if let Some(record) = self.reader.keys.get(log, key, hash, self.visible)? {
+                    visit(record)?;
+                }
+            }
+        }
     }
 
     /// The first bytes of the record that committed a row, not verified.

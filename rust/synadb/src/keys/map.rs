@@ -95,6 +95,32 @@ impl KeyMapReader {
         Ok(None)
     }
 
+    /// Brings near the slots of some keys; the waits overlap.
+    pub fn touch(&self, hashes: &[u64]) {
+        self.delta.touch(hashes);
+        let Some(image) = &self.image else { return };
+        let slots = image.bytes();
+        let count = slots.len() as u64 / SLOT_BYTES;
+        if count > 0 {
+            let load = |hash: &u64| slot(slots, hash & (count - 1)).1;
+            std::hint::black_box(hashes.iter().map(load).fold(0, |all, word| all | word));
+        }
+    }
+
+    /// Brings near the newest records of some keys, likewise; their slots had better be near.
+    pub fn touch_records(&self, log: &Log, hashes: &[u64]) {
+        let load = |&hash: &u64| {
+            let any = |_| Ok(true);
+            let word = self
+                .in_delta(hash, any)
+                .transpose()
+                .or_else(|| self.in_image(hash, any).transpose());
+            let position = word?.ok()? & !DEAD;
+            log.region().bytes(position, 1)?.first().copied()
+        };
+        std::hint::black_box(hashes.iter().filter_map(load).fold(0, |all, byte| all | byte));
+    }
+
     /// The word of a position that `accept` takes.
     fn in_delta(
         &self,
@@ -305,16 +331,9 @@ impl KeyMap {
         position.map(|position| log.record(position)).transpose()
     }
 
-    /// Brings near what looking some keys up needs; the waits overlap.
+    /// As [`KeyMapReader::touch`].
     pub fn touch(&self, hashes: &[u64]) {
-        self.reader.delta.touch(hashes);
-        let Some(image) = &self.reader.image else { return };
-        let slots = image.bytes();
-        let count = slots.len() as u64 / SLOT_BYTES;
-        if count > 0 {
-            let load = |hash: &u64| slot(slots, hash & (count - 1)).1;
-            std::hint::black_box(hashes.iter().map(load).fold(0, |all, word| all | word));
-        }
+        self.reader.touch(hashes);
     }
 
     /// Makes room for so many records at once.

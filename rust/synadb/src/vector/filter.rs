@@ -1,6 +1,8 @@
 //! Which keys a search may return.
 
-use std::collections::HashSet;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
@@ -8,9 +10,9 @@ use synadb_index::Filter;
 use synadb_storage::extent::Row;
 use synadb_storage::{Result, fork};
 use synadb_types::{RowId, RowSet};
-use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::index::{Behind, Loaded, WeakIndex};
+use super::key_set::KeySet;
 use crate::collection::{KeyOrder, RowsReader, Snapshot};
 use crate::glob::Pattern;
 
@@ -28,7 +30,10 @@ const TABLES_MAX: usize = 4;
 /// looks at all keys of a table they are kept in memory, with 4 bytes for each row, and where many
 /// filters name a prefix, alone or as what a pattern begins with, their order, with 4 bytes more:
 /// each of them then looks only at keys that begin so.
-/// [`Stats::filter_bytes`](crate::Stats::filter_bytes) says how much it is.
+/// [`Stats::filter_bytes`](crate::Stats::filter_bytes) says how much it is. For filters that are used
+/// often an index copies the codes of the rows that they allow, 60 bytes a row of 384 dimensions and
+/// more in inverted files, of all together as many as it has;
+/// [`IndexStats::bytes`](super::IndexStats::bytes) counts them.
 ///
 /// ```
 /// # fn main() -> synadb::Result<()> {
@@ -59,12 +64,10 @@ pub struct KeyFilter {
 }
 
 enum Rule {
-    Keys(Keys),
+    Keys(KeySet),
     Pattern(Pattern),
     Test(Box<dyn Fn(&str) -> bool + Send + Sync>),
 }
-
-type Keys = HashSet<Box<str>, Xxh3DefaultBuilder>;
 
 /// Rows of one table that a filter allows.
 #[derive(Clone)]
@@ -104,6 +107,21 @@ pub(super) struct OfPart {
     pub unborn: Option<Filter>,
 }
 
+impl OfPart {
+    /// Keeps what was prepared before of the same rows for the same part of an index: that counts the
+    /// searches, and finds what was copied.
+    fn take_over(&mut self, before: &Self) {
+        for filter in self.behind.filters_mut().chain([&mut self.indexed]) {
+            let Filter::Gathered(rows) = filter else { continue };
+            let serves =
+                |old: &&Filter| matches!(old, Filter::Gathered(old) if rows.is_served_by(old));
+            if let Some(old) = before.behind.filters().chain([&before.indexed]).find(serves) {
+                *filter = old.clone();
+            }
+        }
+    }
+}
+
 impl fmt::Debug for KeyFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = match &*self.rule {
@@ -127,7 +145,7 @@ impl KeyFilter {
     /// These keys, whether the store has them now, later or never.
     #[must_use]
     pub fn of_keys<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Self {
-        Self::new(Rule::Keys(keys.into_iter().map(|key| key.as_ref().into()).collect()))
+        Self::new(Rule::Keys(keys.into_iter().collect()))
     }
 
     /// Keys that begin so.
@@ -152,6 +170,14 @@ impl KeyFilter {
     #[must_use]
     pub fn except(&self) -> Self {
         Self::over(Arc::clone(&self.rule), !self.is_inverted)
+    }
+
+    /// The keys that it names, where it names some, as they were given.
+    pub fn keys(&self) -> Option<impl Iterator<Item = &str>> {
+        match &*self.rule {
+            Rule::Keys(keys) => Some(keys.iter()),
+            Rule::Pattern(_) | Rule::Test(_) => None,
+        }
     }
 
     /// Whether a search may return the key.
@@ -232,7 +258,7 @@ impl KeyFilter {
             Rule::Keys(keys) if keys.len() < end as usize / LOOKED_UP_OF => {
                 found.since = snapshot.visible();
                 found.end = end;
-                found.unborn = (0..end).filter(|row| snapshot.is_unborn(RowId(*row))).collect();
+                found.unborn = snapshot.unborn_rows();
                 self.look_up(keys, &mut found.allowed, snapshot)?;
             }
             Rule::Pattern(pattern) if !pattern.prefix().is_empty() => {
@@ -258,28 +284,25 @@ impl KeyFilter {
             if !pattern.is_prefix() && !pattern.matches(order.key(row)) {
                 continue;
             }
-            if self.is_inverted {
-                allowed.remove(RowId(row));
-            } else {
-                allowed.insert(RowId(row));
-            }
+            self.take_named(RowId(row), allowed);
         }
     }
 
-    fn look_up(&self, keys: &Keys, allowed: &mut RowSet, snapshot: &Snapshot) -> Result<()> {
+    /// Takes a row whose key is named in, or out where those are named that are not allowed.
+    fn take_named(&self, row: RowId, allowed: &mut RowSet) {
+        let _ = if self.is_inverted { allowed.remove(row) } else { allowed.insert(row) };
+    }
+
+    fn look_up(&self, keys: &KeySet, allowed: &mut RowSet, snapshot: &Snapshot) -> Result<()> {
         if self.is_inverted {
             *allowed = RowSet::range(RowId(0), snapshot.rows_end());
         }
-        for key in keys {
-            let Some(record) = snapshot.get(key.as_bytes())? else { continue };
-            let Some(row) = Row::decode(record.payload()?) else { continue };
-            if self.is_inverted {
-                allowed.remove(RowId(row.row));
-            } else {
-                allowed.insert(RowId(row.row));
+        snapshot.for_each_of(keys.iter(), |record| {
+            if let Some(row) = Row::decode(record.payload()?) {
+                self.take_named(RowId(row.row), allowed);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Looks at rows that came since.
@@ -327,7 +350,9 @@ impl Found {
             }
     }
 
+    /// Prepares the rows for an index; what it has copied of them stays, where they are the same.
     fn prepare(&mut self, loaded: Option<&Loaded>) {
+        let before = self.filters.part.take();
         let part = loaded.and_then(|loaded| {
             let (built, index) = loaded.index()?;
             let unborn = index.known.unborn.as_ref().and_then(|unborn| {
@@ -339,162 +364,10 @@ impl Found {
             });
             let indexed = built.part().prepare(&self.allowed);
             let behind = index.prepare_tail(&self.allowed);
-            Some(OfPart { index: loaded.downgrade(), indexed, behind, unborn })
+            let mut part = OfPart { index: loaded.downgrade(), indexed, behind, unborn };
+            before.iter().for_each(|before| part.take_over(before));
+            Some(part)
         });
         self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::vector::{SearchOptions, VectorConfig, VectorStore};
-
-    #[test]
-    fn rows_of_several_tables_are_looked_at_once() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let config = || VectorConfig { dimensions: 1, ..VectorConfig::default() };
-        let open = |n: usize| {
-            let path = folder.path().join(n.to_string());
-            VectorStore::new(path, config()).expect("opens")
-        };
-        let stores: Vec<VectorStore> = (0..=TABLES_MAX).map(open).collect();
-        for store in &stores {
-            (0..10_u8).for_each(|n| store.insert(&n.to_string(), &[1.0]).expect("inserts"));
-        }
-        let looks = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&looks);
-        let filter = Arc::new(KeyFilter::passing(move |key| {
-            counter.fetch_add(1, Ordering::Relaxed);
-            key < "5"
-        }));
-        let options = SearchOptions { filter: Some(filter), ..SearchOptions::default() };
-        let search = |store: &VectorStore| {
-            let found = store.search_with(&[1.0], 9, &options).expect("searches");
-            assert_eq!(found.len(), 5);
-            looks.load(Ordering::Relaxed)
-        };
-        let (four, fifth) = (&stores[..TABLES_MAX], &stores[TABLES_MAX]);
-        for _ in 0..3 {
-            four.iter().for_each(|store| assert!(search(store) <= 10 * TABLES_MAX));
-        }
-        stores[1].insert("new", &[1.0]).expect("inserts");
-        assert_eq!(search(&stores[1]), 10 * TABLES_MAX + 1);
-        // One more pushes out that which was not used for longest, and no other.
-        assert_eq!(search(fifth), 10 * TABLES_MAX + 11);
-        assert_eq!(search(&stores[1]), 10 * TABLES_MAX + 11);
-        assert_eq!(search(&stores[0]), 10 * TABLES_MAX + 21);
-    }
-
-    #[test]
-    fn fresh_filters_find_the_same_from_the_log_and_from_keys_that_are_kept() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
-        let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
-        let insert = |numbers: std::ops::Range<u32>| {
-            let keys: Vec<String> = numbers.map(|n| format!("{}:{n}", n % 7)).collect();
-            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let rows: Vec<&[f32]> = keys.iter().map(|_| [1.0].as_slice()).collect();
-            assert_eq!(store.insert_batch(&keys, &rows).expect("inserts"), keys.len());
-        };
-        let snapshot = || store.snapshot().expect("open").expect("rows");
-        // More than a chunk of keys; where one ends, another begins. Slots between are left empty.
-        let keys_of = |snapshot: &Snapshot, filter: &KeyFilter| {
-            let found = filter.rows_of(snapshot, None).expect("reads");
-            let key = |row| snapshot.key_of(row).expect("reads").into_owned();
-            found.allowed.iter().map(key).collect::<Vec<_>>()
-        };
-        let mut earlier = Vec::new();
-        for numbers in [0..20_000, 20_000..32_768, 32_768..32_769, 32_769..50_000] {
-            insert(numbers.clone());
-            earlier.push((snapshot(), numbers.end));
-            for (snapshot, end) in &earlier {
-                let named = |allows: fn(u32) -> bool| {
-                    let numbers = (0..*end).filter(|n| allows(n % 7));
-                    numbers.map(|n| format!("{}:{n}", n % 7)).collect::<Vec<_>>()
-                };
-                let prefix = KeyFilter::with_prefix("3:");
-                assert_eq!(keys_of(snapshot, &prefix), named(|m| m == 3));
-                assert_eq!(keys_of(snapshot, &prefix.except()), named(|m| m != 3));
-            }
-        }
-        // Rows far behind the keys that are kept, for a filter that has seen all before them.
-        let old = KeyFilter::with_prefix("3:");
-        let before = keys_of(&snapshot(), &old).len();
-        insert(50_000..50_700);
-        assert_eq!(keys_of(&snapshot(), &old).len(), before + 100);
-        store.insert("3:3", &[2.0]).expect("inserts");
-        let again = KeyFilter::passing(|key| key == "3:3");
-        // Rows that died are allowed too.
-        assert_eq!(keys_of(&snapshot(), &again), ["3:3"; 2]);
-    }
-
-    #[test]
-    fn an_order_of_keys_has_what_the_keys_one_by_one_have() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
-        let store = VectorStore::new(folder.path().join("a.db"), config).expect("opens");
-        // Ends and zero bytes, keys that begin others, many bytes alike.
-        let long = "long ".repeat(20);
-        let starts = ["a", "a\0", "a\0\0", "aa", "\u{e4}", "tenant:1:", "tenant:10:", &long];
-        let fill = |numbers: std::ops::Range<usize>| {
-            for number in numbers {
-                let key = format!("{}{}", starts[number % 8], "0123456789".repeat(number % 3));
-                let key =
-                    if number % 5 == 0 { key } else { format!("{key}{}", number * 7919 % 512) };
-                store.insert(&key, &[number as f32]).expect("inserts");
-            }
-        };
-        let snapshot = || store.snapshot().expect("open").expect("rows");
-        let rows = |filter: &KeyFilter, snapshot: &Snapshot| -> Vec<u32> {
-            filter.rows_of(snapshot, None).expect("reads").allowed.iter().map(|row| row.0).collect()
-        };
-        fill(0..3_000);
-        let before = snapshot();
-        fill(3_000..4_000);
-        let middle = snapshot();
-        (0..20).for_each(|_| _ = rows(&KeyFilter::with_prefix("a"), &middle));
-        assert!(middle.key_order().expect("reads").is_some_and(|order| order.end == 4_000));
-        assert!(before.key_order().expect("reads").is_none(), "it has rows that were not there");
-        fill(4_000..4_100);
-        let far = format!("{long}0*");
-        let globs = ["a*", "tenant:1:*9", "[a-t]*", "a\0", "*7", "tenant:?:0", &far];
-        let globs = globs.map(KeyFilter::matching);
-        let prefixes = starts.into_iter().chain(["", "tenant", "b", &long[..70], "zzz"]);
-        for filter in prefixes.map(KeyFilter::with_prefix).chain(globs) {
-            for filter in [filter.except(), filter] {
-                for at in [&before, &middle, &snapshot()] {
-                    let allows = |row: &u32| {
-                        let row = RowId(*row);
-                        !at.is_unborn(row) && filter.allows(&at.key_of(row).expect("reads"))
-                    };
-                    let one_by_one: Vec<u32> = (0..at.rows_end()).filter(allows).collect();
-                    assert_eq!(rows(&filter.except().except(), at), one_by_one, "{filter:?}");
-                }
-            }
-        }
-        // So many look at what came since that it is put in order, too.
-        (0..400).for_each(|_| _ = rows(&KeyFilter::with_prefix("a"), &snapshot()));
-        assert!(snapshot().key_order().expect("reads").is_some_and(|order| order.end == 4_100));
-    }
-
-    #[test]
-    fn what_was_found_later_does_not_serve_an_earlier_snapshot() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let path = folder.path().join("a.db");
-        let config = VectorConfig { dimensions: 1, ..VectorConfig::default() };
-        let store = VectorStore::new(&path, config).expect("opens");
-        (0..100_u8).for_each(|n| store.insert(&n.to_string(), &[1.0]).expect("inserts"));
-        let snapshot = || store.snapshot().expect("open").expect("rows");
-        let (filter, before) = (KeyFilter::of_keys(["7"]), snapshot());
-        store.insert("7", &[2.0]).expect("inserts");
-        let rows = |snapshot: &Snapshot| {
-            let found = filter.rows_of(snapshot, None).expect("reads");
-            let live = found.allowed.iter().filter(|row| snapshot.is_live(*row));
-            live.map(|row| row.0).collect::<Vec<_>>()
-        };
-        assert_eq!([rows(&snapshot()), rows(&before), rows(&snapshot())], [[100], [7], [100]]);
     }
 }

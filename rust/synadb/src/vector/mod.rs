@@ -6,6 +6,7 @@ mod config;
 mod fill;
 mod filter;
 mod index;
+mod key_set;
 mod reader;
 mod search;
 mod source;

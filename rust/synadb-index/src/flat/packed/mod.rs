@@ -2,6 +2,7 @@
 
 mod candidates;
 mod coder;
+mod gathered;
 mod rank;
 mod search;
 mod sections;
@@ -16,10 +17,12 @@ use std::sync::Arc;
 use synadb_types::RowSet;
 
 use super::FlatIndex;
+use crate::gathered::Shelf;
 use crate::quantize::{BLOCK_ROWS, CodeKernels, bit_block_bytes, code_kernels};
 use crate::{Filter, IndexError, Job, Metric, SharedBytes, VectorSource};
 use coder::{Coder, Step};
 
+pub(crate) use gathered::GatheredCodes;
 pub(crate) use search::PackedScratch;
 pub use search::PackedSearch;
 
@@ -80,6 +83,8 @@ pub struct PackedFlat {
     chunks: Vec<Arc<Chunk>>,
     /// Number of slots before each chunk.
     firsts: Vec<u32>,
+    /// Shared by those that have the same positions.
+    shelf: Arc<Shelf>,
 }
 
 /// Consecutive blocks that are searched by all queries of a batch in turn.
@@ -198,7 +203,7 @@ impl PackedFlat {
             first
         });
         let firsts = firsts.collect();
-        Self { coder, flat: FlatIndex::new(rows), chunks, firsts }
+        Self { coder, flat: FlatIndex::new(rows), chunks, firsts, shelf: Arc::default() }
     }
 
     /// Metric of the index.
@@ -219,12 +224,15 @@ impl PackedFlat {
         &self.coder.config
     }
 
+    fn blocks(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.places.len()).sum()
+    }
+
     /// Bytes that the codes take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
         let fine = BLOCK_ROWS * self.coder.fine_bytes();
-        blocks * (bit_block_bytes(self.coder.rotation.padded()) + fine + size_of::<Place>())
+        self.blocks() * (bit_block_bytes(self.coder.rotation.padded()) + fine + size_of::<Place>())
     }
 }
 

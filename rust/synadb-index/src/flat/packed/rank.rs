@@ -3,7 +3,7 @@
 use synadb_types::RowId;
 
 use super::candidates::Candidates;
-use super::search::{Lane, PackedScratch};
+use super::search::{Lane, PackedScratch, slots_of};
 use super::{Chunk, PackedFlat};
 use crate::distance::prefetch_bytes;
 use crate::lowest::{lowest, ordered, unordered};
@@ -84,10 +84,7 @@ impl PackedFlat {
         for (chunk, &first) in self.chunks.iter().zip(&self.firsts) {
             step.clear();
             for (block, place) in chunk.places.iter().enumerate() {
-                let mut allowed = place.allowed(filter);
-                while allowed != 0 {
-                    let slot = allowed.trailing_zeros() as usize;
-                    allowed &= allowed - 1;
+                for slot in slots_of(place.allowed(filter)) {
                     if source.is_live(RowId(place.first + slot as u32)) {
                         step.push((0.0, (block * BLOCK_ROWS + slot) as u32));
                     }
@@ -176,7 +173,7 @@ impl PackedFlat {
         Some((&self.chunks[index], (position - self.firsts[index]) as usize))
     }
 
-    fn row(&self, position: u32) -> Option<RowId> {
+    pub(super) fn row(&self, position: u32) -> Option<RowId> {
         let (chunk, offset) = self.place(position)?;
         let place = chunk.places.get(offset / BLOCK_ROWS)?;
         Some(RowId(place.first + (offset % BLOCK_ROWS) as u32))

@@ -6,8 +6,10 @@ use std::slice;
 use synadb_types::{RowId, RowSet};
 
 use super::candidates::Candidates;
+use super::gathered::GatheredCodes;
 use super::{Chunk, PackedFlat, Place};
 use crate::distance::prefetch_bytes;
+use crate::gathered::Copies;
 use crate::hidden::Hidden;
 use crate::quantize::{BLOCK_ROWS, CodeQuery, Estimates, Terms, bit_block_bytes};
 use crate::{Beyond, Filter, IndexError, Part, Query, Scratch, TopK, VectorSource};
@@ -47,7 +49,7 @@ pub(crate) struct PackedScratch {
     pub(super) lanes: Vec<Lane>,
     pub(super) step: Vec<(f32, u32)>,
     pub(super) nearest: BinaryHeap<u32>,
-    estimates: Estimates,
+    pub(super) estimates: Estimates,
 }
 
 /// One query of a scan.
@@ -72,9 +74,10 @@ pub(super) struct Lane {
 }
 
 /// What a search looks at first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Path {
+#[derive(Clone, Copy)]
+enum Path<'a> {
     Bits,
+    Gathered(&'a GatheredCodes),
     Fine,
     Exact,
 }
@@ -126,18 +129,24 @@ impl PackedFlat {
             "a query has the metric of the index"
         );
         super::super::check(queries, source, outs)?;
-        let path = self.path(filter);
-        if path == Path::Exact {
+        let copies = self.gathered(filter, queries.len());
+        let path = self.path(filter, copies.as_deref().and_then(Copies::as_codes));
+        if matches!(path, Path::Exact) {
             return self.flat.search_batch(queries, filter, source, scratch, outs);
         }
+        let search = match filter.rows() {
+            // All of so few are looked at, whatever the number, before their codes are copied too.
+            Some(rows) if self.are_few(rows.len()) => {
+                PackedSearch { candidates: usize::MAX, ..search }
+            }
+            _ => search,
+        };
         let mut packed = std::mem::take(&mut scratch.packed);
         for (queries, outs) in queries.chunks(LANES_MAX).zip(outs.chunks_mut(LANES_MAX)) {
             self.prepare_lanes(search, queries, outs, &mut packed.lanes)?;
-            if path == Path::Bits {
-                self.scan(queries.len(), filter, source, &mut packed);
-                if self.begin_again(queries.len(), &mut packed) {
-                    self.scan(queries.len(), filter, source, &mut packed);
-                }
+            self.scan_along(path, queries.len(), filter, source, &mut packed);
+            if self.begin_again(queries.len(), &mut packed) {
+                self.scan_along(path, queries.len(), filter, source, &mut packed);
             }
             for (index, (query, out)) in queries.iter().zip(outs).enumerate() {
                 if packed.lanes[index].is_scanned {
@@ -155,14 +164,14 @@ impl PackedFlat {
     /// From the candidates of a query to its nearest rows.
     fn finish(
         &self,
-        path: Path,
+        path: Path<'_>,
         index: usize,
         (query, filter): (&Query, &Filter),
         source: &dyn VectorSource,
         packed: &mut PackedScratch,
         out: &mut TopK,
     ) {
-        if path == Path::Fine {
+        if matches!(path, Path::Fine) {
             self.refine_allowed(index, filter, source, packed);
         } else if self.coder.config.refine {
             self.refine(index, packed);
@@ -170,6 +179,22 @@ impl PackedFlat {
             return self.rank_bits(index, query, source, packed, out);
         }
         self.rank_fine(index, query, source, packed, out);
+    }
+
+    /// Scans the one-bit codes that lie on the path for all queries.
+    fn scan_along(
+        &self,
+        path: Path<'_>,
+        queries: usize,
+        filter: &Filter,
+        source: &dyn VectorSource,
+        packed: &mut PackedScratch,
+    ) {
+        match path {
+            Path::Bits => self.scan(queries, filter, source, packed),
+            Path::Gathered(codes) => self.scan_gathered(queries, codes, source, packed),
+            Path::Fine | Path::Exact => {}
+        }
     }
 
     /// Scans the one-bit codes for all queries, chunk by chunk. Limits are sharpened seldom: each
@@ -184,7 +209,7 @@ impl PackedFlat {
         let PackedScratch { lanes, step, estimates, .. } = packed;
         for (index, (chunk, &first)) in self.chunks.iter().zip(&self.firsts).enumerate() {
             let mut is_near = false;
-            for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_scanned && lane.is_due) {
+            for lane in lanes[..queries].iter_mut().filter(|lane| lane.is_next()) {
                 chunk.scan(first, is_near, lane, filter, source, estimates);
                 if self.coder.config.refine && (index + 1).is_power_of_two() {
                     self.sharpen(lane, step);
@@ -215,22 +240,35 @@ impl PackedFlat {
         are_any
     }
 
-    /// Where a search begins: the fewer rows are allowed, the finer it looks at once.
-    fn path(&self, filter: &Filter) -> Path {
-        if self.coder.dimensions() < LEAST_DIMENSIONS {
+    /// Where a search begins: the fewer rows are allowed, the finer it looks at once, unless their
+    /// codes were copied.
+    fn path<'c>(&self, filter: &Filter, copies: Option<&'c GatheredCodes>) -> Path<'c> {
+        let Some(allowed) = filter.rows().map(RowSet::len) else {
+            let is_short = self.coder.dimensions() < LEAST_DIMENSIONS;
+            return if is_short { Path::Exact } else { Path::Bits };
+        };
+        if self.compares(allowed) {
             return Path::Exact;
         }
-        let Filter::Rows(allowed) = filter else { return Path::Bits };
-        let blocks: usize = self.chunks.iter().map(|chunk| chunk.places.len()).sum();
-        let within = |share: f64| allowed.len() <= EXACT_ROWS + (blocks as f64 * share) as usize;
-        if self.coder.config.refine {
-            let fine = if within(FINE_ROWS_A_BLOCK) { Path::Fine } else { Path::Bits };
-            if allowed.len() <= EXACT_ROWS { Path::Exact } else { fine }
-        } else if within(EXACT_ROWS_A_BLOCK) {
-            Path::Exact
-        } else {
-            Path::Bits
+        if let Some(codes) = copies {
+            return Path::Gathered(codes);
         }
+        match (self.are_few(allowed), self.coder.config.refine) {
+            (false, _) => Path::Bits,
+            (true, true) => Path::Fine,
+            (true, false) => Path::Exact,
+        }
+    }
+
+    /// Whether so many rows are compared in full, whatever codes there are.
+    pub(super) fn compares(&self, allowed: usize) -> bool {
+        self.coder.dimensions() < LEAST_DIMENSIONS || allowed <= EXACT_ROWS
+    }
+
+    /// Whether so few rows are allowed that a search looks at all of them more closely.
+    pub(super) fn are_few(&self, allowed: usize) -> bool {
+        let share = if self.coder.config.refine { FINE_ROWS_A_BLOCK } else { EXACT_ROWS_A_BLOCK };
+        allowed <= EXACT_ROWS + (self.blocks() as f64 * share) as usize
     }
 
     fn prepare_lanes(
@@ -280,6 +318,16 @@ impl Part for PackedFlat {
         self.flat.rows()
     }
 
+    fn prepare(&self, allowed: &RowSet) -> Filter {
+        let mut rows = self.rows().clone();
+        rows.intersect_with(allowed);
+        self.gathering(rows)
+    }
+
+    fn copied_bytes(&self) -> usize {
+        self.shelf.bytes()
+    }
+
     fn search(
         &self,
         query: &Query,
@@ -307,7 +355,6 @@ impl Chunk {
         source: &dyn VectorSource,
         found: &mut Estimates,
     ) {
-        let kernels = lane.code.kernels();
         let size = bit_block_bytes(lane.code.rotated().len());
         let codes = (*self.codes).as_ref();
         for (index, (place, block)) in self.places.iter().zip(codes.chunks_exact(size)).enumerate()
@@ -322,29 +369,61 @@ impl Chunk {
             if allowed == 0 {
                 continue;
             }
-            let limit = lane.candidates.limit();
-            let within = (kernels.estimate_bits)(block, &lane.code, &lane.terms, limit, found);
-            let mut near = within & allowed;
-            while near != 0 {
-                let slot = near.trailing_zeros() as usize;
-                near &= near - 1;
-                // Dead rows must not tighten the limit.
-                if source.is_live(RowId(place.first + slot as u32)) {
-                    let (key, lower) = (found.keys[slot], found.lower[slot]);
-                    let position = first + (index * BLOCK_ROWS + slot) as u32;
-                    lane.candidates.push(position, lower, key + (key - lower));
-                } else if lane.hidden.counts(found.lower[slot]) {
-                    lane.hidden.push(found.lower[slot]);
-                }
+            lane.look_at(block, allowed, source, found, |slot| {
+                let position = first + (index * BLOCK_ROWS + slot) as u32;
+                (position, Some(RowId(place.first + slot as u32)))
+            });
+        }
+    }
+}
+
+impl Lane {
+    /// True when the scan that comes is for this query too.
+    pub(super) fn is_next(&self) -> bool {
+        self.is_scanned && self.is_due
+    }
+
+    /// Estimates the rows of some slots of a block and keeps those that may be near; `place` gives
+    /// the position of a slot and its row.
+    #[inline]
+    pub(super) fn look_at(
+        &mut self,
+        block: &[u8],
+        slots: u32,
+        source: &dyn VectorSource,
+        found: &mut Estimates,
+        place: impl Fn(usize) -> (u32, Option<RowId>),
+    ) {
+        let (kernels, limit) = (self.code.kernels(), self.candidates.limit());
+        let within = (kernels.estimate_bits)(block, &self.code, &self.terms, limit, found);
+        for slot in slots_of(within & slots) {
+            let (key, lower) = (found.keys[slot], found.lower[slot]);
+            let (position, row) = place(slot);
+            // Dead rows must not tighten the limit.
+            if row.is_some_and(|row| source.is_live(row)) {
+                self.candidates.push(position, lower, key + (key - lower));
+            } else if self.hidden.counts(lower) {
+                self.hidden.push(lower);
             }
         }
     }
 }
 
+/// The numbers of the bits that are set, from the lowest on.
+pub(super) fn slots_of(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let slot = mask.trailing_zeros() as usize;
+        (mask != 0).then(|| {
+            mask &= mask - 1;
+            slot
+        })
+    })
+}
+
 impl Place {
     /// Slots of the rows that pass the filter.
     pub(super) fn allowed(&self, filter: &Filter) -> u32 {
-        let Filter::Rows(rows) = filter else { return self.mask };
+        let Some(rows) = filter.rows() else { return self.mask };
         let word = rows.words().get(self.first as usize / 64).copied().unwrap_or(0);
         self.mask & (word >> (self.first as usize % 64 / BLOCK_ROWS * BLOCK_ROWS)) as u32
     }

@@ -140,3 +140,131 @@ fn a_restricted_index_has_the_rows_that_are_kept_and_grows() -> Result<(), Index
     }
     Ok(())
 }
+
+fn found(
+    index: &PackedFlat,
+    query: &Query,
+    filter: &Filter,
+    source: &Rows,
+) -> Result<Vec<u32>, IndexError> {
+    let (mut top, mut hits) = (crate::TopK::new(10), Vec::new());
+    crate::Part::search(index, query, filter, source, &mut crate::Scratch::new(), &mut top)?;
+    top.finish(query, source, &mut hits);
+    Ok(hits.iter().map(|hit| hit.row.0).collect())
+}
+
+#[test]
+fn codes_of_a_filter_are_copied_once_it_is_used_often_and_serve_their_index_alone()
+-> Result<(), IndexError> {
+    let source = Rows::new(20_000, 64);
+    let (metric, job) = (Metric::Euclidean, Job::default());
+    let config = PackedConfig { epsilon: 40.0, candidates: usize::MAX, ..PackedConfig::default() };
+    let rows = RowSet::range(RowId(0), 15_000);
+    for refine in [true, false] {
+        let config = PackedConfig { refine, ..config };
+        let index = PackedFlat::build(metric, config, &rows, &source, &job)?;
+        let allowed: RowSet = (0..20_000).filter(|row| row % 10 == 3).map(RowId).collect();
+        let filter = crate::Part::prepare(&index, &allowed);
+        let shared = filter.clone();
+        let Filter::Gathered(gathered) = &shared else { panic!("{filter:?}") };
+        let query = Query::new(metric, &source.data[64 * 77..64 * 78])?;
+        let expected = found(&index, &query, &Filter::Rows(allowed.clone()), &source)?;
+        assert_eq!(found(&index, &query, &filter, &source)?, expected);
+        assert!(gathered.made().is_none(), "one search alone does not pay for it");
+        for _ in 0..10 {
+            assert_eq!(found(&index, &query, &filter, &source)?, expected);
+        }
+        let copies = gathered.made().expect("copied");
+        assert_eq!(copies.as_codes().expect("codes").positions.len(), 1500);
+        // One that has a part of the rows, at other positions, and one that has more.
+        let parts = [
+            index.restricted_to(&RowSet::range(RowId(4500), 9000)),
+            index.extended(&RowSet::range(RowId(15_000), 5000), &source, &job)?,
+        ];
+        for part in parts {
+            for filter in [&filter, &crate::Part::prepare(&part, &allowed)] {
+                let expected = found(
+                    &part,
+                    &query,
+                    &Filter::Rows(filter.rows().cloned().unwrap_or_default()),
+                    &source,
+                )?;
+                for _ in 0..10 {
+                    assert_eq!(found(&part, &query, filter, &source)?, expected);
+                }
+            }
+        }
+    }
+    // Of so few rows each vector is compared, and of more than half the copy would save too little.
+    let index = PackedFlat::build(metric, config, &rows, &source, &job)?;
+    for many in [200, 7600] {
+        let filter = crate::Part::prepare(&index, &RowSet::range(RowId(0), many));
+        assert!(matches!(filter, Filter::Rows(_)), "{many}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_index_holds_copies_of_as_many_codes_as_it_has() -> Result<(), IndexError> {
+    let (source, job) = (Rows::new(8000, 64), Job::default());
+    let (metric, rows) = (Metric::Cosine, RowSet::range(RowId(0), 8000));
+    let index = PackedFlat::build(metric, PackedConfig::default(), &rows, &source, &job)?;
+    let query = Query::new(metric, &source.data[..64])?;
+    let filter = |at: u32| {
+        let allowed: RowSet = (0..8000).filter(|row| row % 5 == at).map(RowId).collect();
+        crate::Part::prepare(&index, &allowed)
+    };
+    let filters: Vec<Filter> = (0..5).chain([0]).map(filter).collect();
+    let made =
+        |filter: &Filter| matches!(filter, Filter::Gathered(gathered) if gathered.made().is_some());
+    let mut expected = Vec::new();
+    for (at, filter) in filters.iter().enumerate() {
+        for _ in 0..20 {
+            let found = found(&index, &query, filter, &source)?;
+            assert!(found.iter().all(|row| *row as usize % 5 == at % 5));
+            expected.push(found);
+        }
+        assert!(made(filter), "{at}");
+    }
+    // Five have room, and the sixth had the first one dropped: its searches have it copied again.
+    let are_made: Vec<bool> = filters.iter().map(made).collect();
+    assert_eq!(are_made, [false, true, true, true, true, true]);
+    let bytes = 8000 * (bit_block_bytes(64) / BLOCK_ROWS + size_of::<u32>());
+    assert_eq!(crate::Part::copied_bytes(&index), bytes);
+    for _ in 0..20 {
+        assert_eq!(found(&index, &query, &filters[0], &source)?, expected[0]);
+    }
+    assert!(made(&filters[0]) && !made(&filters[1]));
+    assert_eq!(crate::Part::copied_bytes(&index), bytes);
+    drop(index);
+    assert!(!filters.iter().any(made), "they go with the index");
+    Ok(())
+}
+
+#[test]
+fn of_few_rows_as_many_are_found_once_their_codes_are_copied() -> Result<(), IndexError> {
+    let (source, job) = (Rows::new(20_000, 64), Job::default());
+    let (metric, rows) = (Metric::Euclidean, RowSet::range(RowId(0), 20_000));
+    for step in [20, 60] {
+        let config = PackedConfig { candidates: 1, ..PackedConfig::default() };
+        let index = PackedFlat::build(metric, config, &rows, &source, &job)?;
+        let allowed: RowSet = (0..20_000).step_by(step).map(RowId).collect();
+        let filter = crate::Part::prepare(&index, &allowed);
+        let (mut same, mut all) = (0, 0);
+        for at in 0..200 {
+            let query = Query::new(metric, &source.data[64 * at..64 * (at + 1)])?;
+            let mut exact = crate::TopK::new(10);
+            let (plain, scratch) = (Filter::Rows(allowed.clone()), &mut crate::Scratch::new());
+            crate::Part::search(&index.flat, &query, &plain, &source, scratch, &mut exact)?;
+            let mut hits = Vec::new();
+            exact.finish(&query, &source, &mut hits);
+            let found = found(&index, &query, &filter, &source)?;
+            same += hits.iter().filter(|hit| found.contains(&hit.row.0)).count();
+            all += hits.len();
+        }
+        assert!(matches!(&filter, Filter::Gathered(gathered) if gathered.made().is_some()));
+        // Whatever the number of candidates is: all of them are looked at.
+        assert!(same * 1000 >= all * 998, "{same} of {all}");
+    }
+    Ok(())
+}

@@ -158,10 +158,7 @@ impl HnswIndex {
         if out.k() == 0 || self.graph.nodes == 0 || query.dimensions() != self.space.dimensions() {
             return Ok(());
         }
-        let allowed = match filter {
-            Filter::All => self.rows.len(),
-            Filter::Rows(rows) => rows.len().min(self.rows.len()),
-        };
+        let allowed = filter.rows().map_or(self.rows.len(), |rows| rows.len().min(self.rows.len()));
         if allowed == 0 {
             return Ok(());
         }
@@ -328,8 +325,8 @@ impl Search<'_> {
         let HnswScratch { nodes, visited, counts, seen, .. } = scratch;
         nodes.clear();
         visited.clear();
-        match self.accept.filter {
-            Filter::Rows(rows) if rows.len() < view.nodes() => {
+        match self.accept.filter.rows() {
+            Some(rows) if rows.len() < view.nodes() => {
                 seen.reset(view.nodes());
                 let live = rows.iter().filter(|&row| self.source.is_live(row));
                 let of_part = live.filter_map(|row| self.index.node_of_row(row.0));

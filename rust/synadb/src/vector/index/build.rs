@@ -61,7 +61,7 @@ pub struct IndexStats {
     pub coded: usize,
     /// Pieces that most of those are in: small inverted files.
     pub pieces: usize,
-    /// Bytes that it takes beside the vectors.
+    /// Bytes that it takes beside the vectors, copies of codes for filters that are used often included.
     pub bytes: usize,
 }
 
@@ -73,7 +73,9 @@ pub(super) fn stats_of(built: &Built, index: &StoreIndex, snapshot: &Snapshot) -
     let coded = in_tail + index.pieces.iter().map(|piece| live_of(&piece.rows())).sum::<usize>();
     let pieces = index.pieces.len();
     let all = (0..snapshot.rows_end()).filter(|row| snapshot.is_live(RowId(*row))).count();
-    let (kind, dead, tail, bytes) = (built.name(), rows.len() - live, all - live, index.bytes());
+    let copied: usize = index.parts(built).map(Part::copied_bytes).sum();
+    let (kind, dead, tail) = (built.name(), rows.len() - live, all - live);
+    let bytes = index.bytes() + copied;
     IndexStats { kind, rows: live, dead, tail, coded, pieces, bytes }
 }
 

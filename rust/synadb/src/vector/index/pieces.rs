@@ -130,10 +130,7 @@ impl Piece {
 
     /// Its rows.
     pub(super) fn rows(&self) -> RowSet {
-        match &self.kept {
-            Filter::All => self.index.rows().clone(),
-            Filter::Rows(rows) => rows.clone(),
-        }
+        self.kept.rows().unwrap_or(self.index.rows()).clone()
     }
 
     /// The piece with those of its rows alone, `None` where it has none of them.
@@ -149,9 +146,19 @@ impl Piece {
 
     /// Those of its rows that a filter allows.
     pub(super) fn prepare(&self, allowed: &RowSet) -> Filter {
-        let mut rows = self.rows();
-        rows.intersect_with(allowed);
-        Filter::Rows(rows)
+        match self.kept.rows() {
+            None => self.index.prepare(allowed),
+            Some(kept) => {
+                let mut rows = kept.clone();
+                rows.intersect_with(allowed);
+                self.index.prepare(&rows)
+            }
+        }
+    }
+
+    /// Its file, with rows in it that it lost since.
+    pub(super) fn file(&self) -> &dyn Part {
+        &*self.index
     }
 
     /// How it is searched for one of several queries: all of it that a filter allows, where there is

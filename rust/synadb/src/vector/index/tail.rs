@@ -111,6 +111,13 @@ impl StoreIndex {
         self
     }
 
+    /// What it consists of: the part, the files of the pieces and the tail.
+    pub(super) fn parts<'a>(&'a self, built: &'a Built) -> impl Iterator<Item = &'a dyn Part> {
+        let pieces = self.pieces.iter().map(|piece| piece.file());
+        let tail = self.tail.iter().map(|tail| -> &dyn Part { tail });
+        std::iter::once(built.part()).chain(pieces).chain(tail)
+    }
+
     /// The rows behind the part that a filter allows.
     pub(in crate::vector) fn prepare_tail(&self, allowed: &RowSet) -> Behind {
         let pieces = self.pieces.iter().map(|piece| piece.prepare(allowed)).collect();
@@ -133,6 +140,16 @@ pub(in crate::vector) struct Behind {
     /// Of each piece.
     pub pieces: Vec<Filter>,
     pub tail: Filter,
+}
+
+impl Behind {
+    pub(in crate::vector) fn filters(&self) -> impl Iterator<Item = &Filter> {
+        self.pieces.iter().chain([&self.tail])
+    }
+
+    pub(in crate::vector) fn filters_mut(&mut self) -> impl Iterator<Item = &mut Filter> {
+        self.pieces.iter_mut().chain([&mut self.tail])
+    }
 }
 
 impl Extent {

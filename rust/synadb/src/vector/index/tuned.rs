@@ -269,10 +269,7 @@ impl Tunings {
     pub(super) fn shown(&self, rows: &RowSet, allowed: &Filter) -> f64 {
         let all = rows.len().max(1) as f64;
         let live = guard(&self.counted).map_or(1.0, |(_, _, live)| live as f64 / all);
-        match allowed {
-            Filter::Rows(allowed) => live * (allowed.len() as f64 / all).min(1.0),
-            Filter::All => live,
-        }
+        live * allowed.rows().map_or(1.0, |allowed| (allowed.len() as f64 / all).min(1.0))
     }
 }
 
