@@ -80,6 +80,36 @@ fn every_kind_finds_its_rows_again_also_after_reopening() {
 }
 
 #[test]
+fn a_batch_finds_for_each_query_what_it_finds_alone() {
+    for backend in backends() {
+        let directory = directory();
+        let config = VectorConfig { backend, ..config() };
+        let store =
+            VectorStore::open_with(directory.path().join("a.db"), config, fast()).expect("opens");
+        let rows = filled(&store, 3000);
+        store.build_index().expect("builds");
+        // Near ones far apart, in more than one round, and more for some k than for the one before.
+        let queries: Vec<f32> =
+            rows.chunks(WIDTH).step_by(11).flatten().map(|value| value + 0.01).collect();
+        for k in [3, 40, 1] {
+            let options = SearchOptions::default();
+            let found = store.search_hits(&queries, k, &options).expect("searches");
+            assert_eq!(found.len(), queries.len() / WIDTH);
+            for (query, hits) in queries.chunks(WIDTH).zip(&found) {
+                let alone = store.search_with(query, k, &options).expect("searches");
+                let pairs = hits.iter().map(|hit| (&hit.key, hit.score));
+                assert!(pairs.eq(alone.iter().map(|hit| (&hit.key, hit.score))));
+            }
+        }
+        // One that is no vector is refused before any is searched, whatever its place.
+        let mut bad = queries.clone();
+        bad[200 * WIDTH + 7] = f32::NAN;
+        let refused = store.search_hits(&bad, 3, &SearchOptions::default());
+        assert!(matches!(refused, Err(Error::InvalidVector { .. })));
+    }
+}
+
+#[test]
 fn a_cancelled_build_leaves_none_and_none_takes_the_index_away() {
     let directory = directory();
     let db = fast().open(directory.path().join("a.db")).expect("opens");

@@ -1,6 +1,7 @@
 //! Vector stores: a collection of one vector a key, searched exactly or through an index.
 
 mod batch;
+mod batch_order;
 mod bulk;
 mod config;
 mod fill;

@@ -3,10 +3,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use synadb_index::{IndexError, Query, Scratch, TopK, prefetch_bytes, search_exactly};
+use synadb_index::{
+    IndexError, Metric, Query, Scratch, TopK, first_non_finite, prefetch_bytes, search_exactly,
+};
 use synadb_types::RowId;
 
 use super::VectorStore;
+use super::batch_order::near_together;
 use super::filter::{Filters, Found, KeyFilter};
 use super::index::{Built, Loaded, SearchOptions, StoreIndex};
 use super::source::MappedVectors;
@@ -49,8 +52,48 @@ const VECTORS_AHEAD: usize = 100;
 /// Queries that share one pass over the rows.
 const QUERIES_AT_ONCE: usize = 32;
 
+/// Of searches for more the memory is given back.
+const KEPT_K: usize = 1000;
+
+/// Memory that the searches of a thread use again.
+#[derive(Default)]
+struct Memory {
+    scratch: Scratch,
+    /// Queries that are searched together, and what is found for each.
+    queries: Vec<Query>,
+    tops: Vec<TopK>,
+    hits: Vec<synadb_index::Hit>,
+}
+
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
+
+impl Memory {
+    /// Makes some of the queries, row-major, ready for a search.
+    fn prepare(
+        &mut self,
+        metric: Metric,
+        (queries, dimensions): (&[f32], usize),
+        numbers: &[u32],
+        k: usize,
+    ) -> Result<()> {
+        if self.queries.first().is_some_and(|query| query.metric() != metric) {
+            self.queries.clear();
+        }
+        self.queries.truncate(numbers.len());
+        for (at, &number) in numbers.iter().enumerate() {
+            let values = &queries[number as usize * dimensions..][..dimensions];
+            match self.queries.get_mut(at) {
+                Some(query) => query.reset(values),
+                None => Query::new(metric, values).map(|query| self.queries.push(query)),
+            }
+            .map_err(index_failure)?;
+        }
+        self.tops.resize_with(numbers.len(), TopK::default);
+        self.tops.iter_mut().for_each(|top| top.reset(k));
+        Ok(())
+    }
 }
 
 impl VectorStore {
@@ -142,14 +185,14 @@ impl VectorStore {
         if !queries.len().is_multiple_of(dimensions) {
             self.check_dimensions("Query", queries.len())?;
         }
-        let mut prepared = Vec::with_capacity(queries.len() / dimensions);
         for query in queries.chunks_exact(dimensions) {
-            let query = Query::new(self.metric().kernel(), query);
-            prepared.push(query.map_err(index_failure)?);
+            if let Some(position) = first_non_finite(query) {
+                return Err(index_failure(IndexError::NonFinite { position }));
+            }
         }
-        let Some(snapshot) = snapshot.filter(|_| k > 0) else {
-            return Ok(prepared.iter().map(|_| Vec::new()).collect());
-        };
+        let count = queries.len() / dimensions;
+        let mut found: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
+        let Some(snapshot) = snapshot.filter(|_| k > 0) else { return Ok(found) };
         let index = if options.exact { None } else { self.config.index_of(&snapshot) };
         let allowed = match &options.filter {
             Some(filter) => Some(self.allowed(filter, &snapshot, index.as_ref())?),
@@ -162,17 +205,39 @@ impl VectorStore {
         let aimed = self.aimed(options, k, (&snapshot, index.as_ref()), indexed)?;
         let way = (index.as_ref().and_then(Loaded::index), &*aimed, filters);
         let way = if aimed.exact { (None, way.1, way.2) } else { way };
-        let mut found = Vec::with_capacity(prepared.len());
-        for queries in prepared.chunks(QUERIES_AT_ONCE) {
-            for hits in self.find(&snapshot, way, (queries, k))? {
-                found.push(self.named(&snapshot, &hits, make)?);
+        // Taken, not borrowed: what `make` calls may search too.
+        let mut memory = MEMORY.take();
+        for numbers in self.order(queries, way.0)?.chunks(QUERIES_AT_ONCE) {
+            memory.prepare(self.metric().kernel(), (queries, dimensions), numbers, k)?;
+            self.find(&snapshot, way, &mut memory)?;
+            let source = MappedVectors { snapshot: &snapshot, dimensions };
+            let Memory { queries, tops, hits, .. } = &mut memory;
+            for (&number, (query, top)) in numbers.iter().zip(queries.iter().zip(tops)) {
+                hits.clear();
+                top.finish(query, &source, hits);
+                found[number as usize] = self.named(&snapshot, hits, make)?;
             }
+        }
+        if k <= KEPT_K {
+            MEMORY.set(memory);
         }
         if !options.exact {
             let most = allowed.as_ref().map_or(usize::MAX, |allowed| allowed.len());
-            self.count_scans(&snapshot, index.as_ref(), (prepared.len(), most));
+            self.count_scans(&snapshot, index.as_ref(), (count, most));
         }
         Ok(found)
+    }
+
+    /// The order in which queries are searched: where an index looks here and there, near ones one
+    /// after the other.
+    fn order(&self, queries: &[f32], index: Option<(&Built, &StoreIndex)>) -> Result<Vec<u32>> {
+        let dimensions = usize::from(self.dimensions());
+        match index {
+            Some((Built::Hnsw(_) | Built::GravityWell(_) | Built::Cascade(_), _)) => {
+                near_together(self.metric().kernel(), queries, dimensions).map_err(index_failure)
+            }
+            _ => Ok((0..(queries.len() / dimensions) as u32).collect()),
+        }
     }
 
     /// The rows that a filter allows.
@@ -185,31 +250,23 @@ impl VectorStore {
         filter.rows_of(snapshot, index).map_err(|error| self.failure(error))
     }
 
+    /// Finds what is nearest to the queries that were prepared.
     fn find(
         &self,
         snapshot: &Arc<Snapshot>,
         (index, options, filters): Way<'_>,
-        (queries, k): (&[Query], usize),
-    ) -> Result<Vec<Vec<synadb_index::Hit>>> {
-        let dimensions = usize::from(self.dimensions());
-        let source = MappedVectors { snapshot, dimensions };
-        let mut tops: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
+        memory: &mut Memory,
+    ) -> Result<()> {
+        let source = MappedVectors { snapshot, dimensions: usize::from(self.dimensions()) };
         let rows = 0..snapshot.rows_end();
-        SCRATCH
-            .with_borrow_mut(|scratch| match index {
-                Some((built, index)) => {
-                    let way = (queries, options, filters);
-                    index.search(built, way, &source, scratch, &mut tops)
-                }
-                None => search_exactly(rows, queries, &filters.all, &source, scratch, &mut tops),
-            })
-            .map_err(index_failure)?;
-        let answer = |(query, top): (&Query, &mut TopK)| {
-            let mut hits = Vec::new();
-            top.finish(query, &source, &mut hits);
-            hits
+        let Memory { scratch, queries, tops, .. } = memory;
+        let found = match index {
+            Some((built, index)) => {
+                index.search(built, (queries, options, filters), &source, scratch, tops)
+            }
+            None => search_exactly(rows, queries, &filters.all, &source, scratch, tops),
         };
-        Ok(queries.iter().zip(&mut tops).map(answer).collect())
+        found.map_err(index_failure)
     }
 
     fn named<T>(
