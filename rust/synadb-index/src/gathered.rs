@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 
 use arc_swap::ArcSwapWeak;
 use synadb_types::RowSet;
@@ -31,57 +31,82 @@ impl Copies {
     pub fn as_cells(&self) -> Option<&GatheredCells> {
         if let Self::Cells(cells) = self { Some(cells) } else { None }
     }
+
+    /// Slots for codes, empty ones included.
+    fn slots(&self) -> usize {
+        match self {
+            Self::Codes(codes) => codes.slots(),
+            Self::Cells(cells) => cells.slots(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Codes(codes) => codes.bytes(),
+            Self::Cells(cells) => cells.bytes(),
+        }
+    }
 }
 
-/// The copies that an index holds: of as many codes as it has, at most. What was copied first goes
-/// first; a filter that is still used has it copied again then.
+/// The copies that an index holds: of as many codes as it has, at most. Those go whose filter is no
+/// more, and where there is no room those that were not used since others wanted their place.
 #[derive(Default)]
 pub(crate) struct Shelf {
     held: Mutex<VecDeque<Held>>,
 }
 
 struct Held {
+    filter: Weak<Gathered>,
     copies: Arc<Copies>,
-    codes: usize,
-    bytes: usize,
 }
 
 impl Shelf {
     /// Memory that the copies take.
     pub fn bytes(&self) -> usize {
-        // Somebody is adding, or did so when this process was forked: what there is then is not known.
-        let held = match self.held.try_lock() {
-            Ok(held) => held,
-            Err(TryLockError::Poisoned(held)) => held.into_inner(),
-            Err(TryLockError::WouldBlock) => return 0,
-        };
-        held.iter().map(|held| held.bytes).sum()
+        let Some(held) = self.held() else { return 0 };
+        let live = held.iter().filter(|held| held.filter.strong_count() > 0);
+        live.map(|held| held.copies.bytes()).sum()
     }
 
-    /// Holds copies, and as many of those before them as leave it at `most` codes; `None` where
-    /// somebody else is at it.
-    fn hold(&self, held: Held, most: usize) -> Option<Arc<Copies>> {
-        let mut all = match self.held.try_lock() {
-            Ok(all) => all,
-            Err(TryLockError::Poisoned(all)) => all.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        let mut codes = held.codes + all.iter().map(|held| held.codes).sum::<usize>();
-        while codes > most
-            && let Some(first) = all.pop_front()
-        {
-            codes -= first.codes;
+    /// What it holds; `None` while somebody else is at it, which may be for good in a forked child.
+    fn held(&self) -> Option<MutexGuard<'_, VecDeque<Held>>> {
+        match self.held.try_lock() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
-        let copies = Arc::clone(&held.copies);
-        all.push_back(held);
-        Some(copies)
+    }
+
+    /// Makes room for so many codes where all may be `most`; false where those that are there were
+    /// used since this was last asked for.
+    fn has_room(&self, codes: usize, most: usize) -> bool {
+        let Some(mut held) = self.held() else { return false };
+        held.retain(|held| held.filter.strong_count() > 0);
+        let mut all = codes + held.iter().map(|held| held.copies.slots()).sum::<usize>();
+        while all > most
+            && let Some(first) = held.pop_front()
+        {
+            let is_used = first.filter.upgrade();
+            if is_used.is_some_and(|filter| filter.is_used.swap(false, Ordering::Relaxed)) {
+                // Behind the others: the next one that asks finds what is used least.
+                held.push_back(first);
+                return false;
+            }
+            all -= first.copies.slots();
+        }
+        true
+    }
+
+    fn hold(&self, filter: &Arc<Gathered>, copies: &Arc<Copies>) -> bool {
+        let Some(mut held) = self.held() else { return false };
+        held.push_back(Held { filter: Arc::downgrade(filter), copies: Arc::clone(copies) });
+        true
     }
 }
 
 impl fmt::Debug for Shelf {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        write!(formatter, "{} copies", held.len())
+        write!(formatter, "{} bytes of copies", self.bytes())
     }
 }
 
@@ -91,12 +116,10 @@ pub(crate) struct Cost {
     pub spared: usize,
     /// To copy takes as long as a look at so many blocks.
     pub copying: usize,
-    /// The codes that are copied, empty slots included.
+    /// The codes that are copied, empty slots included, about.
     pub codes: usize,
     /// The codes of the index.
     pub all: usize,
-    /// Bytes of a code.
-    pub code_bytes: usize,
 }
 
 /// Rows that a filter allows, as an index prepares them.
@@ -115,7 +138,19 @@ struct Gathered {
     /// Blocks that searches looked at for the sake of other rows.
     spent: AtomicU64,
     is_copying: AtomicBool,
+    /// Whether searches used the copies since somebody else asked for their place.
+    is_used: AtomicBool,
     copies: ArcSwapWeak<Copies>,
+}
+
+/// Ends a copying, whatever comes.
+struct Copying<'a>(&'a Gathered);
+
+impl Drop for Copying<'_> {
+    fn drop(&mut self) {
+        self.0.spent.store(0, Ordering::Relaxed);
+        self.0.is_copying.store(false, Ordering::Release);
+    }
 }
 
 impl GatheredRows {
@@ -125,6 +160,7 @@ impl GatheredRows {
             shelf: Arc::downgrade(shelf),
             spent: AtomicU64::new(0),
             is_copying: AtomicBool::new(false),
+            is_used: AtomicBool::new(false),
             copies: ArcSwapWeak::default(),
         }))
     }
@@ -150,30 +186,36 @@ impl GatheredRows {
         cost: impl FnOnce() -> Cost,
         make: impl FnOnce() -> Option<Copies>,
     ) -> Option<Arc<Copies>> {
-        let Gathered { spent, is_copying, copies, .. } = &*self.0;
+        let Gathered { spent, is_copying, is_used, copies, .. } = &*self.0;
         if !std::ptr::eq(self.0.shelf.as_ptr(), Arc::as_ptr(shelf)) {
             return None;
         }
         if let Some(found) = copies.load().upgrade() {
+            // Stored seldom: many threads read it.
+            if !is_used.load(Ordering::Relaxed) {
+                is_used.store(true, Ordering::Relaxed);
+            }
             return Some(found);
         }
-        let Cost { spared, copying, codes, all, code_bytes } = cost();
+        let Cost { spared, copying, codes, all } = cost();
         let before = spent.fetch_add(spared as u64, Ordering::Relaxed);
         // One search alone never copies.
         let is_due = before > 0 && before >= copying as u64;
-        if !is_due || is_copying.swap(true, Ordering::Relaxed) {
+        if !is_due || is_copying.swap(true, Ordering::Acquire) {
             return None;
         }
-        let held = make().and_then(|made| {
-            let (copies, bytes) = (Arc::new(made), codes * code_bytes);
-            shelf.hold(Held { copies, codes, bytes }, all)
-        });
-        if let Some(held) = &held {
-            copies.store(Arc::downgrade(held));
+        let _copying = Copying(&self.0);
+        // Another thread may have been at it since the look above.
+        let found = copies.load().upgrade();
+        if found.is_some() || !shelf.has_room(codes, all) {
+            return found;
         }
-        spent.store(0, Ordering::Relaxed);
-        is_copying.store(false, Ordering::Relaxed);
-        held
+        let made = Arc::new(make()?);
+        if !shelf.hold(&self.0, &made) {
+            return None;
+        }
+        copies.store(Arc::downgrade(&made));
+        Some(made)
     }
 
     #[cfg(test)]

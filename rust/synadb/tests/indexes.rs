@@ -101,7 +101,7 @@ fn a_batch_finds_for_each_query_what_it_finds_alone() {
                 assert!(pairs.eq(alone.iter().map(|hit| (&hit.key, hit.score))));
             }
         }
-        // One that is no vector is refused before any is searched, whatever its place.
+        // One that is no vector is refused, whatever its place.
         let mut bad = queries.clone();
         bad[200 * WIDTH + 7] = f32::NAN;
         let refused = store.search_hits(&bad, 3, &SearchOptions::default());

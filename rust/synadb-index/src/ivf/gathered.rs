@@ -25,6 +25,17 @@ pub(crate) struct GatheredCells {
     pub(super) cells: BitCells,
 }
 
+impl GatheredCells {
+    pub fn slots(&self) -> usize {
+        self.lists.rows.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        let Lists { starts, counts, rows } = &self.lists;
+        self.cells.blocks.len() + size_of::<u32>() * (starts.len() + counts.len() + rows.len())
+    }
+}
+
 impl IvfIndex {
     /// A filter of rows of this index, whose codes are to be copied where that can pay.
     pub(super) fn gathering(&self, rows: RowSet) -> Filter {
@@ -56,7 +67,6 @@ impl IvfIndex {
                 copying: kept + all / ENTRIES_FOR_BLOCK,
                 codes: left * BLOCK_ROWS,
                 all,
-                code_bytes: self.block_bytes() / BLOCK_ROWS + size_of::<u32>(),
             }
         };
         gathered.copies(&self.shelf, cost, || self.gather(filter).map(Copies::Cells))
@@ -66,13 +76,6 @@ impl IvfIndex {
     fn kept_entries(&self, rows: usize) -> usize {
         let share = rows as f64 / self.row_set().len().max(1) as f64;
         (self.lists.rows.len() as f64 * share) as usize
-    }
-
-    fn block_bytes(&self) -> usize {
-        match &self.store {
-            Store::Bits(cells, _) => cells.block_bytes(),
-            Store::Plain(_) => 0,
-        }
     }
 
     fn gather(&self, filter: &Filter) -> Option<GatheredCells> {

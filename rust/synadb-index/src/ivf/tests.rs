@@ -180,6 +180,7 @@ fn codes_of_a_filter_are_copied_once_it_is_used_often_and_find_the_same() -> Res
         let copies = copies.as_cells().expect("cells");
         let kept = |cell| index.lists.kept(cell, &plain).count() as u32;
         assert_eq!(copies.lists.counts, (0..index.cells()).map(kept).collect::<Vec<_>>());
+        assert_eq!(index.copied_bytes(), copies.bytes());
         // One with the same rows and more, in other cells.
         let grown = index.extend(&RowSet::range(RowId(0), 12_000), &source, &job)?;
         let query = query(3)?;

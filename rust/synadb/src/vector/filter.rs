@@ -31,7 +31,7 @@ const TABLES_MAX: usize = 4;
 /// filters name a prefix, alone or as what a pattern begins with, their order, with 4 bytes more:
 /// each of them then looks only at keys that begin so.
 /// [`Stats::filter_bytes`](crate::Stats::filter_bytes) says how much it is. For filters that are used
-/// often an index copies the codes of the rows that they allow, 60 bytes a row of 384 dimensions and
+/// often an index copies the codes of the rows that they allow, 64 bytes a row of 384 dimensions and
 /// more in inverted files, of all together as many as it has;
 /// [`IndexStats::bytes`](super::IndexStats::bytes) counts them.
 ///
@@ -81,6 +81,8 @@ pub(super) struct Found {
     /// Those of them that were not committed yet.
     unborn: Vec<u32>,
     filters: Filters,
+    /// What was prepared for an index, while searches go past it.
+    former: Option<OfPart>,
 }
 
 /// Rows as a search takes them.
@@ -253,6 +255,7 @@ impl KeyFilter {
             end: 0,
             unborn: Vec::new(),
             filters: Filters::ALL,
+            former: None,
         };
         match &*self.rule {
             Rule::Keys(keys) if keys.len() < end as usize / LOOKED_UP_OF => {
@@ -352,7 +355,7 @@ impl Found {
 
     /// Prepares the rows for an index; what it has copied of them stays, where they are the same.
     fn prepare(&mut self, loaded: Option<&Loaded>) {
-        let before = self.filters.part.take();
+        let former = self.filters.part.take().or_else(|| self.former.take());
         let part = loaded.and_then(|loaded| {
             let (built, index) = loaded.index()?;
             let unborn = index.known.unborn.as_ref().and_then(|unborn| {
@@ -365,9 +368,10 @@ impl Found {
             let indexed = built.part().prepare(&self.allowed);
             let behind = index.prepare_tail(&self.allowed);
             let mut part = OfPart { index: loaded.downgrade(), indexed, behind, unborn };
-            before.iter().for_each(|before| part.take_over(before));
+            former.iter().for_each(|former| part.take_over(former));
             Some(part)
         });
+        self.former = former.filter(|_| part.is_none());
         self.filters = Filters { all: Filter::Rows(self.allowed.clone()), part };
     }
 }

@@ -52,7 +52,7 @@ const VECTORS_AHEAD: usize = 100;
 /// Queries that share one pass over the rows.
 const QUERIES_AT_ONCE: usize = 32;
 
-/// Of searches for more the memory is given back.
+/// Lists of more results are given back.
 const KEPT_K: usize = 1000;
 
 /// Memory that the searches of a thread use again.
@@ -81,7 +81,6 @@ impl Memory {
         if self.queries.first().is_some_and(|query| query.metric() != metric) {
             self.queries.clear();
         }
-        self.queries.truncate(numbers.len());
         for (at, &number) in numbers.iter().enumerate() {
             let values = &queries[number as usize * dimensions..][..dimensions];
             match self.queries.get_mut(at) {
@@ -90,8 +89,8 @@ impl Memory {
             }
             .map_err(index_failure)?;
         }
-        self.tops.resize_with(numbers.len(), TopK::default);
-        self.tops.iter_mut().for_each(|top| top.reset(k));
+        self.tops.resize_with(self.queries.len().max(self.tops.len()), TopK::default);
+        self.tops[..numbers.len()].iter_mut().for_each(|top| top.reset(k));
         Ok(())
     }
 }
@@ -209,7 +208,7 @@ impl VectorStore {
         let mut memory = MEMORY.take();
         for numbers in self.order(queries, way.0)?.chunks(QUERIES_AT_ONCE) {
             memory.prepare(self.metric().kernel(), (queries, dimensions), numbers, k)?;
-            self.find(&snapshot, way, &mut memory)?;
+            self.find(&snapshot, way, &mut memory, numbers.len())?;
             let source = MappedVectors { snapshot: &snapshot, dimensions };
             let Memory { queries, tops, hits, .. } = &mut memory;
             for (&number, (query, top)) in numbers.iter().zip(queries.iter().zip(tops)) {
@@ -218,9 +217,10 @@ impl VectorStore {
                 found[number as usize] = self.named(&snapshot, hits, make)?;
             }
         }
-        if k <= KEPT_K {
-            MEMORY.set(memory);
+        if k > KEPT_K {
+            (memory.tops, memory.hits) = (Vec::new(), Vec::new());
         }
+        MEMORY.set(memory);
         if !options.exact {
             let most = allowed.as_ref().map_or(usize::MAX, |allowed| allowed.len());
             self.count_scans(&snapshot, index.as_ref(), (count, most));
@@ -250,16 +250,18 @@ impl VectorStore {
         filter.rows_of(snapshot, index).map_err(|error| self.failure(error))
     }
 
-    /// Finds what is nearest to the queries that were prepared.
+    /// Finds what is nearest to so many queries that were prepared.
     fn find(
         &self,
         snapshot: &Arc<Snapshot>,
         (index, options, filters): Way<'_>,
         memory: &mut Memory,
+        count: usize,
     ) -> Result<()> {
         let source = MappedVectors { snapshot, dimensions: usize::from(self.dimensions()) };
         let rows = 0..snapshot.rows_end();
         let Memory { scratch, queries, tops, .. } = memory;
+        let (queries, tops) = (&queries[..count], &mut tops[..count]);
         let found = match index {
             Some((built, index)) => {
                 index.search(built, (queries, options, filters), &source, scratch, tops)

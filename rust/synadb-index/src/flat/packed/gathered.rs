@@ -25,6 +25,16 @@ pub(crate) struct GatheredCodes {
     blocks: Vec<u8>,
 }
 
+impl GatheredCodes {
+    pub fn slots(&self) -> usize {
+        self.positions.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.blocks.len() + size_of_val(&self.positions[..])
+    }
+}
+
 impl PackedFlat {
     /// A filter of rows of this index, whose codes are to be copied where that can pay.
     pub(super) fn gathering(&self, rows: RowSet) -> Filter {
@@ -50,8 +60,6 @@ impl PackedFlat {
                 copying: rows,
                 codes: rows,
                 all: self.blocks() * BLOCK_ROWS,
-                code_bytes: bit_block_bytes(self.coder.rotation.padded()) / BLOCK_ROWS
-                    + size_of::<u32>(),
             }
         };
         let make = || Some(Copies::Codes(self.gather(filter)));
