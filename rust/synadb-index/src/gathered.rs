@@ -48,8 +48,8 @@ impl Copies {
     }
 }
 
-/// The copies that an index holds: of as many codes as it has, at most. Those go whose filter is no
-/// more, and where there is no room those that were not used since others wanted their place.
+/// The copies that an index holds: of as many codes as it has, at most. They go with their filter,
+/// and where there is no room those that were not used since others wanted their place.
 #[derive(Default)]
 pub(crate) struct Shelf {
     held: Mutex<VecDeque<Held>>,
@@ -63,9 +63,7 @@ struct Held {
 impl Shelf {
     /// Memory that the copies take.
     pub fn bytes(&self) -> usize {
-        let Some(held) = self.held() else { return 0 };
-        let live = held.iter().filter(|held| held.filter.strong_count() > 0);
-        live.map(|held| held.copies.bytes()).sum()
+        self.held().map_or(0, |held| held.iter().map(|held| held.copies.bytes()).sum())
     }
 
     /// What it holds; `None` while somebody else is at it, which may be for good in a forked child.
@@ -77,31 +75,49 @@ impl Shelf {
         }
     }
 
+    /// Drops what belongs to no filter.
+    fn tidy(&self) {
+        if let Some(mut held) = self.held() {
+            held.retain(|held| held.filter.strong_count() > 0);
+        }
+    }
+
     /// Makes room for so many codes where all may be `most`; false where those that are there were
     /// used since this was last asked for.
     fn has_room(&self, codes: usize, most: usize) -> bool {
         let Some(mut held) = self.held() else { return false };
-        held.retain(|held| held.filter.strong_count() > 0);
-        let mut all = codes + held.iter().map(|held| held.copies.slots()).sum::<usize>();
+        let mut all = codes + slots_of(&held);
+        let mut going = 0;
         while all > most
-            && let Some(first) = held.pop_front()
+            && let Some(next) = held.get(going)
         {
-            let is_used = first.filter.upgrade();
-            if is_used.is_some_and(|filter| filter.is_used.swap(false, Ordering::Relaxed)) {
+            let filter = next.filter.upgrade();
+            if filter.is_some_and(|filter| filter.is_used.swap(false, Ordering::Relaxed)) {
                 // Behind the others: the next one that asks finds what is used least.
-                held.push_back(first);
+                let used = held.remove(going);
+                held.extend(used);
                 return false;
             }
-            all -= first.copies.slots();
+            all -= next.copies.slots();
+            going += 1;
         }
+        held.drain(..going);
         true
     }
 
-    fn hold(&self, filter: &Arc<Gathered>, copies: &Arc<Copies>) -> bool {
+    /// Holds copies; false where others were faster and there is no room for both.
+    fn hold(&self, filter: &Arc<Gathered>, copies: &Arc<Copies>, most: usize) -> bool {
         let Some(mut held) = self.held() else { return false };
+        if !held.is_empty() && slots_of(&held) + copies.slots() > most {
+            return false;
+        }
         held.push_back(Held { filter: Arc::downgrade(filter), copies: Arc::clone(copies) });
         true
     }
+}
+
+fn slots_of(held: &VecDeque<Held>) -> usize {
+    held.iter().map(|held| held.copies.slots()).sum()
 }
 
 impl fmt::Debug for Shelf {
@@ -141,6 +157,14 @@ struct Gathered {
     /// Whether searches used the copies since somebody else asked for their place.
     is_used: AtomicBool,
     copies: ArcSwapWeak<Copies>,
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        if let Some(shelf) = self.shelf.upgrade() {
+            shelf.tidy();
+        }
+    }
 }
 
 /// Ends a copying, whatever comes.
@@ -211,7 +235,7 @@ impl GatheredRows {
             return found;
         }
         let made = Arc::new(make()?);
-        if !shelf.hold(&self.0, &made) {
+        if !shelf.hold(&self.0, &made, all) {
             return None;
         }
         copies.store(Arc::downgrade(&made));
