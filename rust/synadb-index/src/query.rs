@@ -22,6 +22,8 @@ pub struct Query {
     metric: Metric,
     kernels: &'static Kernels,
     values: Vec<f32>,
+    /// The values in double precision, for exact keys.
+    doubles: Vec<f64>,
     /// The values at unit length; all zero for a zero query. None for distances.
     unit: Vec<f32>,
     /// Zero for distances, which need no norm.
@@ -48,8 +50,8 @@ impl Query {
         values: &[f32],
         kernels: &'static Kernels,
     ) -> Result<Self, IndexError> {
-        let (unit, squared_norm) = (Vec::new(), 0.0);
-        let mut query = Self { metric, kernels, values: Vec::new(), unit, squared_norm };
+        let (doubles, unit, squared_norm) = (Vec::new(), Vec::new(), 0.0);
+        let mut query = Self { metric, kernels, values: Vec::new(), doubles, unit, squared_norm };
         query.reset(values)?;
         Ok(query)
     }
@@ -65,11 +67,13 @@ impl Query {
         }
         self.values.clear();
         self.values.extend_from_slice(values);
+        self.doubles.clear();
+        self.doubles.extend(values.iter().map(|&value| f64::from(value)));
         self.unit.clear();
         if self.metric == Metric::Euclidean {
             return Ok(());
         }
-        self.squared_norm = (self.kernels.exact_dot)(values, values);
+        (_, self.squared_norm) = (self.kernels.exact_dots)(&self.doubles, values);
         let norm = self.squared_norm.sqrt();
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         self.unit.extend(values.iter().map(|&value| (f64::from(value) * inverse) as f32));
@@ -193,20 +197,17 @@ impl Query {
     /// Key of a row in double precision.
     #[must_use]
     pub fn exact_key(&self, row: &[f32]) -> f64 {
-        let dot = self.kernels.exact_dot;
+        let dots = self.kernels.exact_dots;
         match self.metric {
             Metric::Cosine => {
+                let (dot, square) = dots(&self.doubles, row);
                 // The root of the product, since it is exact when both squares are equal.
-                let norms = (self.squared_norm * dot(row, row)).sqrt();
-                if norms > 0.0 {
-                    (1.0 - dot(&self.values, row) / norms).clamp(0.0, 2.0)
-                } else {
-                    1.0
-                }
+                let norms = (self.squared_norm * square).sqrt();
+                if norms > 0.0 { (1.0 - dot / norms).clamp(0.0, 2.0) } else { 1.0 }
             }
-            Metric::Euclidean => (self.kernels.exact_squared_euclidean)(&self.values, row),
+            Metric::Euclidean => (self.kernels.exact_squared_euclidean)(&self.doubles, row),
             Metric::DotProduct if self.squared_norm > 0.0 => {
-                -dot(&self.values, row) / self.squared_norm.sqrt()
+                -dots(&self.doubles, row).0 / self.squared_norm.sqrt()
             }
             Metric::DotProduct => 0.0,
         }

@@ -20,6 +20,7 @@ pub struct Hit {
 struct Candidate {
     key: f64,
     row: RowId,
+    is_exact: bool,
 }
 
 impl Ord for Candidate {
@@ -94,9 +95,23 @@ impl TopK {
 
     /// Offers a row with its key; true when it was kept. A row is offered once.
     pub fn offer(&mut self, row: RowId, key: f64) -> bool {
+        self.consider(row, key, false)
+    }
+
+    /// As [`TopK::offer`], with [`Query::exact_key`]: it is not computed again.
+    pub(crate) fn offer_exact(&mut self, row: RowId, key: f64) -> bool {
+        self.consider(row, key, true)
+    }
+
+    /// True when as many rows more are all kept, and would all be re-scored.
+    pub(crate) fn has_room_for(&self, rows: usize) -> bool {
+        self.heap.len().saturating_add(rows) <= self.keep
+    }
+
+    fn consider(&mut self, row: RowId, key: f64, is_exact: bool) -> bool {
         // Adding zero makes a negative zero positive, so that the two tie.
         let key = if key.is_nan() { f64::INFINITY } else { key + 0.0 };
-        let candidate = Candidate { key, row };
+        let candidate = Candidate { key, row, is_exact };
         if self.heap.len() < self.keep {
             self.heap.push(candidate);
             return true;
@@ -130,8 +145,11 @@ impl TopK {
     pub fn finish(&mut self, query: &Query, source: &dyn VectorSource, hits: &mut Vec<Hit>) {
         self.exact.clear();
         self.exact.extend(self.heap.drain().filter_map(|candidate| {
+            if candidate.is_exact {
+                return Some(candidate);
+            }
             let vector = source.vector(candidate.row)?;
-            Some(Candidate { key: query.exact_key(vector) + 0.0, row: candidate.row })
+            Some(Candidate { key: query.exact_key(vector) + 0.0, is_exact: true, ..candidate })
         }));
         self.exact.sort_unstable();
         let nearest = self.exact.iter().take(self.k);

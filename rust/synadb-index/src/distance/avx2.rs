@@ -2,14 +2,20 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_prefetch,
-    _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_setzero_ps, _mm256_sub_ps,
+    __m256, __m256d, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_ps,
+    _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm256_add_pd, _mm256_add_ps,
+    _mm256_castps256_ps128, _mm256_cvtps_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_pd, _mm256_loadu_ps, _mm256_mul_pd, _mm256_setzero_pd, _mm256_setzero_ps,
+    _mm256_storeu_pd, _mm256_sub_pd, _mm256_sub_ps,
 };
 
-use super::scalar::{exact_difference, exact_product};
-use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
+use super::scalar::{EXACT_LANES, exact_total};
+use super::{
+    AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_exact, assert_pair, assert_rows,
+};
 
+/// Double precision numbers in a register.
+const DOUBLES: usize = 4;
 /// Floats in a register.
 const LANES: usize = 8;
 /// Rows that share each load of the query.
@@ -18,8 +24,8 @@ const GROUP: usize = 4;
 const SUMS: usize = 2;
 /// Sums of a lone pair, for the same reason.
 const PAIR_SUMS: usize = 4;
-/// Cache lines of a lone vector to prefetch; the processor follows the rest by itself.
-const VECTOR_LINES: usize = 8;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = LINE_FLOATS * size_of::<f32>();
 
 pub(super) static KERNELS: Kernels = Kernels {
     level: SimdLevel::Avx2,
@@ -27,19 +33,80 @@ pub(super) static KERNELS: Kernels = Kernels {
     squared_euclidean: pair::<true>,
     dot_rows: rows::<false>,
     squared_euclidean_rows: rows::<true>,
-    exact_dot: exact::<false>,
-    exact_squared_euclidean: exact::<true>,
+    exact_dots,
+    exact_squared_euclidean,
 };
 
-fn exact<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
-    assert_pair(a, b);
+fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
+    assert_exact(query, row);
     // SAFETY: as in `pair`, AVX2 was found before `KERNELS` was handed out.
-    unsafe { exact_inner::<SQUARED>(a, b) }
+    unsafe { exact_dots_inner(query, row) }
 }
 
 #[target_feature(enable = "avx2")]
-fn exact_inner<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
-    if SQUARED { exact_difference(a, b) } else { exact_product(a, b) }
+fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
+    let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
+    let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
+    let mut dots = [_mm256_setzero_pd(); EXACT_LANES / DOUBLES];
+    let mut squares = dots;
+    for (x, y) in query_lanes.iter().zip(row_lanes) {
+        let (x, y) = (x.as_chunks().0, y.as_chunks().0);
+        for (at, (dot, square)) in dots.iter_mut().zip(&mut squares).enumerate() {
+            let (x, y) = (doubles(&x[at]), widened(&y[at]));
+            *dot = _mm256_add_pd(*dot, _mm256_mul_pd(x, y));
+            *square = _mm256_add_pd(*square, _mm256_mul_pd(y, y));
+        }
+    }
+    let squared = row_rest.iter().map(|&y| f64::from(y) * f64::from(y));
+    let products = query_rest.iter().zip(row_rest).map(|(&x, &y)| x * f64::from(y));
+    (exact_total(lanes(dots), products), exact_total(lanes(squares), squared))
+}
+
+fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
+    assert_exact(query, row);
+    // SAFETY: as in `pair`, AVX2 was found before `KERNELS` was handed out.
+    unsafe { exact_squared_inner(query, row) }
+}
+
+#[target_feature(enable = "avx2")]
+fn exact_squared_inner(query: &[f64], row: &[f32]) -> f64 {
+    let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
+    let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
+    let mut sums = [_mm256_setzero_pd(); EXACT_LANES / DOUBLES];
+    for (x, y) in query_lanes.iter().zip(row_lanes) {
+        let (x, y) = (x.as_chunks().0, y.as_chunks().0);
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let difference = _mm256_sub_pd(doubles(&x[at]), widened(&y[at]));
+            *sum = _mm256_add_pd(*sum, _mm256_mul_pd(difference, difference));
+        }
+    }
+    let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| x - f64::from(y));
+    exact_total(lanes(sums), rest.map(|difference| difference * difference))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn doubles(values: &[f64; DOUBLES]) -> __m256d {
+    // SAFETY: the array has the numbers that are read; the load needs no alignment.
+    unsafe { _mm256_loadu_pd(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widened(values: &[f32; DOUBLES]) -> __m256d {
+    // SAFETY: the array has the numbers that are read; the load needs no alignment.
+    _mm256_cvtps_pd(unsafe { _mm_loadu_ps(values.as_ptr()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lanes(registers: [__m256d; EXACT_LANES / DOUBLES]) -> [f64; EXACT_LANES] {
+    let mut lanes = [0.0; EXACT_LANES];
+    for (register, lanes) in registers.into_iter().zip(lanes.as_chunks_mut::<DOUBLES>().0) {
+        // SAFETY: the array has room for the numbers that are written.
+        unsafe { _mm256_storeu_pd(lanes.as_mut_ptr(), register) };
+    }
+    lanes
 }
 
 fn pair<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f32 {
@@ -143,17 +210,19 @@ pub(super) fn prefetch_line(address: *const f32) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
 }
 
-/// Prefetches the first lines of a vector.
-pub(super) fn prefetch_vector(vector: &[f32]) {
-    for line in vector.chunks(LINE_FLOATS).take(VECTOR_LINES) {
-        prefetch_line(line.as_ptr());
+/// Prefetches every line of a few bytes.
+pub(super) fn prefetch_bytes(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_BYTES) {
+        prefetch_line(line.as_ptr().cast());
     }
 }
 
-/// Prefetches every line of a few bytes.
-pub(super) fn prefetch_bytes(bytes: &[u8]) {
-    for line in bytes.chunks(LINE_FLOATS * size_of::<f32>()) {
-        prefetch_line(line.as_ptr().cast());
+/// Prefetches every line of many bytes into the second level of the caches: the first one keeps
+/// track of few lines that are on their way, and makes the processor wait for the next.
+pub(super) fn prefetch_many(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_BYTES) {
+        // SAFETY: a prefetch reads nothing and cannot fault; SSE belongs to every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
 }
 

@@ -2,14 +2,20 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-    _mm512_reduce_add_ps, _mm512_setzero_ps, _mm512_sub_ps,
+    __m512, __m512d, __mmask16, _mm256_loadu_ps, _mm512_add_pd, _mm512_add_ps, _mm512_cvtps_pd,
+    _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_mul_pd,
+    _mm512_reduce_add_ps, _mm512_setzero_pd, _mm512_setzero_ps, _mm512_storeu_pd, _mm512_sub_pd,
+    _mm512_sub_ps,
 };
 
 use super::avx2::prefetch_line;
-use super::scalar::{exact_difference, exact_product};
-use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
+use super::scalar::{EXACT_LANES, exact_total};
+use super::{
+    AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_exact, assert_pair, assert_rows,
+};
 
+/// Double precision numbers in a register.
+const DOUBLES: usize = 8;
 /// Floats in a register.
 const LANES: usize = 16;
 /// Rows that share each load of the query.
@@ -25,19 +31,80 @@ pub(super) static KERNELS: Kernels = Kernels {
     squared_euclidean: pair::<true>,
     dot_rows: rows::<false>,
     squared_euclidean_rows: rows::<true>,
-    exact_dot: exact::<false>,
-    exact_squared_euclidean: exact::<true>,
+    exact_dots,
+    exact_squared_euclidean,
 };
 
-fn exact<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
-    assert_pair(a, b);
+fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
+    assert_exact(query, row);
     // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
-    unsafe { exact_inner::<SQUARED>(a, b) }
+    unsafe { exact_dots_inner(query, row) }
 }
 
 #[target_feature(enable = "avx512f")]
-fn exact_inner<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f64 {
-    if SQUARED { exact_difference(a, b) } else { exact_product(a, b) }
+fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
+    let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
+    let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
+    let mut dots = [_mm512_setzero_pd(); EXACT_LANES / DOUBLES];
+    let mut squares = dots;
+    for (x, y) in query_lanes.iter().zip(row_lanes) {
+        let (x, y) = (x.as_chunks().0, y.as_chunks().0);
+        for (at, (dot, square)) in dots.iter_mut().zip(&mut squares).enumerate() {
+            let (x, y) = (doubles(&x[at]), widened(&y[at]));
+            *dot = _mm512_add_pd(*dot, _mm512_mul_pd(x, y));
+            *square = _mm512_add_pd(*square, _mm512_mul_pd(y, y));
+        }
+    }
+    let squared = row_rest.iter().map(|&y| f64::from(y) * f64::from(y));
+    let products = query_rest.iter().zip(row_rest).map(|(&x, &y)| x * f64::from(y));
+    (exact_total(lanes(dots), products), exact_total(lanes(squares), squared))
+}
+
+fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
+    assert_exact(query, row);
+    // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
+    unsafe { exact_squared_inner(query, row) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn exact_squared_inner(query: &[f64], row: &[f32]) -> f64 {
+    let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
+    let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
+    let mut sums = [_mm512_setzero_pd(); EXACT_LANES / DOUBLES];
+    for (x, y) in query_lanes.iter().zip(row_lanes) {
+        let (x, y) = (x.as_chunks().0, y.as_chunks().0);
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let difference = _mm512_sub_pd(doubles(&x[at]), widened(&y[at]));
+            *sum = _mm512_add_pd(*sum, _mm512_mul_pd(difference, difference));
+        }
+    }
+    let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| x - f64::from(y));
+    exact_total(lanes(sums), rest.map(|difference| difference * difference))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn doubles(values: &[f64; DOUBLES]) -> __m512d {
+    // SAFETY: the array has the numbers that are read; the load needs no alignment.
+    unsafe { _mm512_loadu_pd(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widened(values: &[f32; DOUBLES]) -> __m512d {
+    // SAFETY: the array has the numbers that are read; the load needs no alignment.
+    _mm512_cvtps_pd(unsafe { _mm256_loadu_ps(values.as_ptr()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn lanes(registers: [__m512d; EXACT_LANES / DOUBLES]) -> [f64; EXACT_LANES] {
+    let mut lanes = [0.0; EXACT_LANES];
+    for (register, lanes) in registers.into_iter().zip(lanes.as_chunks_mut::<DOUBLES>().0) {
+        // SAFETY: the array has room for the numbers that are written.
+        unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), register) };
+    }
+    lanes
 }
 
 fn pair<const SQUARED: bool>(a: &[f32], b: &[f32]) -> f32 {

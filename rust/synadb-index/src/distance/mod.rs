@@ -22,12 +22,13 @@ const LINE_FLOATS: usize = 16;
 /// 16 KiB bring a scan down to the time of one pass over the memory, 6 KiB to 1.2 times that.
 const AHEAD_FLOATS: usize = 4096;
 
-/// Asks the processor for the beginning of a vector that will be read soon.
+/// Bytes of a vector that are asked for before it is read; the processor follows the rest by itself.
+const VECTOR_BYTES: usize = 4096;
+
+/// Asks the processor for a vector that will be read soon.
 pub(crate) fn prefetch(vector: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    avx2::prefetch_vector(vector);
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = vector;
+    let bytes: &[u8] = bytemuck::cast_slice(vector);
+    prefetch_many(&bytes[..bytes.len().min(VECTOR_BYTES)]);
 }
 
 /// Asks the processor for what lies as far behind the start of `rows` as the rows kernels look
@@ -42,6 +43,15 @@ pub fn prefetch_ahead(rows: &[f32], dimensions: usize) {
 pub fn prefetch_bytes(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     avx2::prefetch_bytes(bytes);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+/// As [`prefetch_bytes`], of so many lines that the first level of the caches, which keeps track of
+/// two dozen on their way, would have the processor wait: into the second level.
+pub(crate) fn prefetch_many(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    avx2::prefetch_many(bytes);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
 }
@@ -112,8 +122,8 @@ pub type PairKernel = fn(&[f32], &[f32]) -> f32;
 /// beyond the rows counted is taken for what will be read next: it may be prefetched.
 pub type RowsKernel = fn(&[f32], &[f32], usize, usize, &mut [f32]);
 
-/// Kernel over two vectors of one length in double precision.
-pub type ExactKernel = fn(&[f32], &[f32]) -> f64;
+/// Kernel of a query, whose numbers are `f32` in double precision, and a row of its length.
+pub type ExactKernel<T> = fn(&[f64], &[f32]) -> T;
 
 /// The kernels of one level. Each panics when the lengths of its arguments do not fit.
 #[derive(Debug)]
@@ -128,11 +138,11 @@ pub struct Kernels {
     pub dot_rows: RowsKernel,
     /// Squared lengths of the differences from many rows.
     pub squared_euclidean_rows: RowsKernel,
-    /// Inner product in double precision, in which the products of two `f32` are exact. All levels
-    /// give the same bits.
-    pub exact_dot: ExactKernel,
+    /// Inner product of the query and the row, and the row's squared length, in double precision, in
+    /// which the products of two `f32` are exact. All levels give the same bits.
+    pub exact_dots: ExactKernel<(f64, f64)>,
     /// Squared length of the difference in double precision; as above.
-    pub exact_squared_euclidean: ExactKernel,
+    pub exact_squared_euclidean: ExactKernel<f64>,
 }
 
 impl Kernels {
@@ -191,6 +201,11 @@ fn best_level() -> SimdLevel {
 /// Checks what every pair kernel relies on.
 fn assert_pair(a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "the vectors of a distance have one length");
+}
+
+/// As `assert_pair`, of a query in double precision.
+fn assert_exact(query: &[f64], row: &[f32]) {
+    assert_eq!(query.len(), row.len(), "the vectors of a distance have one length");
 }
 
 /// Checks what every rows kernel relies on: `count` rows of the query's length lie in `rows`.

@@ -1,11 +1,11 @@
 //! The reference kernels in plain Rust, and the exact ones in double precision.
 
-use super::{Kernels, SimdLevel, assert_pair, assert_rows};
+use super::{Kernels, SimdLevel, assert_exact, assert_pair, assert_rows};
 
 /// Independent sums: enough for the compiler to use the baseline's vector registers.
 const LANES: usize = 16;
-/// Independent sums in double precision.
-const EXACT_LANES: usize = 8;
+/// Independent sums in double precision, of every level.
+pub(super) const EXACT_LANES: usize = 16;
 
 pub(super) static KERNELS: Kernels = Kernels {
     level: SimdLevel::Scalar,
@@ -13,7 +13,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     squared_euclidean,
     dot_rows,
     squared_euclidean_rows,
-    exact_dot,
+    exact_dots,
     exact_squared_euclidean,
 };
 
@@ -63,41 +63,45 @@ fn sum_over(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Inner product in double precision; the products of two `f32` are exact there.
 pub(crate) fn exact_dot(a: &[f32], b: &[f32]) -> f64 {
-    assert_pair(a, b);
-    exact_product(a, b)
+    assert_eq!(a.len(), b.len(), "the vectors of an inner product have one length");
+    exact_sum(a, b, |x, y| x * y)
 }
 
-/// Squared length of the difference in double precision.
-pub(crate) fn exact_squared_euclidean(a: &[f32], b: &[f32]) -> f64 {
-    assert_pair(a, b);
-    exact_difference(a, b)
+fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
+    assert_exact(query, row);
+    (exact_sum(query, row, |x, y| x * y), exact_sum(row, row, |x, y| x * y))
 }
 
-/// For the levels above, which compile it for their registers: the sums are the same.
-#[inline(always)]
-pub(super) fn exact_product(a: &[f32], b: &[f32]) -> f64 {
-    exact_sum_over(a, b, |x, y| x * y)
-}
-
-/// As `exact_product`, of the squared differences.
-#[inline(always)]
-pub(super) fn exact_difference(a: &[f32], b: &[f32]) -> f64 {
-    exact_sum_over(a, b, |x, y| (x - y) * (x - y))
+fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
+    assert_exact(query, row);
+    exact_sum(query, row, |x, y| (x - y) * (x - y))
 }
 
 #[inline(always)]
-fn exact_sum_over(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
-    let (a_lanes, a_rest) = a.as_chunks::<EXACT_LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<EXACT_LANES>();
+fn exact_sum<T: Copy + Into<f64>>(query: &[T], row: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
+    let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
     let mut sums = [0.0_f64; EXACT_LANES];
-    for (x, y) in a_lanes.iter().zip(b_lanes) {
+    for (x, y) in query_lanes.iter().zip(row_lanes) {
         for lane in 0..EXACT_LANES {
-            sums[lane] += term(f64::from(x[lane]), f64::from(y[lane]));
+            sums[lane] += term(x[lane].into(), f64::from(y[lane]));
         }
     }
-    let pairs = a_rest.iter().zip(b_rest);
-    let rest: f64 = pairs.map(|(&x, &y)| term(f64::from(x), f64::from(y))).sum();
-    sums.iter().sum::<f64>() + rest
+    let rest = query_rest.iter().zip(row_rest);
+    exact_total(sums, rest.map(|(&x, &y)| term(x.into(), f64::from(y))))
+}
+
+/// The sum of the lanes and of the terms behind them, which is the same for every level.
+#[inline(always)]
+pub(super) fn exact_total(mut sums: [f64; EXACT_LANES], rest: impl Iterator<Item = f64>) -> f64 {
+    let mut width = EXACT_LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
+        width /= 2;
+    }
+    sums[0] + rest.sum::<f64>()
 }
 
 /// The largest absolute value, 0 of none; for the compiler to put into registers of any width.

@@ -1,6 +1,5 @@
 use proptest::prelude::*;
 
-use super::scalar::exact_squared_euclidean;
 use super::*;
 
 /// Unit roundoff of `f32`.
@@ -43,6 +42,10 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
+fn doubles(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| f64::from(value)).collect()
+}
+
 fn check_pair(table: &Kernels, a: &[f32], b: &[f32]) {
     let (expected, bound) = dot_and_bound(a, b);
     let found = f64::from((table.dot)(a, b));
@@ -51,9 +54,13 @@ fn check_pair(table: &Kernels, a: &[f32], b: &[f32]) {
     let found = f64::from((table.squared_euclidean)(a, b));
     assert!((found - expected).abs() <= bound, "{:?} squared {}", table.level, a.len());
     let same = |found: f64, expected: f64| found.to_bits() == expected.to_bits();
-    assert!(same((table.exact_dot)(a, b), exact_dot(a, b)), "{:?} exact", table.level);
-    let found = (table.exact_squared_euclidean)(a, b);
-    assert!(same(found, exact_squared_euclidean(a, b)), "{:?} exact squared", table.level);
+    let (doubles, reference) = (doubles(a), &scalar::KERNELS);
+    let (dot, square) = (table.exact_dots)(&doubles, b);
+    assert!(same(dot, exact_dot(a, b)), "{:?} exact", table.level);
+    assert!(same(square, exact_dot(b, b)), "{:?} exact square", table.level);
+    let found = (table.exact_squared_euclidean)(&doubles, b);
+    let expected = (reference.exact_squared_euclidean)(&doubles, b);
+    assert!(same(found, expected), "{:?} exact squared", table.level);
 }
 
 fn check_rows(table: &Kernels, query: &[f32], rows: &[f32], stride: usize, count: usize) {

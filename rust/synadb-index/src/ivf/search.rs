@@ -10,7 +10,7 @@ use super::directory::{nearest_first, order};
 use super::plain::PlainCells;
 use super::seen::Seen;
 use super::{FineRows, IvfIndex, IvfSearch, Lists, SharedCells, Store};
-use crate::distance::prefetch_bytes;
+use crate::distance::prefetch_many;
 use crate::gathered::Copies;
 use crate::hidden::Beyond;
 use crate::kmeans::assign::Near;
@@ -452,7 +452,7 @@ impl Probe<'_> {
                 (Some(from), Some(next)) => next.get(from..from + size).unwrap_or_default(),
                 _ => &[],
             };
-            prefetch_bytes(later);
+            prefetch_many(later);
             let mut mask = estimate(block, prepared, &terms, candidates.limit(), estimates);
             if entries.end - start < BLOCK_ROWS {
                 mask &= (1 << (entries.end - start)) - 1;

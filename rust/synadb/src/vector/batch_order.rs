@@ -13,17 +13,17 @@ const QUERIES_A_PIVOT: usize = 4;
 /// Queries that are compared with all pivots while they are in the cache.
 const QUERIES_AT_ONCE: usize = 16;
 
-/// The numbers of the queries, row-major, in an order that has near ones together; the order that
-/// they have where they are few. O(queries x dimensions).
+/// Sorts the numbers of the queries, row-major, so that near ones stand together; those of few are
+/// left as they are. O(queries x dimensions).
 pub(super) fn near_together(
     metric: Metric,
     queries: &[f32],
     dimensions: usize,
-) -> Result<Vec<u32>, IndexError> {
-    let count = queries.len() / dimensions.max(1);
-    let mut order: Vec<u32> = (0..count as u32).collect();
+    order: &mut [u32],
+) -> Result<(), IndexError> {
+    let count = order.len();
     if count < PIVOTS * QUERIES_A_PIVOT {
-        return Ok(order);
+        return Ok(());
     }
     // Which pivot is nearest in direction does not depend on the length of the query.
     let metric = if metric == Metric::Cosine { Metric::DotProduct } else { metric };
@@ -48,7 +48,7 @@ pub(super) fn near_together(
         nearest.extend(best.iter().map(|best| best.1));
     }
     order.sort_by_key(|&query| nearest[query as usize]);
-    Ok(order)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -68,7 +68,8 @@ mod tests {
                     query
                 };
                 let queries: Vec<f32> = (0..count).flat_map(query).collect();
-                let order = near_together(metric, &queries, 20)?;
+                let mut order: Vec<u32> = (0..count as u32).collect();
+                near_together(metric, &queries, 20, &mut order)?;
                 let mut sorted = order.clone();
                 sorted.sort_unstable();
                 assert!(sorted.into_iter().eq(0..count as u32));

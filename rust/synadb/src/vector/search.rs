@@ -51,6 +51,9 @@ type Way<'a> = (Option<(&'a Built, &'a StoreIndex)>, &'a SearchOptions, &'a Filt
 const VECTORS_AHEAD: usize = 100;
 /// Queries that share one pass over the rows.
 const QUERIES_AT_ONCE: usize = 32;
+/// Queries where an index looks here and there: so few that the rows which are compared still lie
+/// in the processor's caches when the results are read.
+const QUERIES_OF_WALKS: usize = 4;
 
 /// Lists of more results are given back.
 const KEPT_K: usize = 1000;
@@ -59,6 +62,8 @@ const KEPT_K: usize = 1000;
 #[derive(Default)]
 struct Memory {
     scratch: Scratch,
+    /// The order in which the queries of a call are searched.
+    order: Vec<u32>,
     /// Queries that are searched together, and what is found for each.
     queries: Vec<Query>,
     tops: Vec<TopK>,
@@ -206,7 +211,9 @@ impl VectorStore {
         let way = if aimed.exact { (None, way.1, way.2) } else { way };
         // Taken, not borrowed: what `make` calls may search too.
         let mut memory = MEMORY.take();
-        for numbers in self.order(queries, way.0)?.chunks(QUERIES_AT_ONCE) {
+        let mut order = std::mem::take(&mut memory.order);
+        let at_once = self.put_in_order(queries, way.0, &snapshot, &mut order)?;
+        for numbers in order.chunks(at_once) {
             memory.prepare(self.metric().kernel(), (queries, dimensions), numbers, k)?;
             self.find(&snapshot, way, &mut memory, numbers.len())?;
             let source = MappedVectors { snapshot: &snapshot, dimensions };
@@ -217,6 +224,7 @@ impl VectorStore {
                 found[number as usize] = self.named(&snapshot, hits, make)?;
             }
         }
+        memory.order = order;
         if k > KEPT_K {
             (memory.tops, memory.hits) = (Vec::new(), Vec::new());
         }
@@ -228,15 +236,26 @@ impl VectorStore {
         Ok(found)
     }
 
-    /// The order in which queries are searched: where an index looks here and there, near ones one
-    /// after the other.
-    fn order(&self, queries: &[f32], index: Option<(&Built, &StoreIndex)>) -> Result<Vec<u32>> {
+    /// The order in which queries are searched, where an index looks here and there near ones one
+    /// after the other, and how many of them at once.
+    fn put_in_order(
+        &self,
+        queries: &[f32],
+        index: Option<(&Built, &StoreIndex)>,
+        snapshot: &Snapshot,
+        order: &mut Vec<u32>,
+    ) -> Result<usize> {
         let dimensions = usize::from(self.dimensions());
+        order.clear();
+        order.extend(0..(queries.len() / dimensions) as u32);
         match index {
-            Some((Built::Hnsw(_) | Built::GravityWell(_) | Built::Cascade(_), _)) => {
-                near_together(self.metric().kernel(), queries, dimensions).map_err(index_failure)
+            Some((Built::Hnsw(_) | Built::GravityWell(_) | Built::Cascade(_), index)) => {
+                let metric = self.metric().kernel();
+                near_together(metric, queries, dimensions, order).map_err(index_failure)?;
+                let is_scanned = index.has_rows_to_scan(snapshot.rows_end());
+                Ok(if is_scanned { QUERIES_AT_ONCE } else { QUERIES_OF_WALKS })
             }
-            _ => Ok((0..(queries.len() / dimensions) as u32).collect()),
+            _ => Ok(QUERIES_AT_ONCE),
         }
     }
 

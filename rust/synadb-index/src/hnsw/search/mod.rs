@@ -363,32 +363,37 @@ impl Search<'_> {
         let HnswScratch { visited, rows, norms, counts, .. } = scratch;
         rows.clear();
         rows.extend(visited.iter().flat_map(|&(_, node)| self.accept.rows(node)));
+        counts.rows += rows.len() as u64;
+        // Of so few as these each would be compared a second time.
+        let exactly = out.has_room_for(rows.len());
         norms.resize(rows.len(), 0.0);
-        if self.query.needs_norms() {
+        if self.query.needs_norms() && !exactly {
             for (&row, norm) in rows.iter().zip(&mut *norms) {
                 self.source.inverse_norms(row, std::slice::from_mut(norm));
             }
         }
-        counts.rows += rows.len() as u64;
         rows.iter().take(ROWS_AHEAD).for_each(|&row| self.source.prefetch(row));
         for (index, (&row, &norm)) in rows.iter().zip(&*norms).enumerate() {
             if let Some(&ahead) = rows.get(index + ROWS_AHEAD) {
                 self.source.prefetch(ahead);
             }
-            self.offer(row, norm, out);
+            let Some(vector) = self.source.vector(row) else { continue };
+            if exactly {
+                out.offer_exact(row, self.query.exact_key(vector));
+            } else {
+                out.offer(row, self.key(vector, norm));
+            }
         }
     }
 
-    fn offer(&self, row: RowId, inverse_norm: f32, out: &mut TopK) {
-        let Some(vector) = self.source.vector(row) else { return };
+    fn key(&self, vector: &[f32], inverse_norm: f32) -> f64 {
         let mut key = [0.0];
         self.query.keys(vector, vector.len(), &[inverse_norm], &mut key);
-        let key = if self.query.is_reliable(key[0]) {
+        if self.query.is_reliable(key[0]) {
             f64::from(key[0])
         } else {
             self.query.exact_key(vector)
-        };
-        out.offer(row, key);
+        }
     }
 }
 

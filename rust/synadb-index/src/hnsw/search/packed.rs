@@ -1,6 +1,6 @@
 //! The walk by packed codes: one block gives the estimates of all neighbours of a node.
 
-use crate::distance::prefetch_bytes;
+use crate::distance::prefetch_many;
 use crate::hnsw::codes::{Code, CodeKernels};
 use crate::hnsw::graph::{GraphView, LINE};
 use crate::hnsw::search::pool::{Pool, Seen};
@@ -110,13 +110,13 @@ impl<'a> Ahead<'a> {
     /// Asks for the last line, for with the terms of its own code a block is begun.
     fn of(block: &'a [u8]) -> Self {
         let (rest, last) = block.split_at(block.len().saturating_sub(LINE));
-        prefetch_bytes(last);
+        prefetch_many(last);
         Self { rest, piece: rest.len().div_ceil(PIECES).next_multiple_of(LINE) }
     }
 
     fn fetch(&mut self) {
         let (now, later) = self.rest.split_at(self.piece.min(self.rest.len()));
-        prefetch_bytes(now);
+        prefetch_many(now);
         self.rest = later;
     }
 }

@@ -107,6 +107,11 @@ impl VectorStore {
 }
 
 impl StoreIndex {
+    /// Whether a search passes over rows behind the part: several queries share that.
+    pub(in crate::vector) fn has_rows_to_scan(&self, rows_end: u32) -> bool {
+        self.tail.is_some() || self.known.unborn.is_some() || self.known.end < rows_end
+    }
+
     /// Offers the nearest rows of the part, of the pieces and the tail behind it, and of what is
     /// known to none of them.
     pub(in crate::vector) fn search(
