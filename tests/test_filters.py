@@ -227,3 +227,23 @@ def test_codes_that_are_tuned_find_what_lies_behind_what_a_filter_hides(
                 for some, all_ in zip(found, truth, strict=True)
             ]
             assert np.mean(shares) >= 0.95, k
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "gravity_well", "cascade"])
+def test_equal_vectors_that_a_filter_leaves_are_found_beside_a_coded_tail(
+    kind: str, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    same = random.normal(size=64).astype("f4")
+    with VectorStore(tmp_path / "a.db", 64, "euclidean", sync_on_write=False) as store:
+        store.insert_batch([f"same{n}" for n in range(64)], np.tile(same, (64, 1)))
+        for name, count in (("first", 4000), ("later", 6000)):
+            rows = random.normal(size=(count, 64)).astype("f4")
+            store.insert_batch([f"{name}{n}" for n in range(count)], rows)
+            if name == "first":
+                store.build_index(kind)
+        while store.index_stats()["coded"] == 0:
+            store.search(same, 10)
+        # So few that all are compared in full, and so near that fast keys do not tell them apart.
+        found = store.search(same, 10, filter=KeyFilter(prefix="same"))
+    assert [hit.score for hit in found] == [0.0] * 10

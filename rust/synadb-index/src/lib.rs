@@ -3,7 +3,7 @@
 //! An index is a few immutable parts and one tail. A [`Part`] finds the rows nearest to a
 //! [`Query`] among its own and offers them to a [`TopK`]; [`search_tail`] does so by exact scan
 //! for the rows that no part holds yet; [`TopK::finish`] re-scores what was kept in double
-//! precision.
+//! precision, but for the rows that a part has compared so.
 
 mod cascade;
 mod distance;

@@ -42,6 +42,11 @@ pub trait Part: Send + Sync {
     fn prepare(&self, allowed: &RowSet) -> Filter {
         let mut rows = self.rows().clone();
         rows.intersect_with(allowed);
+        self.filter_of(rows)
+    }
+
+    /// A filter of rows of this part.
+    fn filter_of(&self, rows: RowSet) -> Filter {
         Filter::Rows(rows)
     }
 

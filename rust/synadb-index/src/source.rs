@@ -48,7 +48,7 @@ pub trait VectorSource: Sync {
         self.block(row).map(|block| &block.data[..self.dimensions()])
     }
 
-    /// Asks the processor for the beginning of a row that will be read soon.
+    /// Asks the processor for a row that will be read soon, the beginning of one that is long.
     fn prefetch(&self, row: RowId) {
         if let Some(vector) = self.vector(row) {
             prefetch(vector);

@@ -45,8 +45,10 @@ impl Eq for Candidate {}
 
 /// Bounded collection of the nearest rows; among equals the smaller row is the nearer.
 ///
-/// It keeps some rows more than it returns, since they are chosen by fast keys: two rows whose
-/// fast keys differ by rounding alone are put in order when [`TopK::finish`] re-scores them.
+/// It keeps some rows more than it returns, since most are chosen by fast keys: two rows whose
+/// fast keys differ by rounding alone are put in order when [`TopK::finish`] re-scores them. Which
+/// of more equal rows than it keeps are kept is as the rounding has it, where some of them were
+/// offered with exact keys.
 #[derive(Debug, Default)]
 pub struct TopK {
     k: usize,
@@ -103,7 +105,13 @@ impl TopK {
         self.consider(row, key, true)
     }
 
-    /// True when as many rows more are all kept, and would all be re-scored.
+    /// True when no row was kept yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// True when as many rows more would all be kept: without exact keys each would be re-scored,
+    /// but for those that rows of other parts drive out.
     pub(crate) fn has_room_for(&self, rows: usize) -> bool {
         self.heap.len().saturating_add(rows) <= self.keep
     }
@@ -140,8 +148,8 @@ impl TopK {
         (!is_decided).then_some(nearest)
     }
 
-    /// Re-scores the rows in double precision and appends the nearest to `hits`, nearest first.
-    /// The collection is empty afterwards.
+    /// Re-scores the rows that were offered with fast keys of this query in double precision, and
+    /// appends the nearest of all to `hits`, nearest first. The collection is empty afterwards.
     pub fn finish(&mut self, query: &Query, source: &dyn VectorSource, hits: &mut Vec<Hit>) {
         self.exact.clear();
         self.exact.extend(self.heap.drain().filter_map(|candidate| {
@@ -160,6 +168,8 @@ impl TopK {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Vectors;
+    use crate::{IndexError, Metric};
 
     #[test]
     fn keeps_the_smallest_keys_and_rows() {
@@ -174,6 +184,26 @@ mod tests {
         assert_eq!(top.worst(), 0.0);
         assert!(!top.offer(RowId(200), 0.0));
         assert!(!top.offer(RowId(200), f64::NAN));
+    }
+
+    #[test]
+    fn fast_keys_are_computed_again_and_exact_ones_are_not() -> Result<(), IndexError> {
+        let source = Vectors::of(&(0..20).map(|row| vec![row as f32]).collect::<Vec<_>>());
+        let query = Query::new(Metric::Euclidean, &[0.0])?;
+        let mut top = TopK::new(3);
+        assert!(top.is_empty() && top.has_room_for(11) && !top.has_room_for(12));
+        // Keys that are not those of the rows: to see which of them are taken.
+        for row in 1..10 {
+            top.offer(RowId(row), 1.0);
+        }
+        assert!(top.offer_exact(RowId(15), 2.25) && top.offer_exact(RowId(16), -0.0));
+        assert!(!top.is_empty() && !top.has_room_for(1));
+        let mut hits = Vec::new();
+        top.finish(&query, &source, &mut hits);
+        let hits: Vec<(u32, f32)> = hits.iter().map(|hit| (hit.row.0, hit.score)).collect();
+        assert_eq!(hits, [(16, 0.0), (1, 1.0), (15, 1.5)]);
+        assert!(top.is_empty());
+        Ok(())
     }
 
     #[test]

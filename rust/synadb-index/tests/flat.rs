@@ -259,3 +259,25 @@ fn rows_that_fast_keys_cannot_order_are_found_exactly() -> Result<(), IndexError
     }
     Ok(())
 }
+
+#[test]
+fn rows_of_other_parts_are_not_lost_where_keys_do_not_tell() -> Result<(), IndexError> {
+    let source = Memory::new(&vec![vec![0.5; 24]; 128], 24);
+    let index = FlatIndex::new(RowSet::range(RowId(64), 64));
+    for metric in METRICS {
+        let query = Query::new(metric, &[0.5; 24])?;
+        for filter in [Filter::All, Filter::Rows(RowSet::range(RowId(0), 64))] {
+            // Another part has found more equal rows than are kept.
+            let mut top = TopK::new(10);
+            for row in 0..64 {
+                top.offer(RowId(row), query.exact_key(&[0.5; 24]));
+            }
+            index.search(&query, &filter, &source, &mut Scratch::default(), &mut top)?;
+            let mut hits = Vec::new();
+            top.finish(&query, &source, &mut hits);
+            assert_eq!(hits.len(), 10, "{metric:?}");
+            assert!(hits.iter().all(|hit| hit.score == hits[0].score), "{metric:?}");
+        }
+    }
+    Ok(())
+}

@@ -6,7 +6,9 @@ use std::cell::Cell;
 
 use common::graph::{EF, METRICS, all, build, clustered, compare, find, recall};
 use common::{Memory, Random, naive, rows, stop_at};
-use synadb_index::{Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, TopK};
+use synadb_index::{
+    Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, Scratch, TopK,
+};
 use synadb_types::{RowId, RowSet};
 
 #[test]
@@ -260,5 +262,37 @@ fn a_query_of_other_dimensions_is_refused() -> Result<(), IndexError> {
     let index = build(Metric::Cosine, &source)?;
     let error = find(&index, &[1.0; 7], &Filter::All, &source, 1).err();
     assert_eq!(error, Some(IndexError::Dimensions { query: 7, source: 8 }));
+    Ok(())
+}
+
+#[test]
+fn scores_are_exact_whether_few_rows_are_compared_or_many() -> Result<(), IndexError> {
+    let mut random = Random(13);
+    let mut vectors = clustered(&mut random, 3000, 70);
+    (vectors[5], vectors[6]) = (vec![0.0; 70], vec![1e-40; 70]);
+    let source = Memory::new(&vectors, 70);
+    let (mut few, mut many) = (0, 0);
+    for metric in METRICS {
+        let index = build(metric, &source)?;
+        // What is kept of ten are twenty.
+        for (query, ef) in [(7, 40), (7, 400), (5, 40), (5, 400), (6, 40), (6, 400)] {
+            let query = Query::new(metric, &vectors[query])?;
+            let (mut top, mut hits, mut scratch) = (TopK::new(10), Vec::new(), Scratch::default());
+            index.search_with_ef(&query, &Filter::All, &source, &mut scratch, &mut top, ef)?;
+            if scratch.take_counts().rows > 20 {
+                many += 1
+            } else {
+                few += 1
+            }
+            top.finish(&query, &source, &mut hits);
+            assert_eq!(hits.len(), 10);
+            for hit in &hits {
+                let exact = query.score(query.exact_key(&vectors[hit.row.0 as usize]));
+                assert_eq!(hit.score.to_bits(), exact.to_bits(), "{metric:?} {ef} {hit:?}");
+            }
+            assert!(hits.windows(2).all(|two| two[0].score <= two[1].score));
+        }
+    }
+    assert!(few > 0 && many > 0, "{few} {many}");
     Ok(())
 }

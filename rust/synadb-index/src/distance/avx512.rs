@@ -10,9 +10,7 @@ use std::arch::x86_64::{
 
 use super::avx2::prefetch_line;
 use super::scalar::{EXACT_LANES, exact_total};
-use super::{
-    AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_exact, assert_pair, assert_rows,
-};
+use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
 
 /// Double precision numbers in a register.
 const DOUBLES: usize = 8;
@@ -36,7 +34,7 @@ pub(super) static KERNELS: Kernels = Kernels {
 };
 
 fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
-    assert_exact(query, row);
+    assert_pair(query, row);
     // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
     unsafe { exact_dots_inner(query, row) }
 }
@@ -61,7 +59,7 @@ fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
 }
 
 fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
-    assert_exact(query, row);
+    assert_pair(query, row);
     // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
     unsafe { exact_squared_inner(query, row) }
 }

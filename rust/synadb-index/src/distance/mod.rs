@@ -25,7 +25,7 @@ const AHEAD_FLOATS: usize = 4096;
 /// Bytes of a vector that are asked for before it is read; the processor follows the rest by itself.
 const VECTOR_BYTES: usize = 4096;
 
-/// Asks the processor for a vector that will be read soon.
+/// Asks the processor for a vector that will be read soon, the beginning of one that is long.
 pub(crate) fn prefetch(vector: &[f32]) {
     let bytes: &[u8] = bytemuck::cast_slice(vector);
     prefetch_many(&bytes[..bytes.len().min(VECTOR_BYTES)]);
@@ -47,8 +47,8 @@ pub fn prefetch_bytes(bytes: &[u8]) {
     let _ = bytes;
 }
 
-/// As [`prefetch_bytes`], of so many lines that the first level of the caches, which keeps track of
-/// two dozen on their way, would have the processor wait: into the second level.
+/// As [`prefetch_bytes`], of more lines than the first level of the caches keeps track of while they
+/// are on their way (two dozen on a Zen 4): into the second level. For them the processor would wait.
 pub(crate) fn prefetch_many(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     avx2::prefetch_many(bytes);
@@ -198,14 +198,9 @@ fn best_level() -> SimdLevel {
     levels.find(|level| level.is_supported()).unwrap_or(SimdLevel::Scalar)
 }
 
-/// Checks what every pair kernel relies on.
-fn assert_pair(a: &[f32], b: &[f32]) {
+/// Checks what every pair kernel relies on, those in double precision too.
+fn assert_pair<T>(a: &[T], b: &[f32]) {
     assert_eq!(a.len(), b.len(), "the vectors of a distance have one length");
-}
-
-/// As `assert_pair`, of a query in double precision.
-fn assert_exact(query: &[f64], row: &[f32]) {
-    assert_eq!(query.len(), row.len(), "the vectors of a distance have one length");
 }
 
 /// Checks what every rows kernel relies on: `count` rows of the query's length lie in `rows`.

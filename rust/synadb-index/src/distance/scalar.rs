@@ -1,6 +1,6 @@
 //! The reference kernels in plain Rust, and the exact ones in double precision.
 
-use super::{Kernels, SimdLevel, assert_exact, assert_pair, assert_rows};
+use super::{Kernels, SimdLevel, assert_pair, assert_rows};
 
 /// Independent sums: enough for the compiler to use the baseline's vector registers.
 const LANES: usize = 16;
@@ -63,17 +63,17 @@ fn sum_over(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Inner product in double precision; the products of two `f32` are exact there.
 pub(crate) fn exact_dot(a: &[f32], b: &[f32]) -> f64 {
-    assert_eq!(a.len(), b.len(), "the vectors of an inner product have one length");
+    assert_pair(a, b);
     exact_sum(a, b, |x, y| x * y)
 }
 
 fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
-    assert_exact(query, row);
+    assert_pair(query, row);
     (exact_sum(query, row, |x, y| x * y), exact_sum(row, row, |x, y| x * y))
 }
 
 fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
-    assert_exact(query, row);
+    assert_pair(query, row);
     exact_sum(query, row, |x, y| (x - y) * (x - y))
 }
 

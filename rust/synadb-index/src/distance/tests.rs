@@ -4,6 +4,8 @@ use super::*;
 
 /// Unit roundoff of `f32`.
 const UNIT: f64 = (f32::EPSILON / 2.0) as f64;
+/// Of a bound for `f32` that of two sums in double precision.
+const EXACTLY: f64 = 2.0 * f64::EPSILON / f32::EPSILON as f64;
 /// Smallest subnormal: the absolute error of one product that underflows.
 const UNDERFLOW: f64 = 1.401_298_464_324_817e-45;
 
@@ -55,6 +57,11 @@ fn check_pair(table: &Kernels, a: &[f32], b: &[f32]) {
     assert!((found - expected).abs() <= bound, "{:?} squared {}", table.level, a.len());
     let same = |found: f64, expected: f64| found.to_bits() == expected.to_bits();
     let (doubles, reference) = (doubles(a), &scalar::KERNELS);
+    let (expected, bound) = squared_and_bound(a, b);
+    let found = (reference.exact_squared_euclidean)(&doubles, b);
+    assert!((found - expected).abs() <= bound * EXACTLY, "exact squared {}", a.len());
+    let (expected, bound) = dot_and_bound(a, b);
+    assert!((exact_dot(a, b) - expected).abs() <= bound * EXACTLY, "exact dot {}", a.len());
     let (dot, square) = (table.exact_dots)(&doubles, b);
     assert!(same(dot, exact_dot(a, b)), "{:?} exact", table.level);
     assert!(same(square, exact_dot(b, b)), "{:?} exact square", table.level);

@@ -40,7 +40,8 @@ pub fn search_exactly(
     Ok(())
 }
 
-/// Does a pass for all queries, and a second one for those that need it.
+/// Does a pass for all queries, and a second one for those that need it: not where other parts have
+/// offered rows before, which a second pass over these would lose.
 pub(super) fn exactly(
     rows: Range<u32>,
     queries: &[Query],
@@ -49,9 +50,11 @@ pub(super) fn exactly(
     (outs, pause): (&mut [TopK], &dyn Fn()),
     pass: &dyn Fn(Scan<'_>),
 ) {
+    let were_empty: Vec<bool> = outs.iter().map(TopK::is_empty).collect();
     pass(Scan { pause, ..Scan::new(queries, source, scratch, outs) });
     let mut largest = None;
-    for (query, out) in queries.iter().zip(outs) {
+    let pairs = queries.iter().zip(outs).zip(were_empty);
+    for (query, out) in pairs.filter_map(|(pair, was_empty)| was_empty.then_some(pair)) {
         let largest = match query.metric() {
             Metric::DotProduct => {
                 *largest.get_or_insert_with(|| largest_norm(rows.clone(), source, scratch))

@@ -476,9 +476,7 @@ impl Part for IvfIndex {
         self.row_set()
     }
 
-    fn prepare(&self, allowed: &RowSet) -> Filter {
-        let mut rows = self.row_set().clone();
-        rows.intersect_with(allowed);
+    fn filter_of(&self, rows: RowSet) -> Filter {
         self.gathering(rows)
     }
 

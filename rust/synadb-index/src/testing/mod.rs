@@ -39,7 +39,7 @@ use crate::{
     Filter, Hit, IndexError, Job, Metric, Part, Query, Scratch, SharedBytes, TopK, VectorSource,
     search_tail,
 };
-use vectors::Vectors;
+pub(crate) use vectors::Vectors;
 
 /// A saved index: sections by name.
 pub type Saved = Vec<(String, Vec<u8>)>;

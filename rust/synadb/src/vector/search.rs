@@ -55,8 +55,12 @@ const QUERIES_AT_ONCE: usize = 32;
 /// in the processor's caches when the results are read.
 const QUERIES_OF_WALKS: usize = 4;
 
+/// A pass over fewer rows takes less than the search of an index: it need not be shared.
+const ROWS_OF_A_PASS: usize = 256;
 /// Lists of more results are given back.
 const KEPT_K: usize = 1000;
+/// The order of more queries is, too.
+const KEPT_ORDER: usize = 1 << 16;
 
 /// Memory that the searches of a thread use again.
 #[derive(Default)]
@@ -224,7 +228,9 @@ impl VectorStore {
                 found[number as usize] = self.named(&snapshot, hits, make)?;
             }
         }
-        memory.order = order;
+        if order.len() <= KEPT_ORDER {
+            memory.order = order;
+        }
         if k > KEPT_K {
             (memory.tops, memory.hits) = (Vec::new(), Vec::new());
         }
@@ -252,8 +258,8 @@ impl VectorStore {
             Some((Built::Hnsw(_) | Built::GravityWell(_) | Built::Cascade(_), index)) => {
                 let metric = self.metric().kernel();
                 near_together(metric, queries, dimensions, order).map_err(index_failure)?;
-                let is_scanned = index.has_rows_to_scan(snapshot.rows_end());
-                Ok(if is_scanned { QUERIES_AT_ONCE } else { QUERIES_OF_WALKS })
+                let is_far = index.rows_passed_over(snapshot.rows_end()) > ROWS_OF_A_PASS;
+                Ok(if is_far { QUERIES_AT_ONCE } else { QUERIES_OF_WALKS })
             }
             _ => Ok(QUERIES_AT_ONCE),
         }

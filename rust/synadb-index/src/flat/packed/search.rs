@@ -318,9 +318,7 @@ impl Part for PackedFlat {
         self.flat.rows()
     }
 
-    fn prepare(&self, allowed: &RowSet) -> Filter {
-        let mut rows = self.rows().clone();
-        rows.intersect_with(allowed);
+    fn filter_of(&self, rows: RowSet) -> Filter {
         self.gathering(rows)
     }
 

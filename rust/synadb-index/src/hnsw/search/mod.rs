@@ -29,8 +29,8 @@ const ENOUGH: usize = 2;
 const RANKED_EF: usize = 6;
 /// Codes that are on their way while one is compared.
 const AHEAD: usize = 4;
-/// Rows that are: they have more cache lines than a processor keeps track of at once.
-const ROWS_AHEAD: usize = 2;
+/// Rows that are.
+const ROWS_AHEAD: usize = 3;
 
 /// Memory of a search.
 #[derive(Debug, Default)]

@@ -107,9 +107,9 @@ impl VectorStore {
 }
 
 impl StoreIndex {
-    /// Whether a search passes over rows behind the part: several queries share that.
-    pub(in crate::vector) fn has_rows_to_scan(&self, rows_end: u32) -> bool {
-        self.tail.is_some() || self.known.unborn.is_some() || self.known.end < rows_end
+    /// Rows behind the part that a search passes over, where several queries share the pass.
+    pub(in crate::vector) fn rows_passed_over(&self, rows_end: u32) -> usize {
+        self.tail_rows() + rows_end.saturating_sub(self.known.end) as usize
     }
 
     /// Offers the nearest rows of the part, of the pieces and the tail behind it, and of what is
