@@ -4,7 +4,8 @@
 //! by the metric are the nearest by the euclidean distance too. Cosine: scaled to unit length; a
 //! zero vector lies in the new direction. Euclidean: scaled by one factor, so that nothing leaves
 //! the range of `f32`. Inner product: scaled by the largest length, and raised by the new
-//! coordinate to the unit sphere, on whose equator the query lies (Bachrach et al. 2014).
+//! coordinate to the unit sphere, on whose equator the query lies (Bachrach et al. 2014); the few
+//! rows that are far longer than all others are shortened to its radius.
 
 use synadb_types::RowId;
 
@@ -13,6 +14,25 @@ use crate::{Metric, Query, VectorSource};
 
 /// Rows that the centre is the mean of, at most.
 const CENTRE_ROWS_MAX: usize = 1 << 14;
+/// Square of how often the median length a point may have to count for the centre: a single far one
+/// could draw it away from all others, whose codes would then tell nothing.
+const FAR_SQUARED: f64 = 100.0;
+
+/// Of so many rows one may be longer than what vectors are scaled by.
+const LONG_PART: usize = 100;
+/// How often the length of the longest of the others it is scaled by then, at most.
+const LONG: f64 = 10.0;
+
+/// What vectors are scaled by for inner products, from the squares of their lengths: a few that are
+/// far longer would leave nothing of the others but the coordinate that raises them.
+fn longest(mut squares: Vec<f64>) -> f64 {
+    let largest = squares.iter().copied().fold(0.0, f64::max).sqrt();
+    let place = squares.len() - squares.len() / LONG_PART;
+    let Some(last) = place.checked_sub(1) else { return largest };
+    let (_, of_others, _) = squares.select_nth_unstable_by(last, f64::total_cmp);
+    let of_others = LONG * of_others.sqrt();
+    if of_others > 0.0 { largest.min(of_others) } else { largest }
+}
 
 /// The map from vectors to the points of a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,24 +55,40 @@ impl Space {
             Metric::Euclidean => vectors()
                 .flatten()
                 .fold(0.0, |largest: f64, &value| largest.max(f64::from(value.abs()))),
-            Metric::DotProduct => vectors().map(|v| exact_dot(v, v)).fold(0.0, f64::max).sqrt(),
+            Metric::DotProduct => longest(vectors().map(|v| exact_dot(v, v)).collect()),
         };
         let scale = if largest > 0.0 && largest.is_finite() { 1.0 / largest } else { 1.0 };
         let mut space = Self { metric, scale, centre: vec![0.0; dimensions] };
-        let step = rows.len().div_ceil(CENTRE_ROWS_MAX).max(1);
-        let (mut sums, mut point, mut count) = (vec![0.0; dimensions], vec![0.0; dimensions], 0);
-        for row in rows.iter().step_by(step) {
-            let Some(vector) = source.vector(*row) else { continue };
-            space.place(vector, &mut point);
-            for (sum, &value) in sums.iter_mut().zip(&point) {
-                *sum += f64::from(value);
-            }
-            count += 1;
-        }
-        for (centre, sum) in space.centre.iter_mut().zip(sums) {
-            *centre = (sum / f64::from(count.max(1))) as f32;
-        }
+        space.centre = space.centre_of(rows, source);
         space
+    }
+
+    /// The mean of a sample of points, but for those that are far longer than most.
+    fn centre_of(&self, rows: &[RowId], source: &dyn VectorSource) -> Vec<f32> {
+        let step = rows.len().div_ceil(CENTRE_ROWS_MAX).max(1);
+        let vectors = || rows.iter().step_by(step).filter_map(|&row| source.vector(row));
+        let mut point = vec![0.0; self.dimensions()];
+        let mut squares = Vec::with_capacity(rows.len() / step + 1);
+        for vector in vectors() {
+            self.place(vector, &mut point);
+            squares.push(exact_dot(&point, &point));
+        }
+        let mut ordered: Vec<f64> =
+            squares.iter().copied().filter(|&square| square > 0.0).collect();
+        let middle = ordered.len() / 2;
+        let median = match ordered.get(middle) {
+            Some(_) => *ordered.select_nth_unstable_by(middle, f64::total_cmp).1,
+            None => 0.0,
+        };
+        let (mut sums, mut count) = (vec![0.0; self.dimensions()], 0);
+        for (vector, square) in vectors().zip(squares) {
+            if square <= FAR_SQUARED * median {
+                self.place(vector, &mut point);
+                sums.iter_mut().zip(&point).for_each(|(sum, &value)| *sum += f64::from(value));
+                count += 1;
+            }
+        }
+        sums.iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect()
     }
 
     pub(super) fn dimensions(&self) -> usize {
@@ -69,7 +105,8 @@ impl Space {
             }
             Metric::DotProduct => {
                 let squared = exact_dot(vector, vector) * self.scale * self.scale;
-                (self.scale, (1.0 - squared).max(0.0).sqrt() as f32)
+                let shortened = self.scale / squared.max(1.0).sqrt();
+                (shortened, (1.0 - squared).max(0.0).sqrt() as f32)
             }
         };
         self.move_to(vector, factor, out);

@@ -18,6 +18,9 @@ const SHARED: f64 = 0.81;
 /// Fast keys of unit vectors have few digits left where what they do not share is below this
 /// part of the squared length.
 const NEARLY_ALIKE: f64 = 1e-4;
+/// How far from the origin a zero vector is put among unit vectors that are moved: its squared
+/// distance from each is then at least two, as its key of one asks for.
+const ZERO_LENGTH: f64 = 1.0 + std::f64::consts::SQRT_2;
 /// What the rounding of unit vectors and of their products may take from a key of the cosine.
 const UNIT_SLACK: f64 = 8e-6;
 
@@ -81,6 +84,15 @@ impl Origin {
             Metric::Euclidean | Metric::DotProduct => 1.0,
         };
         match &self.shift {
+            Some(shift) if self.metric == Metric::Cosine && scale == 0.0 => {
+                // Opposite to what all others share: unlike its own place, which is no further from
+                // a query than half as unlike rows are, it drives none of them out. Rows with keys
+                // above one may come before it.
+                let length = exact_dot(shift, shift).sqrt();
+                for (out, &shift) in out.iter_mut().zip(shift) {
+                    *out = (-f64::from(shift) * (1.0 + ZERO_LENGTH / length)) as f32;
+                }
+            }
             Some(shift) if self.metric == Metric::Cosine => {
                 for ((out, &value), &shift) in out.iter_mut().zip(vector).zip(shift) {
                     *out = (f64::from(value) * scale - f64::from(shift)) as f32;
