@@ -5,6 +5,8 @@ use crate::{IndexError, VectorSource};
 
 /// A key nearer to zero than this may have lost its digits to underflow.
 const UNDERFLOW_LIMIT: f32 = 1e-30;
+/// A cosine key below this is the difference of two numbers near one, which has few digits left.
+const COSINE_LIMIT: f32 = 1e-5;
 /// Norms in this range, and their inverses, are fit for arithmetic in `f32`.
 const NORM_RANGE: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
 /// Squared norms in this range come out of an `f32` kernel with their digits.
@@ -162,7 +164,7 @@ impl Query {
         let nearest = worst as f32;
         let limit = if f64::from(nearest) < worst { nearest.next_up() } else { nearest };
         match self.metric {
-            Metric::Cosine => limit,
+            Metric::Cosine => limit.max(COSINE_LIMIT),
             Metric::Euclidean => limit.max(UNDERFLOW_LIMIT),
             Metric::DotProduct => limit + UNDERFLOW_LIMIT,
         }
@@ -187,7 +189,7 @@ impl Query {
     #[must_use]
     pub fn is_reliable(&self, key: f32) -> bool {
         match self.metric {
-            Metric::Cosine => key.is_finite(),
+            Metric::Cosine => key.is_finite() && key >= COSINE_LIMIT,
             Metric::Euclidean | Metric::DotProduct => {
                 key.is_finite() && key.abs() >= UNDERFLOW_LIMIT
             }

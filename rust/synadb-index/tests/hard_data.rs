@@ -239,3 +239,27 @@ fn a_short_walk_finds_most() -> Result<(), IndexError> {
 fn a_short_walk_from_buckets_finds_most() -> Result<(), IndexError> {
     check(Kind::Cascade)
 }
+
+#[test]
+fn each_of_many_nearly_equal_rows_finds_itself() -> Result<(), IndexError> {
+    let mut random = Random(12);
+    let mut rows = random.vectors(ROWS, 64);
+    let crowd = rows[0].clone();
+    for noise in random.vectors(80, 64) {
+        // So near that cosines in single precision are all one, and fewer than candidates.
+        rows.push(crowd.iter().zip(noise).map(|(value, by)| value * (1.0 + 1e-4 * by)).collect());
+    }
+    let data = Data { first: rows.len(), rows, queries: Vec::new(), name: "crowd", lives: 1 };
+    let source = Memory::new(&data.rows, 64);
+    for kind in [Kind::Codes, Kind::Cells, Kind::Graph, Kind::Cascade] {
+        let index = built(kind, Metric::Cosine, &data, &source)?;
+        for row in ROWS..data.rows.len() {
+            let query = Query::new(Metric::Cosine, &data.rows[row])?;
+            let (mut top, mut hits) = (TopK::new(1), Vec::new());
+            index.search(&query, &Filter::All, &source, &mut Scratch::new(), &mut top)?;
+            top.finish(&query, &source, &mut hits);
+            assert_eq!(hits[0].row, RowId(row as u32), "{kind:?}");
+        }
+    }
+    Ok(())
+}
