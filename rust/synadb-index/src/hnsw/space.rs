@@ -4,8 +4,7 @@
 //! by the metric are the nearest by the euclidean distance too. Cosine: scaled to unit length; a
 //! zero vector lies in the new direction. Euclidean: scaled by one factor, so that nothing leaves
 //! the range of `f32`. Inner product: scaled by the largest length, and raised by the new
-//! coordinate to the unit sphere, on whose equator the query lies (Bachrach et al. 2014); the few
-//! rows that are far longer than all others are shortened to its radius.
+//! coordinate to the unit sphere, on whose equator the query lies (Bachrach et al. 2014).
 
 use synadb_types::RowId;
 
@@ -14,25 +13,9 @@ use crate::{Metric, Query, VectorSource};
 
 /// Rows that the centre is the mean of, at most.
 const CENTRE_ROWS_MAX: usize = 1 << 14;
-/// Square of how often the median length a point may have to count for the centre: a single far one
-/// could draw it away from all others, whose codes would then tell nothing.
+/// Square of how often the median distance from the mean a point may be away to count for the centre:
+/// a single far one could draw it away from all others, whose codes would then tell nothing.
 const FAR_SQUARED: f64 = 100.0;
-
-/// Of so many rows one may be longer than what vectors are scaled by.
-const LONG_PART: usize = 100;
-/// How often the length of the longest of the others it is scaled by then, at most.
-const LONG: f64 = 10.0;
-
-/// What vectors are scaled by for inner products, from the squares of their lengths: a few that are
-/// far longer would leave nothing of the others but the coordinate that raises them.
-fn longest(mut squares: Vec<f64>) -> f64 {
-    let largest = squares.iter().copied().fold(0.0, f64::max).sqrt();
-    let place = squares.len() - squares.len() / LONG_PART;
-    let Some(last) = place.checked_sub(1) else { return largest };
-    let (_, of_others, _) = squares.select_nth_unstable_by(last, f64::total_cmp);
-    let of_others = LONG * of_others.sqrt();
-    if of_others > 0.0 { largest.min(of_others) } else { largest }
-}
 
 /// The map from vectors to the points of a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +28,8 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Fits the map to some rows: one pass over all of them but for the cosine, and one over a
-    /// sample.
+    /// Fits the map to some rows: one pass over all of them but for the cosine, and three over
+    /// a sample.
     pub(super) fn fit(metric: Metric, rows: &[RowId], source: &dyn VectorSource) -> Self {
         let dimensions = source.dimensions();
         let vectors = || rows.iter().filter_map(|&row| source.vector(row));
@@ -55,7 +38,7 @@ impl Space {
             Metric::Euclidean => vectors()
                 .flatten()
                 .fold(0.0, |largest: f64, &value| largest.max(f64::from(value.abs()))),
-            Metric::DotProduct => longest(vectors().map(|v| exact_dot(v, v)).collect()),
+            Metric::DotProduct => vectors().map(|v| exact_dot(v, v)).fold(0.0, f64::max).sqrt(),
         };
         let scale = if largest > 0.0 && largest.is_finite() { 1.0 / largest } else { 1.0 };
         let mut space = Self { metric, scale, centre: vec![0.0; dimensions] };
@@ -63,32 +46,34 @@ impl Space {
         space
     }
 
-    /// The mean of a sample of points, but for those that are far longer than most.
+    /// The mean of a sample of points, but for those that are far from it beside most.
     fn centre_of(&self, rows: &[RowId], source: &dyn VectorSource) -> Vec<f32> {
         let step = rows.len().div_ceil(CENTRE_ROWS_MAX).max(1);
         let vectors = || rows.iter().step_by(step).filter_map(|&row| source.vector(row));
         let mut point = vec![0.0; self.dimensions()];
-        let mut squares = Vec::with_capacity(rows.len() / step + 1);
-        for vector in vectors() {
-            self.place(vector, &mut point);
-            squares.push(exact_dot(&point, &point));
-        }
-        let mut ordered: Vec<f64> =
-            squares.iter().copied().filter(|&square| square > 0.0).collect();
-        let middle = ordered.len() / 2;
-        let median = match ordered.get(middle) {
-            Some(_) => *ordered.select_nth_unstable_by(middle, f64::total_cmp).1,
-            None => 0.0,
-        };
-        let (mut sums, mut count) = (vec![0.0; self.dimensions()], 0);
-        for (vector, square) in vectors().zip(squares) {
-            if square <= FAR_SQUARED * median {
+        let mut mean_of = |counts: &dyn Fn(usize) -> bool| {
+            let (mut sums, mut count) = (vec![0.0; self.dimensions()], 0);
+            for (_, vector) in vectors().enumerate().filter(|&(number, _)| counts(number)) {
                 self.place(vector, &mut point);
                 sums.iter_mut().zip(&point).for_each(|(sum, &value)| *sum += f64::from(value));
                 count += 1;
             }
-        }
-        sums.iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect()
+            let mean = |sum| (sum / f64::from(count.max(1))) as f32;
+            sums.into_iter().map(mean).collect::<Vec<f32>>()
+        };
+        let moved = Self { centre: mean_of(&|_| true), ..self.clone() };
+        let mut point = vec![0.0; self.dimensions()];
+        let squares = vectors().map(|vector| {
+            moved.place(vector, &mut point);
+            exact_dot(&point, &point)
+        });
+        let squares: Vec<f64> = squares.collect();
+        let mut ordered = squares.clone();
+        ordered.sort_unstable_by(f64::total_cmp);
+        let median = ordered.get(ordered.len() / 2).copied().unwrap_or_default();
+        // Where most are equal the others say where the mean is.
+        let limit = if median > 0.0 { FAR_SQUARED * median } else { f64::INFINITY };
+        mean_of(&|number| squares[number] <= limit)
     }
 
     pub(super) fn dimensions(&self) -> usize {
@@ -105,8 +90,7 @@ impl Space {
             }
             Metric::DotProduct => {
                 let squared = exact_dot(vector, vector) * self.scale * self.scale;
-                let shortened = self.scale / squared.max(1.0).sqrt();
-                (shortened, (1.0 - squared).max(0.0).sqrt() as f32)
+                (self.scale, (1.0 - squared).max(0.0).sqrt() as f32)
             }
         };
         self.move_to(vector, factor, out);

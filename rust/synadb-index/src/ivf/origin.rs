@@ -70,7 +70,8 @@ impl Origin {
         Space::of(self.metric())
     }
 
-    /// The key by [`Origin::metric`] above which a row has no key of its own below `key`.
+    /// The key by [`Origin::metric`] above which a row has no key of its own below `key`, but for
+    /// zero vectors where `key` is above one.
     pub(super) fn limit(&self, key: f64) -> f64 {
         let is_half = self.is_moved() && self.metric == Metric::Cosine;
         if is_half { 2.0 * (key + UNIT_SLACK) } else { key }

@@ -1,7 +1,7 @@
 //! Saving an inverted file as byte sections, and opening it again.
 //!
-//! All numbers are little-endian, in version 2 (in version 1 codes were not relative to
-//! the mean):
+//! All numbers are little-endian, in version 3 (in version 1 codes were not relative to
+//! the mean, in version 2 zero vectors were moved as others are):
 //!
 //! - `ivf.header`: 16 `u64`. Version; metric (0 cosine, 1 euclidean, 2 dot product); dimensions;
 //!   cells; entries; then the configuration: cells (all ones where it names none), rounds of
@@ -19,7 +19,8 @@
 //!   (see [`crate::quantize`]); empty without codes. Where the squared length of the mean is
 //!   more than 0.81 of itself and the variance (the scale's inverse square), the vectors of the
 //!   euclidean metric and the unit vectors of the cosine are moved by the mean first, and codes
-//!   tell their squared distances.
+//!   tell their squared distances. A zero vector of the cosine is put opposite to the mean then, at
+//!   1 + sqrt(2) from the origin.
 //! - `ivf.fine`: for each row number from the smallest to the largest four bits a dimension and
 //!   three `f32`, relative to the rotated mean, or to the origin of moved
 //!   vectors; zeros where a row is not in the index. Empty where
@@ -48,7 +49,7 @@ use crate::quantize::{BLOCK_ROWS, Rotation, bit_block_bytes};
 use crate::{Beyond, IndexError, Job, Section, SharedBytes, VectorSource};
 
 /// Version of the sections.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 const HEADER: &str = "ivf.header";
 const MEAN: &str = "ivf.mean";
 const POINTS: &str = "ivf.points";

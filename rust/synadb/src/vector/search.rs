@@ -258,7 +258,7 @@ impl VectorStore {
             Some((Built::Hnsw(_) | Built::GravityWell(_) | Built::Cascade(_), index)) => {
                 let metric = self.metric().kernel();
                 near_together(metric, queries, dimensions, order).map_err(index_failure)?;
-                let is_far = index.rows_passed_over(snapshot.rows_end()) > ROWS_OF_A_PASS;
+                let is_far = index.rows_passed_over(snapshot) > ROWS_OF_A_PASS;
                 Ok(if is_far { QUERIES_AT_ONCE } else { QUERIES_OF_WALKS })
             }
             _ => Ok(QUERIES_AT_ONCE),

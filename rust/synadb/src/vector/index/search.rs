@@ -108,8 +108,8 @@ impl VectorStore {
 
 impl StoreIndex {
     /// Rows behind the part that a search passes over, where several queries share the pass.
-    pub(in crate::vector) fn rows_passed_over(&self, rows_end: u32) -> usize {
-        self.tail_rows() + rows_end.saturating_sub(self.known.end) as usize
+    pub(in crate::vector) fn rows_passed_over(&self, snapshot: &Snapshot) -> usize {
+        self.tail_rows() + self.known.rows_behind(snapshot)
     }
 
     /// Offers the nearest rows of the part, of the pieces and the tail behind it, and of what is
