@@ -12,6 +12,7 @@ mod exclusive;
 mod generation;
 mod handle;
 mod identify;
+mod log_end;
 mod maintenance;
 mod open;
 mod registry;

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use synadb_storage::control;
 use synadb_storage::directory::{Directory, DiskDirectory, Opened};
-use synadb_storage::identity::{FRAMES_START, Identity};
+use synadb_storage::identity::Identity;
 use synadb_storage::lock::{LockKind, Locks};
-use synadb_storage::log::{Log, Recovery, Start, Writer, recover};
+use synadb_storage::log::{Log, Recovery, Start, Writer};
 use synadb_storage::region::Region;
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::background::Background;
 use super::engine::{Commit, FileLocks};
 use super::identify::{identify, settle};
+use super::log_end::find_end;
 use super::maintenance::Maintainer;
 use super::registry::{Place, resolve_database};
 use super::sync::Syncing;
@@ -431,36 +432,4 @@ fn replay(
     let opened = opened.take().ok_or_else(|| StorageError::corrupt(0, "opened twice"))?;
     let locks = opened.locks.map(FileLocks);
     Ok(Loaded { generation, commit, locks, report })
-}
-
-/// Where the log ends; a reader waits for a writer that is at work.
-fn find_end(
-    log: &Log,
-    start: Start,
-    floor: u64,
-    writes: bool,
-    opened: Option<&Opened>,
-) -> StorageResult<Recovery> {
-    if writes {
-        return recover(log, start, floor);
-    }
-    if log.region().len() < FRAMES_START {
-        return Ok(Recovery { tail: FRAMES_START, ..Recovery::default() });
-    }
-    let locks = opened.and_then(|opened| opened.locks.as_deref());
-    for _ in 0..500 {
-        log.region().refresh()?;
-        let found = recover(log, start, floor);
-        let busy = |kind| locks.is_some_and(|l| l.is_held_elsewhere(kind).unwrap_or(false));
-        let settled = matches!(&found, Ok(found) if !found.torn);
-        if settled || !busy(LockKind::Registration) {
-            return found;
-        }
-        // Between what was loaded first and last the writer went on: what it published fits.
-        if let Ok(found) = found {
-            return Ok(Recovery { torn: false, commits_dropped: 0, bytes_dropped: 0, ..found });
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
-    recover(log, start, floor)
 }
