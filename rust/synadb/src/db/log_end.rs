@@ -15,9 +15,9 @@ const LOOKS_MAX: usize = 500;
 ///
 /// A reader's walk can stop where a frame is not published yet, and its look behind that end
 /// then see frames that vouch for more than was walked. So a torn or contradictory end is
-/// believed only where two looks in a row stop at the same place with nobody registered. One does
-/// not do: whoever wrote during the walk may be gone after it, with the file, which a compaction
-/// replaced.
+/// believed where two looks in a row stop at the same place with nobody registered; one does
+/// not do, since whoever wrote during the walk may be gone after it, with the file, which a
+/// compaction replaced. A contradiction is also believed that outlasts `LOOKS_MAX` looks.
 pub(super) fn find_end(
     log: &Log,
     start: Start,
@@ -36,9 +36,11 @@ pub(super) fn find_end(
     for _ in 0..LOOKS_MAX {
         log.region().refresh()?;
         let found = recover(log, start, floor);
-        if matches!(&found, Ok(found) if !found.torn) {
-            return found;
-        }
+        let end = match &found {
+            Ok(found) if found.torn => found.tail,
+            Err(StorageError::Corrupt { offset, .. }) => *offset,
+            _ => return found,
+        };
         if is_being_written(locks) {
             // Between what was loaded first and last the writer went on: what it published fits.
             if let Ok(found) = found {
@@ -46,28 +48,15 @@ pub(super) fn find_end(
             }
             quiet_end = None;
             std::thread::sleep(LOCK_POLL);
-            continue;
-        }
-        let end = end_of(&found);
-        if end.is_some() && end == quiet_end {
+        } else if quiet_end.replace(end) == Some(end) {
             return found;
         }
-        quiet_end = end;
     }
     recover(log, start, floor)
 }
 
 fn is_being_written(locks: Option<&dyn Locks>) -> bool {
     locks.is_some_and(|locks| locks.is_held_elsewhere(LockKind::Registration).unwrap_or(false))
-}
-
-/// Where a walk stopped, `None` where it failed for another reason than what the file holds.
-fn end_of(found: &StorageResult<Recovery>) -> Option<u64> {
-    match found {
-        Ok(found) => Some(found.tail),
-        Err(StorageError::Corrupt { offset, .. }) => Some(*offset),
-        Err(_) => None,
-    }
 }
 
 #[cfg(test)]
@@ -183,5 +172,12 @@ mod tests {
             Err(StorageError::Corrupt { offset, .. }) => assert_eq!(offset, hidden.offset),
             other => panic!("a frame that never comes is damage, found {other:?}"),
         }
+    }
+    #[test]
+    fn a_last_frame_published_while_a_reader_looks_is_read_and_one_that_never_is_torn() {
+        let (bytes, frames, identity) = written();
+        let last = frames.last().expect("frames");
+        assert_eq!(found(&bytes, identity, last.offset, 2).expect("whole"), last.next());
+        assert_eq!(found(&bytes, identity, last.offset, usize::MAX).expect("torn"), last.offset);
     }
 }
