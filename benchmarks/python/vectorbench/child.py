@@ -85,21 +85,27 @@ class Child:
         return {}
 
     def do_sweep(
-        self, settings: list[dict[str, Any]], seconds: float, one_by_one: bool, recall: bool
+        self,
+        settings: list[dict[str, Any]],
+        seconds: float,
+        one_by_one: bool,
+        recall: bool,
+        keep: bool = False,
     ) -> dict[str, Any]:
         """Rates, and recall where it is asked for, of each setting.
 
-        One parameter ascends, and is raised no further once nearly everything is found.
+        One parameter ascends, and is raised no further once nearly everything is found. Of single
+        calls each answer is dropped before the next one, or all of a pass are kept.
         """
         points: list[dict[str, Any]] = []
         for setting in settings:
-            points.append(self.point(setting, seconds, one_by_one, recall))
+            points.append(self.point(setting, seconds, one_by_one, recall, keep))
             if len(setting) == 1 and points[-1].get("recall", 0.0) >= ENOUGH:
                 break
         return {"points": points}
 
     def point(
-        self, setting: dict[str, Any], seconds: float, one_by_one: bool, recall: bool
+        self, setting: dict[str, Any], seconds: float, one_by_one: bool, recall: bool, keep: bool
     ) -> dict[str, Any]:
         """One setting: the best of the passes that fit into the seconds."""
         adapter, queries = self.adapter, self.set.queries
@@ -113,7 +119,7 @@ class Child:
         rates, stop = [], time.perf_counter() + seconds
         while not rates or time.perf_counter() < stop:
             wall, cpu = timed(
-                (lambda: [adapter.search_one(query, K) for query in some])
+                (lambda: self.singly(some, keep))
                 if one_by_one
                 else (lambda: adapter.search(some, K))
             )
@@ -122,6 +128,14 @@ class Child:
         if one_by_one:
             found |= self.latency(some)
         return found
+
+    def singly(self, queries: Any, keep: bool) -> list[Any]:
+        """One call a query; the answers that are kept."""
+        if keep:
+            return [self.adapter.search_one(query, K) for query in queries]
+        for query in queries:
+            self.adapter.search_one(query, K)
+        return []
 
     def pace(self) -> float:
         """Seconds of one search, once the first have brought the memory near.

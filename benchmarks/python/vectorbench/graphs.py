@@ -93,7 +93,8 @@ class Svs(Adapter):
             for kind, r, more in plans
         ]
 
-    def loader(self, rows: Any) -> Any:
+    def compressing(self, rows: Any) -> Any:
+        """The loader that makes codes of full vectors."""
         svs = import_module("svs")
         if self.options["kind"] == "lvq4x8":
             return svs.LVQLoader(rows, primary=4, residual=8, strategy=svs.LVQStrategy.Auto)
@@ -102,6 +103,15 @@ class Svs(Adapter):
             "secondary_kind": svs.LeanVecKind.float16,
         }
         return svs.LeanVecLoader(rows, self.options["dims"], **kinds)
+
+    def saved(self, folder: str) -> Any:
+        """The loader of what `save` wrote."""
+        svs = import_module("svs")
+        if self.options["kind"] == "f32":
+            return svs.VectorDataLoader(folder, svs.DataType.float32, dims=self.dimensions)
+        if self.options["kind"] == "lvq4x8":
+            return svs.LVQLoader(folder, strategy=svs.LVQStrategy.Auto)
+        return svs.LeanVecLoader(folder)
 
     def distance(self) -> Any:
         kinds = import_module("svs").DistanceType
@@ -118,7 +128,7 @@ class Svs(Adapter):
         if self.options["kind"] != "f32":
             path = str(self.folder / "rows.fvecs")
             svs.write_vecs(data, path)
-            data = self.loader(
+            data = self.compressing(
                 svs.VectorDataLoader(path, svs.DataType.float32, dims=self.dimensions)
             )
         self.graph = svs.Vamana.build(parameters, data, self.distance(), num_threads=threads)
@@ -129,14 +139,13 @@ class Svs(Adapter):
     def open(self, rows: Floats) -> None:
         del rows
         svs = import_module("svs")
-        data = f"{self.file}-data"
-        if self.options["kind"] == "f32":
-            loaded = svs.VectorDataLoader(data, svs.DataType.float32, dims=self.dimensions)
-        else:
-            loaded = self.loader(data)
         graph = svs.GraphLoader(f"{self.file}-graph")
         self.graph = svs.Vamana(
-            f"{self.file}-config", graph, loaded, self.distance(), num_threads=1
+            f"{self.file}-config",
+            graph,
+            self.saved(f"{self.file}-data"),
+            self.distance(),
+            num_threads=1,
         )
 
     def set_search(self, **settings: Any) -> None:

@@ -204,22 +204,32 @@ def overhead(plan: Plan) -> Part:
     folder = built(peer, one, data, plan.threads)
     if plan.prepare:
         return [], details_of(plan)
-    spent = []
+    calls = {"dropped": (True, False), "kept": (True, True), "batch": (False, False)}
+    spent: dict[str, list[float]] = {name: [] for name in calls}
     with child(peer, data, folder, one.build, [idlest()]) as process:
         process.ask("open")
         for _ in range(max(3, plan.rounds)):
-            times = []
-            for is_single in (True, False):
+            for name, (is_single, keep) in calls.items():
                 points = process.ask(
                     "sweep", settings=[{"ef_search": 10}], seconds=plan.seconds,
-                    one_by_one=is_single, recall=False,
+                    one_by_one=is_single, recall=False, keep=keep,
                 )["points"]  # fmt: skip
-                times.append(1e6 / points[0]["per_cpu_s"])
-            spent.append(times)
-    beyond = [single - batch for single, batch in spent]
-    middle = statistics.median(beyond)
-    note = f"single call {number(statistics.median(s for s, _ in spent))} us, of a batch "
-    note += f"{number(statistics.median(b for _, b in spent))} us"
-    spread = (max(beyond) - min(beyond)) / 2 / abs(middle)
-    row = Row("call overhead beyond the engine", middle, "us", 6.0, 3.0, True, spread, note)
-    return [row], details_of(plan) | {"us single and batch": spent}
+                spent[name].append(1e6 / points[0]["per_cpu_s"])
+    what = "call overhead beyond the engine"
+    rows = [
+        beyond(what, spent["dropped"], spent["batch"], (6.0, 3.0)),
+        beyond(f"{what}, every answer kept", spent["kept"], spent["batch"], (None, None)),
+    ]
+    return rows, details_of(plan) | {"us a search": spent}
+
+
+def beyond(
+    what: str, singles: list[float], batches: list[float], asked: tuple[float | None, float | None]
+) -> Row:
+    """What a call takes longer than a search of a batch, in microseconds."""
+    more = [single - batch for single, batch in zip(singles, batches, strict=True)]
+    middle = statistics.median(more)
+    note = f"single call {number(statistics.median(singles))} us, of a batch "
+    note += f"{number(statistics.median(batches))} us"
+    spread = (max(more) - min(more)) / 2 / abs(middle)
+    return Row(what, middle, "us", *asked, True, spread, note)
