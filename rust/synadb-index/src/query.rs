@@ -67,19 +67,25 @@ impl Query {
         if let Some(position) = first_non_finite(values) {
             return Err(IndexError::NonFinite { position });
         }
+        self.reset_finite(values);
+        Ok(())
+    }
+
+    /// As [`Query::reset`] with components that are known to be finite: what is found for others
+    /// means nothing.
+    pub fn reset_finite(&mut self, values: &[f32]) {
         self.values.clear();
         self.values.extend_from_slice(values);
         self.doubles.clear();
         self.doubles.extend(values.iter().map(|&value| f64::from(value)));
         self.unit.clear();
         if self.metric == Metric::Euclidean {
-            return Ok(());
+            return;
         }
-        (_, self.squared_norm) = (self.kernels.exact_dots)(&self.doubles, values);
+        (_, self.squared_norm) = (self.kernels.exact_dots)(&self.doubles, values, &[]);
         let norm = self.squared_norm.sqrt();
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         self.unit.extend(values.iter().map(|&value| (f64::from(value) * inverse) as f32));
-        Ok(())
     }
 
     /// Metric of the query.
@@ -199,17 +205,23 @@ impl Query {
     /// Key of a row in double precision.
     #[must_use]
     pub fn exact_key(&self, row: &[f32]) -> f64 {
-        let dots = self.kernels.exact_dots;
+        self.exact_key_before(row, &[])
+    }
+
+    /// As [`Query::exact_key`]; `next` is the row that will be read next, or none. It is asked for
+    /// while this one is compared: all of its lines at once would make the processor wait.
+    pub(crate) fn exact_key_before(&self, row: &[f32], next: &[f32]) -> f64 {
+        let dots = |row| (self.kernels.exact_dots)(&self.doubles, row, next);
         match self.metric {
             Metric::Cosine => {
-                let (dot, square) = dots(&self.doubles, row);
+                let (dot, square) = dots(row);
                 // The root of the product, since it is exact when both squares are equal.
                 let norms = (self.squared_norm * square).sqrt();
                 if norms > 0.0 { (1.0 - dot / norms).clamp(0.0, 2.0) } else { 1.0 }
             }
-            Metric::Euclidean => (self.kernels.exact_squared_euclidean)(&self.doubles, row),
+            Metric::Euclidean => (self.kernels.exact_squared_euclidean)(&self.doubles, row, next),
             Metric::DotProduct if self.squared_norm > 0.0 => {
-                -dots(&self.doubles, row).0 / self.squared_norm.sqrt()
+                -dots(row).0 / self.squared_norm.sqrt()
             }
             Metric::DotProduct => 0.0,
         }

@@ -35,19 +35,23 @@ pub(super) static KERNELS: Kernels = Kernels {
     exact_squared_euclidean,
 };
 
-fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
+fn exact_dots(query: &[f64], row: &[f32], next: &[f32]) -> (f64, f64) {
     assert_pair(query, row);
     // SAFETY: as in `pair`, AVX2 was found before `KERNELS` was handed out.
-    unsafe { exact_dots_inner(query, row) }
+    unsafe { exact_dots_inner(query, row, next) }
 }
 
 #[target_feature(enable = "avx2")]
-fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
+fn exact_dots_inner(query: &[f64], row: &[f32], next: &[f32]) -> (f64, f64) {
     let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
     let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
     let mut dots = [_mm256_setzero_pd(); EXACT_LANES / DOUBLES];
     let mut squares = dots;
+    let mut next = next.chunks(EXACT_LANES);
     for (x, y) in query_lanes.iter().zip(row_lanes) {
+        if let Some(line) = next.next() {
+            prefetch_many(bytemuck::cast_slice(line));
+        }
         let (x, y) = (x.as_chunks().0, y.as_chunks().0);
         for (at, (dot, square)) in dots.iter_mut().zip(&mut squares).enumerate() {
             let (x, y) = (doubles(&x[at]), widened(&y[at]));
@@ -60,18 +64,22 @@ fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
     (exact_total(lanes(dots), products), exact_total(lanes(squares), squared))
 }
 
-fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
+fn exact_squared_euclidean(query: &[f64], row: &[f32], next: &[f32]) -> f64 {
     assert_pair(query, row);
     // SAFETY: as in `pair`, AVX2 was found before `KERNELS` was handed out.
-    unsafe { exact_squared_inner(query, row) }
+    unsafe { exact_squared_inner(query, row, next) }
 }
 
 #[target_feature(enable = "avx2")]
-fn exact_squared_inner(query: &[f64], row: &[f32]) -> f64 {
+fn exact_squared_inner(query: &[f64], row: &[f32], next: &[f32]) -> f64 {
     let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
     let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
     let mut sums = [_mm256_setzero_pd(); EXACT_LANES / DOUBLES];
+    let mut next = next.chunks(EXACT_LANES);
     for (x, y) in query_lanes.iter().zip(row_lanes) {
+        if let Some(line) = next.next() {
+            prefetch_many(bytemuck::cast_slice(line));
+        }
         let (x, y) = (x.as_chunks().0, y.as_chunks().0);
         for (at, sum) in sums.iter_mut().enumerate() {
             let difference = _mm256_sub_pd(doubles(&x[at]), widened(&y[at]));

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
     _mm512_sub_ps,
 };
 
-use super::avx2::prefetch_line;
+use super::avx2::{prefetch_line, prefetch_many};
 use super::scalar::{EXACT_LANES, exact_total};
 use super::{AHEAD_FLOATS, Kernels, LINE_FLOATS, SimdLevel, assert_pair, assert_rows};
 
@@ -33,19 +33,23 @@ pub(super) static KERNELS: Kernels = Kernels {
     exact_squared_euclidean,
 };
 
-fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
+fn exact_dots(query: &[f64], row: &[f32], next: &[f32]) -> (f64, f64) {
     assert_pair(query, row);
     // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
-    unsafe { exact_dots_inner(query, row) }
+    unsafe { exact_dots_inner(query, row, next) }
 }
 
 #[target_feature(enable = "avx512f")]
-fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
+fn exact_dots_inner(query: &[f64], row: &[f32], next: &[f32]) -> (f64, f64) {
     let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
     let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
     let mut dots = [_mm512_setzero_pd(); EXACT_LANES / DOUBLES];
     let mut squares = dots;
+    let mut next = next.chunks(EXACT_LANES);
     for (x, y) in query_lanes.iter().zip(row_lanes) {
+        if let Some(line) = next.next() {
+            prefetch_many(bytemuck::cast_slice(line));
+        }
         let (x, y) = (x.as_chunks().0, y.as_chunks().0);
         for (at, (dot, square)) in dots.iter_mut().zip(&mut squares).enumerate() {
             let (x, y) = (doubles(&x[at]), widened(&y[at]));
@@ -58,18 +62,22 @@ fn exact_dots_inner(query: &[f64], row: &[f32]) -> (f64, f64) {
     (exact_total(lanes(dots), products), exact_total(lanes(squares), squared))
 }
 
-fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
+fn exact_squared_euclidean(query: &[f64], row: &[f32], next: &[f32]) -> f64 {
     assert_pair(query, row);
     // SAFETY: as in `pair`, AVX-512F was found before `KERNELS` was handed out.
-    unsafe { exact_squared_inner(query, row) }
+    unsafe { exact_squared_inner(query, row, next) }
 }
 
 #[target_feature(enable = "avx512f")]
-fn exact_squared_inner(query: &[f64], row: &[f32]) -> f64 {
+fn exact_squared_inner(query: &[f64], row: &[f32], next: &[f32]) -> f64 {
     let (query_lanes, query_rest) = query.as_chunks::<EXACT_LANES>();
     let (row_lanes, row_rest) = row.as_chunks::<EXACT_LANES>();
     let mut sums = [_mm512_setzero_pd(); EXACT_LANES / DOUBLES];
+    let mut next = next.chunks(EXACT_LANES);
     for (x, y) in query_lanes.iter().zip(row_lanes) {
+        if let Some(line) = next.next() {
+            prefetch_many(bytemuck::cast_slice(line));
+        }
         let (x, y) = (x.as_chunks().0, y.as_chunks().0);
         for (at, sum) in sums.iter_mut().enumerate() {
             let difference = _mm512_sub_pd(doubles(&x[at]), widened(&y[at]));

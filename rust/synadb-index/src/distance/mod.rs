@@ -122,8 +122,9 @@ pub type PairKernel = fn(&[f32], &[f32]) -> f32;
 /// beyond the rows counted is taken for what will be read next: it may be prefetched.
 pub type RowsKernel = fn(&[f32], &[f32], usize, usize, &mut [f32]);
 
-/// Kernel of a query, whose numbers are `f32` in double precision, and a row of its length.
-pub type ExactKernel<T> = fn(&[f64], &[f32]) -> T;
+/// Kernel of a query, whose numbers are `f32` in double precision, and a row of its length. What will
+/// be read next, as much of it as one row takes, may be prefetched.
+pub type ExactKernel<T> = fn(&[f64], &[f32], &[f32]) -> T;
 
 /// The kernels of one level. Each panics when the lengths of its arguments do not fit.
 #[derive(Debug)]

@@ -67,12 +67,12 @@ pub(crate) fn exact_dot(a: &[f32], b: &[f32]) -> f64 {
     exact_sum(a, b, |x, y| x * y)
 }
 
-fn exact_dots(query: &[f64], row: &[f32]) -> (f64, f64) {
+fn exact_dots(query: &[f64], row: &[f32], _next: &[f32]) -> (f64, f64) {
     assert_pair(query, row);
     (exact_sum(query, row, |x, y| x * y), exact_sum(row, row, |x, y| x * y))
 }
 
-fn exact_squared_euclidean(query: &[f64], row: &[f32]) -> f64 {
+fn exact_squared_euclidean(query: &[f64], row: &[f32], _next: &[f32]) -> f64 {
     assert_pair(query, row);
     exact_sum(query, row, |x, y| (x - y) * (x - y))
 }

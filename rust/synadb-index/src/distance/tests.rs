@@ -58,15 +58,15 @@ fn check_pair(table: &Kernels, a: &[f32], b: &[f32]) {
     let same = |found: f64, expected: f64| found.to_bits() == expected.to_bits();
     let (doubles, reference) = (doubles(a), &scalar::KERNELS);
     let (expected, bound) = squared_and_bound(a, b);
-    let found = (reference.exact_squared_euclidean)(&doubles, b);
+    let found = (reference.exact_squared_euclidean)(&doubles, b, a);
     assert!((found - expected).abs() <= bound * EXACTLY, "exact squared {}", a.len());
     let (expected, bound) = dot_and_bound(a, b);
     assert!((exact_dot(a, b) - expected).abs() <= bound * EXACTLY, "exact dot {}", a.len());
-    let (dot, square) = (table.exact_dots)(&doubles, b);
+    let (dot, square) = (table.exact_dots)(&doubles, b, a);
     assert!(same(dot, exact_dot(a, b)), "{:?} exact", table.level);
     assert!(same(square, exact_dot(b, b)), "{:?} exact square", table.level);
-    let found = (table.exact_squared_euclidean)(&doubles, b);
-    let expected = (reference.exact_squared_euclidean)(&doubles, b);
+    let found = (table.exact_squared_euclidean)(&doubles, b, a);
+    let expected = (reference.exact_squared_euclidean)(&doubles, b, a);
     assert!(same(found, expected), "{:?} exact squared", table.level);
 }
 

@@ -1,8 +1,8 @@
 //! Points of a graph as codes: bytes with a scale, or single precision where there are few
 //! dimensions.
 
-use crate::distance::{Kernels, largest_magnitude, prefetch_bytes};
-use crate::quantize::{self, DotsKernel};
+use crate::distance::{Kernels, prefetch_bytes};
+use crate::quantize::{self, DotsKernel, FillBytes};
 use crate::random::mix;
 
 /// Bytes that the length of a code is a multiple of, padded with zeros.
@@ -13,10 +13,6 @@ pub(super) const CODE_ALIGN: usize = 64;
 pub(super) const FLOAT_DIMENSIONS_MAX: usize = 48;
 /// Distances made at once.
 const CHUNK: usize = 64;
-/// Largest byte of a code.
-const CODE_MAX: f32 = 127.0;
-/// Between numbers of this size the step is one, and their lowest bits are those of an integer.
-const ROUNDING: f32 = 12_582_912.0;
 /// What a squared distance of floats is off by, of itself.
 const FLOAT_ROUNDING: f32 = 1e-5;
 /// Bits of a scale that are dropped, so that vectors equal but for rounding get equal codes.
@@ -27,11 +23,13 @@ const SCALE_BITS_DROPPED: u32 = 12;
 pub(super) struct CodeKernels {
     pub(super) float: &'static Kernels,
     pub(super) dot_bytes: DotsKernel<i8>,
+    fill_bytes: FillBytes,
 }
 
 impl CodeKernels {
     pub(super) fn new(float: &'static Kernels) -> Self {
-        Self { float, dot_bytes: quantize::CodeKernels::up_to(float.level).dot_bytes }
+        let kernels = quantize::CodeKernels::up_to(float.level);
+        Self { float, dot_bytes: kernels.dot_bytes, fill_bytes: kernels.fill_bytes }
     }
 }
 
@@ -103,7 +101,7 @@ impl Codes {
     }
 
     /// Encodes a point and its additional coordinate.
-    pub(super) fn push(&mut self, point: &[f32], extra: f32) {
+    pub(super) fn push(&mut self, point: &[f32], extra: f32, kernels: CodeKernels) {
         if self.width > 0 {
             self.floats.extend_from_slice(point);
             self.floats.push(extra);
@@ -112,7 +110,7 @@ impl Codes {
         }
         let start = self.bytes.len();
         self.bytes.resize(start + self.stride, 0);
-        self.terms.push(encode(point, extra, &mut self.bytes[start..]));
+        self.terms.push(encode(point, extra, kernels, &mut self.bytes[start..]));
     }
 
     pub(super) fn push_code(&mut self, code: Code<'_>) {
@@ -222,21 +220,16 @@ pub(super) fn rounding(query: Terms, point: Terms, squared_distance: f32) -> f32
 }
 
 /// Encodes a point into bytes, whose padding is zero already.
-pub(super) fn encode(point: &[f32], extra: f32, bytes: &mut [u8]) -> Terms {
-    let below = (largest_magnitude(point) / CODE_MAX).to_bits() >> SCALE_BITS_DROPPED;
+pub(super) fn encode(point: &[f32], extra: f32, kernels: CodeKernels, bytes: &mut [u8]) -> Terms {
     // One step up, so that no byte leaves its range.
-    let scale = f32::from_bits((below + 1) << SCALE_BITS_DROPPED);
-    let inverse = 1.0 / scale;
-    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
-    for (byte, &value) in bytes.iter_mut().zip(point) {
-        // Rounds to even by the loss of all digits behind the point; a call of `round_ties_even`
-        // is one of a library where the compiler may not use SSE4.1.
-        let rounded = (value * inverse).clamp(-CODE_MAX, CODE_MAX) + ROUNDING;
-        *byte = rounded.to_bits() as u8;
-    }
-    let square = |&byte: &u8| i32::from(byte.cast_signed()) * i32::from(byte.cast_signed());
-    let squares = bytes.iter().map(square).sum::<i32>();
-    let norm = scale * scale * squares as f32;
+    let coarser = |step: f32| {
+        f32::from_bits(((step.to_bits() >> SCALE_BITS_DROPPED) + 1) << SCALE_BITS_DROPPED)
+    };
+    let bytes: &mut [i8] = bytemuck::cast_slice_mut(bytes);
+    let scale = (kernels.fill_bytes)(point, coarser, &mut bytes[..point.len()]);
+    let mut squares = [0];
+    (kernels.dot_bytes)(bytes, bytes, bytes.len(), &mut squares);
+    let norm = scale * scale * squares[0] as f32;
     Terms { scale, extra, norm }
 }
 
@@ -254,9 +247,10 @@ mod tests {
             (0..DIMENSIONS).map(|_| (random.next() % 2001) as f32 / 1000.0 - 1.0).collect()
         };
         let query = point();
+        let kernels = CodeKernels::new(crate::kernels().expect("a level"));
         let coded = |vector: &[f32]| {
             let mut bytes = vec![0; DIMENSIONS.next_multiple_of(CODE_ALIGN)];
-            let terms = encode(vector, 0.0, &mut bytes);
+            let terms = encode(vector, 0.0, kernels, &mut bytes);
             (bytes, terms)
         };
         let (query_bytes, query_terms) = coded(&query);

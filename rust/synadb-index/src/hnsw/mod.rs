@@ -8,6 +8,7 @@
 mod build;
 mod codes;
 mod config;
+mod entries;
 mod graph;
 mod members;
 pub(crate) mod search;
@@ -21,6 +22,7 @@ use synadb_types::RowSet;
 use crate::quantize::Rotation;
 
 use codes::Codes;
+use entries::EntryLinks;
 use graph::Graph;
 use members::Members;
 use space::Space;
@@ -47,6 +49,8 @@ pub struct HnswIndex {
     entries: Vec<u32>,
     /// Codes of the entry points.
     entry_codes: Codes,
+    /// The same packed; none where there are no packed codes, or these would tell little.
+    entry_links: Option<Box<EntryLinks>>,
     /// The rotation of the packed codes; none where there are none.
     rotation: Option<Rotation>,
 }
@@ -70,6 +74,8 @@ impl HnswIndex {
         }
         let packed = graph.layout.packed > 0;
         let rotation = packed.then(|| Rotation::new(space.dimensions(), config.seed));
+        let links = |rotation| EntryLinks::new(&entry_codes, rotation);
+        let entry_links = rotation.as_ref().and_then(links).map(Box::new);
         Self {
             config,
             space,
@@ -80,6 +86,7 @@ impl HnswIndex {
             graph,
             entries,
             entry_codes,
+            entry_links,
             rotation,
         }
     }

@@ -73,11 +73,18 @@ impl CodeQuery {
         epsilon: f32,
         kernels: &'static CodeKernels,
     ) -> Result<Self, IndexError> {
-        let mut prepared = Self {
-            space: Space::of(query.metric()),
+        let mut prepared = Self::unset(query.kernels().level, kernels);
+        prepared.reset(query, rotation, epsilon)?;
+        Ok(prepared)
+    }
+
+    /// Memory for a query that `reset`, or one like it, prepares.
+    pub(crate) fn unset(level: SimdLevel, kernels: &'static CodeKernels) -> Self {
+        Self {
+            space: Space::Distance,
             base: 0.0,
-            epsilon,
-            level: query.kernels().level,
+            epsilon: 0.0,
+            level,
             kernels,
             rotated: Vec::new(),
             squared_norm: 0.0,
@@ -91,9 +98,7 @@ impl CodeQuery {
             bytes_sum: 0,
             bytes_scale: 0.0,
             bytes_slack: 0.0,
-        };
-        prepared.reset(query, rotation, epsilon)?;
-        Ok(prepared)
+        }
     }
 
     /// Replaces the query and keeps kernels and memory.
@@ -113,18 +118,19 @@ impl CodeQuery {
         Ok(())
     }
 
-    /// As [`CodeQuery::reset`], for rows in one bit alone: there are no [`CodeQuery::bytes`].
+    /// As [`CodeQuery::reset_moved`], for rows in one bit alone: there are no [`CodeQuery::bytes`].
     ///
     /// # Errors
     ///
     /// As [`CodeQuery::reset`].
-    pub fn reset_bits(
+    pub fn reset_moved_bits(
         &mut self,
         query: &Query,
+        moved: &[f32],
         rotation: &Rotation,
         epsilon: f32,
     ) -> Result<(), IndexError> {
-        self.rotate(query, None, rotation, epsilon)?;
+        self.rotate(query, Some(moved), rotation, epsilon)?;
         self.fill_table();
         self.bytes.clear();
         Ok(())
@@ -213,7 +219,7 @@ impl CodeQuery {
     fn fill(&mut self) {
         self.fill_table();
         self.bytes.resize(self.rotated.len(), 0);
-        self.bytes_scale = (self.kernels.fill_bytes)(&self.rotated, &mut self.bytes);
+        self.bytes_scale = (self.kernels.fill_bytes)(&self.rotated, |step| step, &mut self.bytes);
         self.bytes_sum = self.bytes.iter().map(|&byte| i32::from(byte)).sum();
         let dimensions = self.rotated.len() as f32;
         self.bytes_slack = self.epsilon * self.bytes_scale * (dimensions / 12.0).sqrt();

@@ -71,10 +71,7 @@ impl Rotation {
         for (round, signs) in self.signs.chunks_exact(self.span).enumerate() {
             let start = if round % 2 == 0 { 0 } else { self.padded - self.span };
             let part = &mut out[start..start + self.span];
-            for (value, &sign) in part.iter_mut().zip(signs) {
-                *value *= sign;
-            }
-            (kernels.hadamard)(part);
+            (kernels.hadamard)(part, signs);
         }
     }
 }

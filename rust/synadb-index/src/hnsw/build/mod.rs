@@ -74,7 +74,7 @@ impl HnswIndex {
         let rows: Vec<RowId> = all.iter().filter(live).collect();
         let space = Space::fit(metric, &rows, source);
         workers.stage(STAGES[0]);
-        let codes = encode(&space, &rows, source, &workers)?;
+        let codes = encode(&space, (&rows, source), kernels, &workers)?;
         let (members, codes) = group(&rows, codes);
 
         workers.stage(STAGES[1]);
@@ -107,8 +107,8 @@ impl HnswIndex {
 /// Encodes the points of all rows.
 fn encode(
     space: &Space,
-    rows: &[RowId],
-    source: &dyn VectorSource,
+    (rows, source): (&[RowId], &dyn VectorSource),
+    kernels: CodeKernels,
     workers: &Workers<'_>,
 ) -> Result<Codes, IndexError> {
     let dimensions = space.dimensions();
@@ -120,7 +120,7 @@ fn encode(
             let vector = source.vector(row).unwrap_or_default();
             point.fill(0.0);
             let extra = space.place(vector, point);
-            codes.push(point, extra);
+            codes.push(point, extra, kernels);
         }
         codes
     })?;

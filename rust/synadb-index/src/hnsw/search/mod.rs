@@ -12,6 +12,7 @@ use crate::distance::prefetch_bytes;
 use crate::hnsw::HnswIndex;
 use crate::hnsw::codes::{Code, CodeKernels, Codes, Terms, rounding};
 use crate::hnsw::graph::GraphView;
+use crate::quantize::CodeQuery;
 use crate::{Filter, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
 use pool::{Fresh, Pool, Seen};
@@ -30,7 +31,7 @@ const RANKED_EF: usize = 6;
 /// Codes that are on their way while one is compared.
 const AHEAD: usize = 4;
 /// Rows that are.
-const ROWS_AHEAD: usize = 3;
+const ROWS_AHEAD: usize = 2;
 
 /// Memory of a search.
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ pub(crate) struct HnswScratch {
     point: Vec<f32>,
     code: Option<Codes>,
     /// The query of the packed codes.
-    packed: Option<packed::PackedQuery>,
+    packed: Option<CodeQuery>,
     /// Neighbours of one node by their estimates.
     found: Fresh,
     distances: Vec<f32>,
@@ -235,11 +236,10 @@ impl HnswScratch {
             _ => index.entry_codes.empty(),
         };
         code.clear();
-        code.push(&self.point, 0.0);
+        code.push(&self.point, 0.0, CodeKernels::new(query.kernels()));
         self.code = Some(code);
         if let Some(rotation) = &index.rotation {
-            let kernels = query.kernels();
-            packed::PackedQuery::prepare(&mut self.packed, &self.point, rotation, kernels)?;
+            packed::prepare(&mut self.packed, query, &self.point, rotation)?;
         }
         Ok(())
     }
@@ -291,14 +291,21 @@ impl Search<'_> {
         scratch.visited.clear();
         scratch.seen.reset(view.nodes());
         let entries = &self.index.entries;
+        scratch.counts.distances += entries.len() as u64;
+        let starts = (ef / STARTS_EF).max(STARTS_MIN);
+        scratch.pool.reset(starts);
+        if let Some(links) = &self.index.entry_links
+            && scratch.seeds.is_empty()
+            && packed::start(entries, links, scratch)
+        {
+            scratch.pool.lengthen(ef);
+            return;
+        }
         scratch.distances.resize(entries.len(), 0.0);
         self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
-        scratch.counts.distances += entries.len() as u64;
         let kernels = self.kernels();
-        let starts = (ef / STARTS_EF).max(STARTS_MIN);
         let HnswScratch { pool, visited, distances, seeds, counts, .. } = scratch;
         let found = distances.iter().copied().zip(entries.iter().copied());
-        pool.reset(starts);
         if seeds.is_empty() {
             found.for_each(|(distance, entry)| pool.insert(distance, entry));
             pool.lengthen(ef);
@@ -374,13 +381,13 @@ impl Search<'_> {
         }
         rows.iter().take(ROWS_AHEAD).for_each(|&row| self.source.prefetch(row));
         for (index, (&row, &norm)) in rows.iter().zip(&*norms).enumerate() {
-            if let Some(&ahead) = rows.get(index + ROWS_AHEAD) {
-                self.source.prefetch(ahead);
-            }
+            let next = rows.get(index + ROWS_AHEAD);
             let Some(vector) = self.source.vector(row) else { continue };
             if exactly {
-                out.offer_exact(row, self.query.exact_key(vector));
+                let next = next.and_then(|&row| self.source.vector(row)).unwrap_or_default();
+                out.offer_exact(row, self.query.exact_key_before(vector, next));
             } else {
+                next.into_iter().for_each(|&row| self.source.prefetch(row));
                 out.offer(row, self.key(vector, norm));
             }
         }

@@ -1,46 +1,61 @@
 //! The walk by packed codes: one block gives the estimates of all neighbours of a node.
 
 use crate::distance::prefetch_many;
-use crate::hnsw::codes::{Code, CodeKernels};
+use crate::hnsw::codes::{self, Code};
+use crate::hnsw::entries::EntryLinks;
 use crate::hnsw::graph::{GraphView, LINE};
 use crate::hnsw::search::pool::{Pool, Seen};
 use crate::hnsw::search::{HnswScratch, direct};
-use crate::quantize::{BLOCK_ROWS, CodeQuery, Rotation, code_kernels};
-use crate::{IndexError, Kernels, Metric, Query};
+use crate::quantize::{BLOCK_ROWS, CodeKernels, CodeQuery, Rotation, code_kernels};
+use crate::{IndexError, Query};
 
 /// Pieces in which a block is asked for.
 const PIECES: usize = 3;
 
-/// The point of a query, prepared for packed codes.
-#[derive(Debug)]
-pub(crate) struct PackedQuery {
-    point: Query,
-    codes: CodeQuery,
+/// Prepares the point of a query for packed codes, in memory that may have served another.
+///
+/// # Errors
+///
+/// Those of [`CodeQuery::reset`].
+pub(super) fn prepare(
+    place: &mut Option<CodeQuery>,
+    query: &Query,
+    point: &[f32],
+    rotation: &Rotation,
+) -> Result<(), IndexError> {
+    let level = query.kernels().level;
+    let codes = match place {
+        Some(codes) if codes.level() == level => codes,
+        _ => {
+            let kernels = CodeKernels::for_level(level).or_else(|_| code_kernels())?;
+            place.insert(CodeQuery::unset(level, kernels))
+        }
+    };
+    codes.reset_moved_bits(query, point, rotation, 0.0)
 }
 
-impl PackedQuery {
-    /// Prepares a point in memory that may have served another.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`CodeQuery::new`].
-    pub(super) fn prepare(
-        place: &mut Option<Self>,
-        point: &[f32],
-        rotation: &Rotation,
-        kernels: &'static Kernels,
-    ) -> Result<(), IndexError> {
-        if let Some(query) = place {
-            query.point.reset(point)?;
-            return query.codes.reset_bits(&query.point, rotation, 0.0);
-        }
-        let point = Query::with_kernels(Metric::Euclidean, point, kernels)?;
-        let kernels = crate::quantize::CodeKernels::for_level(kernels.level);
-        let kernels = kernels.or_else(|_| code_kernels())?;
-        let codes = CodeQuery::with_kernels(&point, rotation, 0.0, kernels)?;
-        *place = Some(Self { point, codes });
-        Ok(())
+/// Puts the entry points nearest to a query into the queue, by the estimates of their codes. False
+/// where the query is too far for estimates; the queue is then as before.
+pub(super) fn start(entries: &[u32], links: &EntryLinks, scratch: &mut HnswScratch) -> bool {
+    let HnswScratch { pool, packed, .. } = scratch;
+    let Some(query) = packed else { return false };
+    let (from, estimate) = (query.squared_norm(), query.kernels().estimate_links);
+    if !query.is_reliable() {
+        return false;
     }
+    let mut keys = [0.0; BLOCK_ROWS];
+    for (first, block, steps) in links.blocks() {
+        let mut near = estimate(block, query, from, steps, pool.limit(), &mut keys);
+        while near != 0 {
+            let slot = near.trailing_zeros() as usize;
+            near &= near - 1;
+            let key = if keys[slot].is_nan() { from } else { keys[slot] };
+            if let Some(&entry) = entries.get(first + slot) {
+                pool.insert(key, entry);
+            }
+        }
+    }
+    true
 }
 
 /// Visits the nodes nearest to a query by the estimates of their codes, and notes them with the
@@ -54,11 +69,11 @@ impl PackedQuery {
 pub(super) fn walk(
     view: GraphView<'_>,
     code: Code<'_>,
-    kernels: CodeKernels,
+    kernels: codes::CodeKernels,
     scratch: &mut HnswScratch,
 ) {
     let HnswScratch { pool, seen, visited, counts, packed, found, .. } = scratch;
-    let Some(PackedQuery { codes: query, .. }) = packed else { return };
+    let Some(query) = packed else { return };
     let estimate = query.kernels().estimate_links;
     let mut keys = [0.0; BLOCK_ROWS];
     let mut next = pop_new(pool, seen);

@@ -52,20 +52,20 @@ pub(super) fn fill_table(values: &[f32], table: &mut [u8]) -> Filled {
     unsafe { inner(values, table) }
 }
 
-pub(super) fn fill_bytes(values: &[f32], bytes: &mut [i8]) -> f32 {
+pub(super) fn fill_bytes(values: &[f32], step: fn(f32) -> f32, bytes: &mut [i8]) -> f32 {
     #[target_feature(enable = "avx2")]
-    fn inner(values: &[f32], bytes: &mut [i8]) -> f32 {
-        bytes_of(values, bytes)
+    fn inner(values: &[f32], step: fn(f32) -> f32, bytes: &mut [i8]) -> f32 {
+        bytes_of(values, step, bytes)
     }
     // SAFETY: as in `hadamard`, AVX2 was found.
-    unsafe { inner(values, bytes) }
+    unsafe { inner(values, step, bytes) }
 }
 
-pub(super) fn hadamard(values: &mut [f32]) {
-    assert_hadamard(values);
-    // SAFETY: this function is reachable only through the tables of this level and the one above,
-    // which `CodeKernels::for_level` hands out only after it has found AVX2.
-    unsafe { hadamard_inner(values) }
+fn hadamard(values: &mut [f32], factors: &[f32]) {
+    assert_hadamard(values, factors);
+    // SAFETY: this function is reachable only through the table of this level, which
+    // `CodeKernels::for_level` hands out only after it has found AVX2.
+    unsafe { hadamard_inner(values, factors) }
 }
 
 fn estimate_bits(
@@ -109,14 +109,14 @@ fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn hadamard_inner(values: &mut [f32]) {
+fn hadamard_inner(values: &mut [f32], factors: &[f32]) {
     let sign = i32::MIN;
     let odd = _mm256_castsi256_ps(_mm256_setr_epi32(0, sign, 0, sign, 0, sign, 0, sign));
     let upper = _mm256_castsi256_ps(_mm256_setr_epi32(0, 0, sign, sign, 0, 0, sign, sign));
     let last = _mm256_castsi256_ps(_mm256_setr_epi32(0, 0, 0, 0, sign, sign, sign, sign));
     let (chunks, _) = values.as_chunks_mut::<LANES>();
-    for chunk in chunks.iter_mut() {
-        let mut x = load(chunk);
+    for (chunk, factors) in chunks.iter_mut().zip(factors.as_chunks().0) {
+        let mut x = _mm256_mul_ps(load(chunk), load(factors));
         x = _mm256_add_ps(_mm256_permute_ps::<0b10_11_00_01>(x), _mm256_xor_ps(x, odd));
         x = _mm256_add_ps(_mm256_permute_ps::<0b01_00_11_10>(x), _mm256_xor_ps(x, upper));
         x = _mm256_add_ps(_mm256_permute2f128_ps::<1>(x, x), _mm256_xor_ps(x, last));

@@ -16,6 +16,9 @@ use crate::{IndexError, SimdLevel, kernels};
 pub(super) const TABLE_MAX: f32 = 63.0;
 /// Largest coordinate of the query in eight bits.
 pub(super) const BYTE_MAX: f32 = 127.0;
+/// Coordinates whose tables a kernel fills at once, and the bytes of these.
+const TABLE_VALUES: usize = 4 * GROUP;
+const TABLE_BYTES: usize = 4 * GROUP_BYTES;
 /// Numbers of this size have no digits behind the point, and their lowest bits are an integer's.
 const ROUNDING: f32 = 12_582_912.0;
 
@@ -39,14 +42,17 @@ pub type LinksKernel = fn(&[u8], &CodeQuery, f32, &LinkSteps, f32, &mut [f32; BL
 /// results. The query holds no -128.
 pub type DotsKernel<T> = fn(&[i8], &[T], usize, &mut [i32]);
 
+/// Kernel that rounds coordinates to bytes: coordinates, what makes a step, bytes; the step.
+pub(crate) type FillBytes = fn(&[f32], fn(f32) -> f32, &mut [i8]) -> f32;
+
 /// The kernels of one level. Each panics when the lengths of its arguments do not fit. All
 /// levels give the same bits.
 #[derive(Debug)]
 pub struct CodeKernels {
     /// Level of the table.
     pub level: SimdLevel,
-    /// Walsh-Hadamard transform in place, not scaled. The length is a power of two from 64 on.
-    pub(super) hadamard: fn(&mut [f32]),
+    /// Walsh-Hadamard transform in place, not scaled, of values times as many factors. The length is a power of two from 64 on.
+    pub(super) hadamard: fn(&mut [f32], &[f32]),
     /// Estimates of a block of rows in one bit.
     pub estimate_bits: BitsKernel,
     /// Estimates of a block of neighbours in one bit.
@@ -59,8 +65,9 @@ pub struct CodeKernels {
     /// numbers up to [`TABLE_MAX`]: coordinates, tables. What a step is worth and the sum of the
     /// smallest and of all.
     pub(super) fill_table: fn(&[f32], &mut [u8]) -> Filled,
-    /// Coordinates in eight bits up to [`BYTE_MAX`], and what a step is worth.
-    pub(super) fill_bytes: fn(&[f32], &mut [i8]) -> f32,
+    /// Coordinates in eight bits up to [`BYTE_MAX`], and what a step is worth: what is made of the
+    /// quotient of the largest magnitude and that number. Zeros where the step has no inverse.
+    pub(crate) fill_bytes: FillBytes,
 }
 
 /// What the numbers of a table stand for.
@@ -153,6 +160,7 @@ fn assert_dots<T>(query: &[i8], row_len: usize, rows: &[T], stride: usize, count
 }
 
 /// Checks what every transform relies on.
-fn assert_hadamard(values: &[f32]) {
+fn assert_hadamard(values: &[f32], factors: &[f32]) {
     assert!(values.len().is_power_of_two() && values.len() >= 64, "{} values", values.len());
+    assert_eq!(values.len(), factors.len(), "every value has a factor");
 }

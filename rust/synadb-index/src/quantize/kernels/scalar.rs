@@ -3,8 +3,8 @@
 use super::super::bits::{BLOCK_ROWS, GROUP, GROUP_BYTES, factors};
 use super::super::links::numbers;
 use super::{
-    BYTE_MAX, CodeKernels, Filled, ROUNDING, TABLE_MAX, assert_dots, assert_hadamard, split_block,
-    split_links,
+    BYTE_MAX, CodeKernels, Filled, ROUNDING, TABLE_BYTES, TABLE_MAX, TABLE_VALUES, assert_dots,
+    assert_hadamard, split_block, split_links,
 };
 use crate::SimdLevel;
 use crate::distance::largest_magnitude;
@@ -21,8 +21,9 @@ pub(super) static KERNELS: CodeKernels = CodeKernels {
     fill_bytes: bytes_of,
 };
 
-fn hadamard(values: &mut [f32]) {
-    assert_hadamard(values);
+fn hadamard(values: &mut [f32], factors: &[f32]) {
+    assert_hadamard(values, factors);
+    values.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
     let mut half = 1;
     while half < values.len() {
         for pair in values.chunks_exact_mut(2 * half) {
@@ -114,60 +115,83 @@ fn dot_nibbles(query: &[i8], rows: &[u8], stride: usize, out: &mut [i32]) {
     }
 }
 
-/// See [`CodeKernels::fill_table`]; the levels above compile it for their registers.
+/// See [`CodeKernels::fill_table`]; AVX2 compiles it for its registers.
 #[inline(always)]
 pub(super) fn table_of(values: &[f32], table: &mut [u8]) -> Filled {
-    tables_of(values, table, |group, base, inverse, table| {
-        let mut sums = [base; GROUP_BYTES];
-        for (bit, &value) in group.iter().enumerate() {
-            for subset in 0..1 << bit {
-                sums[subset | 1 << bit] = sums[subset] + value;
-            }
-        }
-        for (number, sum) in table.iter_mut().zip(sums) {
-            // The lowest bits of a NaN, as sums beyond `f32` give one, are zero.
-            let rounded = (sum * inverse).clamp(0.0, TABLE_MAX) + ROUNDING;
-            *number = rounded.to_bits() as u8;
-        }
-    })
-}
-
-/// The tables, each filled by `fill`: with what each subset of four values sums up to beside a base,
-/// times the inverse of the step.
-#[inline(always)]
-pub(super) fn tables_of(
-    values: &[f32],
-    table: &mut [u8],
-    fill: impl Fn(&[f32; GROUP], f32, f32, &mut [u8; GROUP_BYTES]),
-) -> Filled {
-    let (groups, _) = values.as_chunks::<GROUP>();
-    let mut widest = [0.0_f32; GROUP];
-    for group in groups.as_chunks::<GROUP>().0 {
-        for (widest, group) in widest.iter_mut().zip(group) {
+    let (blocks, _) = values.as_chunks::<TABLE_VALUES>();
+    let mut widest = [0.0_f32; TABLE_VALUES / GROUP];
+    for block in blocks {
+        for (widest, group) in widest.iter_mut().zip(block.as_chunks::<GROUP>().0) {
             let [a, b, c, d] = group.map(f32::abs);
             *widest = widest.max((a + b) + (c + d));
         }
     }
-    let step = widest.into_iter().fold(0.0, f32::max) / TABLE_MAX;
-    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
-    let (mut all, mut least) = ([0.0_f32; GROUP], [0.0_f32; GROUP]);
-    for (group, table) in groups.iter().zip(table.as_chunks_mut::<GROUP_BYTES>().0) {
-        let low = group.map(|value| value.min(0.0));
-        for lane in 0..GROUP {
-            all[lane] += group[lane];
+    let scale = TableScale::of(widest.into_iter().fold(0.0, f32::max));
+    let (mut all, mut least) = ([0.0_f32; TABLE_VALUES], [0.0_f32; TABLE_VALUES]);
+    for (block, table) in blocks.iter().zip(table.as_chunks_mut::<TABLE_BYTES>().0) {
+        let low = block.map(|value| value.min(0.0));
+        for lane in 0..TABLE_VALUES {
+            all[lane] += block[lane];
             least[lane] += low[lane];
         }
-        fill(group, -((low[0] + low[1]) + (low[2] + low[3])), inverse, table);
+        let groups = block.as_chunks::<GROUP>().0.iter().zip(low.as_chunks().0);
+        for ((group, low), table) in groups.zip(table.as_chunks_mut().0) {
+            fill_group(group, low, scale.inverse, table);
+        }
     }
-    let sum = |lanes: [f32; GROUP]| (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
-    Filled { step, least: sum(least), all: sum(all) }
+    scale.filled(&least, &all)
+}
+
+/// What each subset of four values sums up to less the smallest of these sums, in steps: bit by bit
+/// of the place of a number one of the values.
+#[inline(always)]
+fn fill_group(
+    group: &[f32; GROUP],
+    low: &[f32; GROUP],
+    inverse: f32,
+    table: &mut [u8; GROUP_BYTES],
+) {
+    let [a, b, c, d] = *group;
+    let base = -((low[0] + low[1]) + (low[2] + low[3]));
+    let near = [0.0, a, b, a + b].map(|sum| (base + sum) * inverse);
+    let far = [0.0, c, d, c + d].map(|sum| sum * inverse);
+    for (place, number) in table.iter_mut().enumerate() {
+        // The lowest bits of a NaN, as sums beyond `f32` give one, are zero.
+        let rounded = (near[place & 3] + far[place >> 2]).clamp(0.0, TABLE_MAX) + ROUNDING;
+        *number = rounded.to_bits() as u8;
+    }
+}
+
+/// What the numbers of a table are worth.
+pub(super) struct TableScale {
+    step: f32,
+    /// One by the step.
+    pub(super) inverse: f32,
+}
+
+impl TableScale {
+    /// From the largest sum of the magnitudes of a group.
+    pub(super) fn of(widest: f32) -> Self {
+        let step = widest / TABLE_MAX;
+        Self { step, inverse: if step > 0.0 { 1.0 / step } else { 0.0 } }
+    }
+
+    /// From the sums over the lanes of all that is below zero and of all.
+    pub(super) fn filled(&self, least: &[f32; TABLE_VALUES], all: &[f32; TABLE_VALUES]) -> Filled {
+        let sum = |lanes: &[f32; TABLE_VALUES]| {
+            let of_group = |group: &[f32; GROUP]| (group[0] + group[1]) + (group[2] + group[3]);
+            lanes.as_chunks().0.iter().map(of_group).sum::<f32>()
+        };
+        Filled { step: self.step, least: sum(least), all: sum(all) }
+    }
 }
 
 /// See [`CodeKernels::fill_bytes`]; the levels above compile it for their registers.
 #[inline(always)]
-pub(super) fn bytes_of(values: &[f32], bytes: &mut [i8]) -> f32 {
-    let step = largest_magnitude(values) / BYTE_MAX;
-    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+pub(super) fn bytes_of(values: &[f32], step: fn(f32) -> f32, bytes: &mut [i8]) -> f32 {
+    let step = step(largest_magnitude(values) / BYTE_MAX);
+    let inverse = 1.0 / step;
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     for (byte, &value) in bytes.iter_mut().zip(values) {
         let rounded = (value * inverse).clamp(-BYTE_MAX, BYTE_MAX) + ROUNDING;
         *byte = (rounded.to_bits() as u8).cast_signed();
