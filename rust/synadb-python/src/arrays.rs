@@ -11,7 +11,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBytes, PyList, PyString};
 use synadb::arch::HybridSearchResult;
-use synadb::vector::{Hit, Mark, Reader, VectorStore};
+use synadb::vector::{Answers, Mark, Reader, VectorStore};
 
 use crate::convert::{answered, names_of, tuple_of_keys};
 use crate::errors::{dimension, width};
@@ -40,29 +40,31 @@ impl Asked<'_> {
     }
 }
 
-/// What was found.
-pub trait Scored: Send {
-    fn key(&self) -> &str;
-    fn score(&self) -> f32;
+/// Answers to several queries.
+pub trait Answered: Send {
+    /// Number of queries.
+    fn queries(&self) -> usize;
+    /// Keys and scores that answer one of them.
+    fn of(&self, query: usize) -> impl Iterator<Item = (&str, f32)>;
 }
 
-impl Scored for Hit {
-    fn key(&self) -> &str {
-        &self.key
+impl Answered for Answers {
+    fn queries(&self) -> usize {
+        self.queries()
     }
 
-    fn score(&self) -> f32 {
-        self.score
+    fn of(&self, query: usize) -> impl Iterator<Item = (&str, f32)> {
+        self.of(query)
     }
 }
 
-impl Scored for HybridSearchResult {
-    fn key(&self) -> &str {
-        &self.key
+impl Answered for Vec<Vec<HybridSearchResult>> {
+    fn queries(&self) -> usize {
+        self.len()
     }
 
-    fn score(&self) -> f32 {
-        self.score
+    fn of(&self, query: usize) -> impl Iterator<Item = (&str, f32)> {
+        self[query].iter().map(|found| (&*found.key, found.score))
     }
 }
 
@@ -71,11 +73,11 @@ impl Scored for HybridSearchResult {
 ///
 /// # Errors
 /// What the engine says, what `take` says, and what the handler of a signal raises.
-pub fn search<H: Scored>(
+pub fn search<A: Send>(
     py: Python<'_>,
     asked: &Asked<'_>,
-    find: &(impl Fn(&[f32]) -> synadb::Result<Vec<Vec<H>>> + Sync),
-    mut take: impl FnMut(Vec<Vec<H>>) -> PyResult<()>,
+    find: &(impl Fn(&[f32]) -> synadb::Result<A> + Sync),
+    mut take: impl FnMut(A) -> PyResult<()>,
 ) -> PyResult<()> {
     let all = || thread::available_parallelism().map_or(1, NonZero::get);
     let (rows, width) = (asked.rows(), asked.width);
@@ -89,7 +91,9 @@ pub fn search<H: Scored>(
     while !rest.is_empty() {
         let (now, later) = rest.split_at(rest.len().min(piece * width));
         let begun = Instant::now();
-        take(answered(py.detach(|| in_threads(now, width, threads, find)))?)?;
+        for answers in answered(py.detach(|| in_threads(now, width, threads, find)))? {
+            take(answers)?;
+        }
         rest = later;
         if !rest.is_empty() {
             py.check_signals()?;
@@ -101,12 +105,13 @@ pub fn search<H: Scored>(
     Ok(())
 }
 
-fn in_threads<H: Send>(
+/// What each thread found, in the order of the queries.
+fn in_threads<A: Send>(
     queries: &[f32],
     width: usize,
     threads: usize,
-    find: &(impl Fn(&[f32]) -> synadb::Result<Vec<Vec<H>>> + Sync),
-) -> synadb::Result<Vec<Vec<H>>> {
+    find: &(impl Fn(&[f32]) -> synadb::Result<A> + Sync),
+) -> synadb::Result<Vec<A>> {
     let rows = queries.len() / width;
     let share = rows.div_ceil(threads).next_multiple_of(QUERIES_PER_THREAD);
     let mut pieces = queries.chunks(share * width);
@@ -118,10 +123,10 @@ fn in_threads<H: Send>(
                 (piece, named.spawn_scoped(scope, move || find(piece)))
             })
             .collect();
-        let mut found = find(own)?;
+        let mut found = vec![find(own)?];
         for (piece, handle) in spawned {
             // Without a thread to be had this one does it.
-            found.extend(match handle {
+            found.push(match handle {
                 Ok(handle) => handle.join().unwrap_or_else(|panic| resume_unwind(panic))?,
                 Err(_) => find(piece)?,
             });
@@ -137,11 +142,11 @@ pub type Arrays<'py> = (Bound<'py, PyArray2<Py<PyAny>>>, Bound<'py, PyArray2<f32
 ///
 /// # Errors
 /// As `search`; `MemoryError`.
-pub fn search_arrays<'py, H: Scored>(
+pub fn search_arrays<'py, A: Answered>(
     py: Python<'py>,
     asked: &Asked<'_>,
     k: usize,
-    find: &(impl Fn(&[f32]) -> synadb::Result<Vec<Vec<H>>> + Sync),
+    find: &(impl Fn(&[f32]) -> synadb::Result<A> + Sync),
 ) -> PyResult<Arrays<'py>> {
     let numpy = py.import("numpy")?;
     // numpy allocates: where there is no such memory it raises.
@@ -157,10 +162,10 @@ pub fn search_arrays<'py, H: Scored>(
         let (names, distances) = (names.as_slice_mut()?, distances.as_slice_mut()?);
         let mut at = 0;
         search(py, asked, find, |answers| {
-            for hits in answers {
-                for (place, hit) in (at..at + k).zip(hits) {
-                    names[place] = PyString::new(py, hit.key()).into_any().unbind();
-                    distances[place] = hit.score();
+            for query in 0..answers.queries() {
+                for (place, (key, score)) in (at..at + k).zip(answers.of(query)) {
+                    names[place] = PyString::new(py, key).into_any().unbind();
+                    distances[place] = score;
                 }
                 at += k;
             }

@@ -237,7 +237,7 @@ impl HybridVectorStore {
         let results = |found: Vec<Vec<_>>| {
             Ok(found.into_iter().map(|hits| hits.into_iter().map(found_of).collect()).collect())
         };
-        searching::batch_with(py, (queries, self.width()), given, asked, (find, results))
+        searching::batch_with(py, (queries, self.width()), given, asked, (find, results, find))
     }
 
     /// Key, score and source of the `k` nearest of one query, in one of the tables or in both.

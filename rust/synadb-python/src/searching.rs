@@ -6,7 +6,7 @@ use pyo3::types::PyList;
 use synadb::arch::ResultSource;
 use synadb::vector::{Hit, SearchOptions, VectorStore};
 
-use crate::arrays::{self, Asked, Scored};
+use crate::arrays::{self, Answered, Asked};
 use crate::convert::{Count, Recall, answered, wrong_type};
 use crate::errors::invalid_argument;
 use crate::filtering::Filtering;
@@ -104,23 +104,25 @@ pub fn batch<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let width = usize::from(store.dimensions());
     let find = |queries: &[f32], k, options: &_| store.search_hits(queries, k, options);
+    let answer = |queries: &[f32], k, options: &_| store.search_answers(queries, k, options);
     let results = |found| with_vectors(store, found);
-    batch_with(py, (queries, width), given, asked, (find, results))
+    batch_with(py, (queries, width), given, asked, (find, results, answer))
 }
 
 /// As `batch`: `find` finds the nearest of some queries, and `results` makes of them what is
-/// returned where no arrays are.
+/// returned where no arrays are; `answer` finds what becomes arrays.
 ///
 /// # Errors
 /// As `batch`.
-pub fn batch_with<'py, H: Scored, R: Send + IntoPyObject<'py>>(
+pub fn batch_with<'py, H: Send, R: Send + IntoPyObject<'py>, A: Answered>(
     py: Python<'py>,
     (queries, width): (&Bound<'py, PyAny>, usize),
     given: Given,
     asked: Batch,
-    (find, results): (
+    (find, results, answer): (
         impl Fn(&[f32], usize, &SearchOptions) -> synadb::Result<Vec<Vec<H>>> + Sync,
         impl Fn(Vec<Vec<H>>) -> synadb::Result<Vec<Vec<R>>> + Sync,
+        impl Fn(&[f32], usize, &SearchOptions) -> synadb::Result<A> + Sync,
     ),
 ) -> PyResult<Bound<'py, PyAny>> {
     let k = nearest_count(asked.k)?;
@@ -128,10 +130,11 @@ pub fn batch_with<'py, H: Scored, R: Send + IntoPyObject<'py>>(
     let threads = positive("threads", asked.threads)?;
     let (array, _) = matrix(queries, width, "Queries")?;
     let asked_of = Asked { queries: array.as_slice()?, width, threads };
-    let find = |queries: &[f32]| find(queries, k, &options);
     if asked.as_arrays {
-        return arrays::search_arrays(py, &asked_of, k, &find)?.into_bound_py_any(py);
+        let answer = |queries: &[f32]| answer(queries, k, &options);
+        return arrays::search_arrays(py, &asked_of, k, &answer)?.into_bound_py_any(py);
     }
+    let find = |queries: &[f32]| find(queries, k, &options);
     let answers = PyList::empty(py);
     arrays::search(py, &asked_of, &find, |found| {
         for hits in answered(py.detach(|| results(found)))? {

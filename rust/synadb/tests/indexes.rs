@@ -94,8 +94,12 @@ fn a_batch_finds_for_each_query_what_it_finds_alone() {
         for k in [3, 40, 1] {
             let options = SearchOptions::default();
             let found = store.search_hits(&queries, k, &options).expect("searches");
+            let answers = store.search_answers(&queries, k, &options).expect("searches");
             assert_eq!(found.len(), queries.len() / WIDTH);
-            for (query, hits) in queries.chunks(WIDTH).zip(&found) {
+            assert_eq!(found.len(), answers.queries());
+            for (number, (query, hits)) in queries.chunks(WIDTH).zip(&found).enumerate() {
+                let pairs = hits.iter().map(|hit| (&*hit.key, hit.score));
+                assert!(answers.of(number).eq(pairs));
                 let alone = store.search_with(query, k, &options).expect("searches");
                 let pairs = hits.iter().map(|hit| (&hit.key, hit.score));
                 assert!(pairs.eq(alone.iter().map(|hit| (&hit.key, hit.score))));

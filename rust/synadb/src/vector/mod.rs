@@ -1,5 +1,6 @@
 //! Vector stores: a collection of one vector a key, searched exactly or through an index.
 
+mod answers;
 mod batch;
 mod batch_order;
 mod bulk;
@@ -16,6 +17,7 @@ mod stores;
 mod sums;
 mod write;
 
+pub use answers::Answers;
 pub use bulk::PendingRows;
 pub use config::{IndexBackend, VectorConfig};
 pub use filter::KeyFilter;

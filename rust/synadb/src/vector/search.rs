@@ -9,6 +9,7 @@ use synadb_index::{
 use synadb_types::RowId;
 
 use super::VectorStore;
+use super::answers::Answers;
 use super::batch_order::near_together;
 use super::filter::{Filters, Found, KeyFilter};
 use super::index::{Built, Loaded, SearchOptions, StoreIndex};
@@ -41,6 +42,31 @@ pub struct Hit {
 impl std::fmt::Debug for Hit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hit").field("key", &self.key).field("score", &self.score).finish()
+    }
+}
+
+/// One of the rows that were found for a query.
+struct FoundRow<'a> {
+    /// Number of the query.
+    query: usize,
+    /// Rows that were found for it.
+    of: usize,
+    /// The bytes of the key.
+    name: &'a [u8],
+    hit: &'a synadb_index::Hit,
+    /// The bytes of the row, verified.
+    row: &'a [u8],
+    snapshot: &'a Arc<Snapshot>,
+}
+
+impl FoundRow<'_> {
+    fn key(&self) -> String {
+        String::from_utf8_lossy(self.name).into_owned()
+    }
+
+    fn to_hit(&self) -> Hit {
+        let (score, row) = (self.hit.score, self.hit.row);
+        Hit { key: self.key(), score, row, snapshot: Arc::clone(self.snapshot) }
     }
 }
 
@@ -79,7 +105,7 @@ thread_local! {
 }
 
 impl Memory {
-    /// Makes some of the queries, row-major, ready for a search.
+    /// Makes some of the queries, row-major and finite, ready for a search.
     fn prepare(
         &mut self,
         metric: Metric,
@@ -93,10 +119,9 @@ impl Memory {
         for (at, &number) in numbers.iter().enumerate() {
             let values = &queries[number as usize * dimensions..][..dimensions];
             match self.queries.get_mut(at) {
-                Some(query) => query.reset(values),
-                None => Query::new(metric, values).map(|query| self.queries.push(query)),
+                Some(query) => query.reset_finite(values),
+                None => self.queries.push(Query::new(metric, values).map_err(index_failure)?),
             }
-            .map_err(index_failure)?;
         }
         self.tops.resize_with(self.queries.len().max(self.tops.len()), TopK::default);
         self.tops[..numbers.len()].iter_mut().for_each(|top| top.reset(k));
@@ -127,12 +152,12 @@ impl VectorStore {
         options: &SearchOptions,
     ) -> Result<Vec<SearchResult>> {
         self.check_dimensions("Query", query.len())?;
-        let result = |hit: Hit, row: &[u8]| {
-            let vector = super::store::floats(row);
-            SearchResult { key: hit.key, score: hit.score, vector }
-        };
-        let found = self.search_each(self.snapshot()?, query, k, options, &mut { result })?.pop();
-        Ok(found.unwrap_or_default())
+        let mut results = Vec::new();
+        self.search_each(self.snapshot()?, query, k, options, &mut |found| {
+            let vector = super::store::floats(found.row);
+            results.push(SearchResult { key: found.key(), score: found.hit.score, vector });
+        })?;
+        Ok(results)
     }
 
     /// As [`VectorStore::search_with`]; the vectors come side by side, in the order of the hits.
@@ -146,13 +171,14 @@ impl VectorStore {
         options: &SearchOptions,
     ) -> Result<(Vec<Hit>, Vec<f32>)> {
         self.check_dimensions("Query", query.len())?;
-        let mut vectors = Vec::with_capacity(k.min(VECTORS_AHEAD) * query.len());
-        let mut take = |hit: Hit, row: &[u8]| {
-            super::store::append_floats(row, &mut vectors);
-            hit
-        };
-        let found = self.search_each(self.snapshot()?, query, k, options, &mut take)?.pop();
-        Ok((found.unwrap_or_default(), vectors))
+        let ahead = k.min(VECTORS_AHEAD);
+        let mut hits = Vec::with_capacity(ahead);
+        let mut vectors = Vec::with_capacity(ahead * query.len());
+        self.search_each(self.snapshot()?, query, k, options, &mut |found| {
+            super::store::append_floats(found.row, &mut vectors);
+            hits.push(found.to_hit());
+        })?;
+        Ok((hits, vectors))
     }
 
     /// The `k` nearest of each of several queries, row-major.
@@ -176,18 +202,44 @@ impl VectorStore {
         k: usize,
         options: &SearchOptions,
     ) -> Result<Vec<Vec<Hit>>> {
-        self.search_each(snapshot, queries, k, options, &mut |hit, _| hit)
+        let count = queries.len() / usize::from(self.dimensions());
+        let mut hits: Vec<Vec<Hit>> = (0..count).map(|_| Vec::new()).collect();
+        self.search_each(snapshot, queries, k, options, &mut |found| {
+            let hits = &mut hits[found.query];
+            if hits.is_empty() {
+                hits.reserve_exact(found.of);
+            }
+            hits.push(found.to_hit());
+        })?;
+        Ok(hits)
     }
 
-    /// What `make` gives for each hit and the bytes of its row, verified.
-    fn search_each<T>(
+    /// Keys and scores of the `k` nearest of each of several queries, row-major.
+    ///
+    /// # Errors
+    /// As [`VectorStore::search`].
+    pub fn search_answers(
+        &self,
+        queries: &[f32],
+        k: usize,
+        options: &SearchOptions,
+    ) -> Result<Answers> {
+        let mut answers = Answers::to(queries.len() / usize::from(self.dimensions()));
+        self.search_each(self.snapshot()?, queries, k, options, &mut |found| {
+            answers.add(found.query, found.name, found.hit.score);
+        })?;
+        Ok(answers)
+    }
+
+    /// Gives everything that is found to `take`: query after query, the nearest first.
+    fn search_each(
         &self,
         snapshot: Option<Arc<Snapshot>>,
         queries: &[f32],
         k: usize,
         options: &SearchOptions,
-        make: &mut dyn FnMut(Hit, &[u8]) -> T,
-    ) -> Result<Vec<Vec<T>>> {
+        take: &mut dyn FnMut(FoundRow<'_>),
+    ) -> Result<()> {
         options.check()?;
         let dimensions = usize::from(self.dimensions());
         if !queries.len().is_multiple_of(dimensions) {
@@ -199,8 +251,7 @@ impl VectorStore {
             }
         }
         let count = queries.len() / dimensions;
-        let mut found: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
-        let Some(snapshot) = snapshot.filter(|_| k > 0) else { return Ok(found) };
+        let Some(snapshot) = snapshot.filter(|_| k > 0) else { return Ok(()) };
         let index = if options.exact { None } else { self.config.index_of(&snapshot) };
         let allowed = match &options.filter {
             Some(filter) => Some(self.allowed(filter, &snapshot, index.as_ref())?),
@@ -213,7 +264,7 @@ impl VectorStore {
         let aimed = self.aimed(options, k, (&snapshot, index.as_ref()), indexed)?;
         let way = (index.as_ref().and_then(Loaded::index), &*aimed, filters);
         let way = if aimed.exact { (None, way.1, way.2) } else { way };
-        // Taken, not borrowed: what `make` calls may search too.
+        // Taken, not borrowed: what `take` calls may search too.
         let mut memory = MEMORY.take();
         let mut order = std::mem::take(&mut memory.order);
         let at_once = self.put_in_order(queries, way.0, &snapshot, &mut order)?;
@@ -225,7 +276,7 @@ impl VectorStore {
             for (&number, (query, top)) in numbers.iter().zip(queries.iter().zip(tops)) {
                 hits.clear();
                 top.finish(query, &source, hits);
-                found[number as usize] = self.named(&snapshot, hits, make)?;
+                self.name_found(&snapshot, hits, number as usize, take)?;
             }
         }
         if order.len() <= KEPT_ORDER {
@@ -239,7 +290,7 @@ impl VectorStore {
             let most = allowed.as_ref().map_or(usize::MAX, |allowed| allowed.len());
             self.count_scans(&snapshot, index.as_ref(), (count, most));
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The order in which queries are searched, where an index looks here and there near ones one
@@ -296,30 +347,26 @@ impl VectorStore {
         found.map_err(index_failure)
     }
 
-    fn named<T>(
+    /// Gives what was found for a query to `take`, with its keys and verified rows.
+    fn name_found(
         &self,
         snapshot: &Arc<Snapshot>,
         hits: &[synadb_index::Hit],
-        make: &mut dyn FnMut(Hit, &[u8]) -> T,
-    ) -> Result<Vec<T>> {
-        let name = |hit: &synadb_index::Hit| {
-            let record = snapshot.record(hit.row).map_err(|error| self.failure(error))?;
-            // The bytes that were scored are the ones that were stored, or this is an error.
-            let row = record.row_bytes();
-            let row = row.map_err(|error| self.failure(error).for_key(record.key))?;
-            let hit = Hit {
-                key: String::from_utf8_lossy(record.key).into_owned(),
-                score: hit.score,
-                row: hit.row,
-                snapshot: Arc::clone(snapshot),
-            };
-            Ok(make(hit, row))
-        };
+        query: usize,
+        take: &mut dyn FnMut(FoundRow<'_>),
+    ) -> Result<()> {
         // All are on their way before the first is read.
         for start in hits.iter().filter_map(|hit| snapshot.start_of_record(hit.row)) {
             prefetch_bytes(start);
         }
-        hits.iter().map(name).collect()
+        for hit in hits {
+            let record = snapshot.record(hit.row).map_err(|error| self.failure(error))?;
+            // The bytes that were scored are the ones that were stored, or this is an error.
+            let row = record.row_bytes();
+            let row = row.map_err(|error| self.failure(error).for_key(record.key))?;
+            take(FoundRow { query, of: hits.len(), name: record.key, hit, row, snapshot });
+        }
+        Ok(())
     }
 
     /// The stored vector of a hit, also after the key was changed or the file compacted.
