@@ -57,6 +57,7 @@ fn exact_dots_inner(query: &[f64], row: &[f32], next: &[f32]) -> (f64, f64) {
             *square = _mm512_add_pd(*square, _mm512_mul_pd(y, y));
         }
     }
+    next.for_each(|line| prefetch_many(bytemuck::cast_slice(line)));
     let squared = row_rest.iter().map(|&y| f64::from(y) * f64::from(y));
     let products = query_rest.iter().zip(row_rest).map(|(&x, &y)| x * f64::from(y));
     (exact_total(lanes(dots), products), exact_total(lanes(squares), squared))
@@ -84,6 +85,7 @@ fn exact_squared_inner(query: &[f64], row: &[f32], next: &[f32]) -> f64 {
             *sum = _mm512_add_pd(*sum, _mm512_mul_pd(difference, difference));
         }
     }
+    next.for_each(|line| prefetch_many(bytemuck::cast_slice(line)));
     let rest = query_rest.iter().zip(row_rest).map(|(&x, &y)| x - f64::from(y));
     exact_total(lanes(sums), rest.map(|difference| difference * difference))
 }

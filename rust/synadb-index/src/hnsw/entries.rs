@@ -1,13 +1,18 @@
 //! The entry points as neighbours of a node at the origin: one look estimates 32 of them.
 
 use crate::hnsw::codes::Codes;
+use crate::hnsw::search::STARTS_MIN;
 use crate::quantize::{
-    Anchor, BLOCK_ROWS, LinkSteps, Rotation, code_kernels, encode_links, link_block_bytes,
+    Anchor, BLOCK_ROWS, CodeQuery, LinkSteps, Rotation, code_kernels, encode_links,
+    link_block_bytes,
 };
+use crate::{Metric, Query};
 
 /// So many times the squared length of the median entry point that of the farthest may be: all
 /// estimates of a block are multiples of one step.
 const FARTHEST: f32 = 32.0;
+/// Of so many entry points one may seem farther from itself than others.
+const MISTAKEN: usize = 20;
 
 /// The packed codes of the entry points, in their order.
 #[derive(Debug, Clone)]
@@ -18,35 +23,52 @@ pub(super) struct EntryLinks {
 }
 
 impl EntryLinks {
-    /// Packs the points that codes stand for. None where one is far beyond the others: the estimates
-    /// of these would tell nothing. O(d log d) each.
+    /// Packs the points that codes stand for. None where the estimates would tell nothing: where one
+    /// is far beyond the others, or many lie closer together than one bit a dimension tells. O(d log d
+    /// + n d) each of n.
     pub(super) fn new(codes: &Codes, rotation: &Rotation) -> Option<Self> {
-        let kernels = code_kernels().ok()?;
-        let (padded, origin) = (rotation.padded(), Anchor::new(vec![0.0; rotation.padded()]));
-        let mut points = vec![0.0; codes.len() * padded];
-        let mut lengths = Vec::with_capacity(codes.len());
-        for (index, point) in points.chunks_exact_mut(padded).enumerate() {
-            let code = codes.code(index);
-            let values: &[i8] = bytemuck::cast_slice(&code.bytes[..rotation.dimensions()]);
-            let values: Vec<f32> = values.iter().map(|&value| f32::from(value)).collect();
-            rotation.rotate(kernels, &values, code.terms.scale, point);
-            lengths.push(code.terms.norm + code.terms.extra * code.terms.extra);
-        }
-        lengths.sort_unstable_by(f32::total_cmp);
-        let is_far = |&length: &f32| length > FARTHEST * lengths[lengths.len() / 2];
-        if lengths.last().is_none_or(is_far) {
+        let terms = || (0..codes.len()).map(|index| codes.code(index).terms);
+        let of_points = has_far(terms().map(|terms| terms.norm))?;
+        let in_all = has_far(terms().map(|terms| terms.norm + terms.extra * terms.extra))?;
+        if of_points || in_all {
             return None;
         }
-        let extra = |index: usize| codes.code(index).terms.extra;
+        let (padded, kernels) = (rotation.padded(), code_kernels().ok()?);
+        let origin = Anchor::new(vec![0.0; padded]);
+        let mut points = vec![0.0; BLOCK_ROWS * padded];
         let mut blocks = vec![0; codes.len().div_ceil(BLOCK_ROWS) * link_block_bytes(padded)];
-        let places = blocks.chunks_exact_mut(link_block_bytes(padded)).enumerate();
-        let steps = places.map(|(number, block)| {
-            let of_block = points.chunks_exact(padded).enumerate().skip(number * BLOCK_ROWS);
-            let points = of_block.map(|(index, point)| Some((point, extra(index).powi(2))));
-            encode_links(&origin, points.take(BLOCK_ROWS), block)
-        });
-        let steps = steps.collect();
-        Some(Self { blocks, steps, padded })
+        let mut steps = Vec::new();
+        let firsts = (0..codes.len()).step_by(BLOCK_ROWS);
+        for (first, block) in firsts.zip(blocks.chunks_exact_mut(link_block_bytes(padded))) {
+            let indexes = first..codes.len().min(first + BLOCK_ROWS);
+            for (index, point) in indexes.clone().zip(points.chunks_exact_mut(padded)) {
+                rotation.rotate(kernels, &decoded(codes, index, rotation), 1.0, point);
+            }
+            let extra = |index: usize| codes.code(index).terms.extra.powi(2);
+            let points = indexes.zip(points.chunks_exact(padded));
+            let points = points.map(|(index, point)| Some((point, extra(index))));
+            steps.push(encode_links(&origin, points, block));
+        }
+        let links = Self { blocks, steps, padded };
+        links.tell_apart(codes, rotation).then_some(links)
+    }
+
+    /// Whether a search for almost any of the points would begin there.
+    fn tell_apart(&self, codes: &Codes, rotation: &Rotation) -> bool {
+        let is_found = |index: usize| {
+            let query = Query::new(Metric::Euclidean, &decoded(codes, index, rotation)).ok()?;
+            let query = CodeQuery::new(&query, rotation, 0.0).ok()?;
+            let (estimate, from) = (query.kernels().estimate_links, query.squared_norm());
+            let (mut keys, mut all) = ([0.0; BLOCK_ROWS], Vec::new());
+            for (_, block, steps) in self.blocks() {
+                estimate(block, &query, from, steps, f32::INFINITY, &mut keys);
+                all.extend_from_slice(&keys);
+            }
+            let own = *all.get(index)?;
+            Some(all.iter().take(codes.len()).filter(|&&key| key < own).count() < STARTS_MIN)
+        };
+        let mistaken = (0..codes.len()).filter(|&index| is_found(index) != Some(true)).count();
+        mistaken * MISTAKEN <= codes.len()
     }
 
     /// The blocks, what their numbers are worth, and the number of the first entry point in each.
@@ -56,17 +78,30 @@ impl EntryLinks {
     }
 }
 
+/// The point that a code stands for, without its additional coordinate.
+fn decoded(codes: &Codes, index: usize, rotation: &Rotation) -> Vec<f32> {
+    let code = codes.code(index);
+    let values = &code.bytes[..rotation.dimensions()];
+    values.iter().map(|&value| f32::from(value.cast_signed()) * code.terms.scale).collect()
+}
+
+/// Whether the largest of some squared lengths is far beyond most; none of none.
+fn has_far(lengths: impl Iterator<Item = f32>) -> Option<bool> {
+    let mut lengths: Vec<f32> = lengths.collect();
+    lengths.sort_unstable_by(f32::total_cmp);
+    Some(*lengths.last()? > FARTHEST * lengths[lengths.len() / 2])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::IndexError;
     use crate::hnsw::codes::CodeKernels;
-    use crate::quantize::CodeQuery;
     use crate::random::Random;
-    use crate::{IndexError, Metric, Query};
 
     const DIMENSIONS: usize = 200;
 
-    /// So many points, of which each is `length` of its number times as long as it was drawn.
+    /// So many points, each as many times as long as it was drawn as `length` says of its number.
     fn points(count: usize, length: impl Fn(usize) -> f32) -> Vec<Vec<f32>> {
         let mut random = Random::new(5);
         let mut value = || (random.next() % 2001) as f32 / 1000.0 - 1.0;
@@ -98,7 +133,7 @@ mod tests {
             for (point, &key) in points[first..].iter().zip(&keys) {
                 let difference = point.iter().zip(&query).map(|(a, b)| (a - b) * (a - b));
                 let distance = difference.sum::<f32>() + extra * extra;
-                // A bit errs by the root of the dimensions of the product of the lengths; four times.
+                // One bit a dimension errs by about the product of the lengths by the root of these.
                 let length = point.iter().map(|value| value * value).sum::<f32>().sqrt();
                 let error = 2.0 * length * from.sqrt() / (DIMENSIONS as f32).sqrt();
                 assert!((key - distance).abs() < 4.0 * error, "{compared}: {key} {distance}");
@@ -118,7 +153,15 @@ mod tests {
         };
         assert!(links(4.0).is_some() && links(9.0).is_none() && links(1e18).is_none());
         assert!(EntryLinks::new(&codes(&[], 0.0), &rotation).is_none());
+        // The additional coordinate of all hides how much longer one is.
+        let mut hidden = points(40, |at| if at == 7 { 1.0 } else { 1e-5 });
+        hidden[7].iter_mut().for_each(|value| *value *= 0.1);
+        assert!(EntryLinks::new(&codes(&hidden, 1e3), &rotation).is_none());
         let same = codes(&points(40, |_| 0.0), 0.0);
         assert!(EntryLinks::new(&same, &rotation).is_some(), "all lie at the origin");
+        // Forty near one place, far from the middle.
+        let mut close = points(40, |_| 0.02);
+        close.iter_mut().flatten().for_each(|value| *value += 1.0);
+        assert!(EntryLinks::new(&codes(&close, 0.0), &rotation).is_none());
     }
 }

@@ -74,8 +74,10 @@ impl HnswIndex {
         }
         let packed = graph.layout.packed > 0;
         let rotation = packed.then(|| Rotation::new(space.dimensions(), config.seed));
-        let links = |rotation| EntryLinks::new(&entry_codes, rotation);
-        let entry_links = rotation.as_ref().and_then(links).map(Box::new);
+        // Where there are more entry points than are drawn, some are the only way to others.
+        let drawn = rotation.as_ref().filter(|_| entries.len() <= build::ENTRIES);
+        let links = drawn.and_then(|rotation| EntryLinks::new(&entry_codes, rotation));
+        let entry_links = links.map(Box::new);
         Self {
             config,
             space,

@@ -75,8 +75,8 @@ impl HnswIndex {
         words.chain(longs.flat_map(u64::to_le_bytes)).collect()
     }
 
-    /// Makes an index of its sections; nothing of the graph is read or copied. Rows are below
-    /// `rows_end`. O(rows).
+    /// Makes an index of its sections; of the graph the codes of the entry points alone are read and
+    /// copied. Rows are below `rows_end`. O(rows + entry points x d log d).
     ///
     /// # Errors
     ///
@@ -95,6 +95,10 @@ impl HnswIndex {
         let entries = words(ENTRIES, header.entries)?;
         if entries.iter().any(|&entry| entry as usize >= nodes) {
             return Err(bad(ENTRIES, "names a node that does not exist"));
+        }
+        let mut seen = RowSet::new();
+        if !entries.iter().all(|&entry| seen.insert(RowId(entry))) {
+            return Err(bad(ENTRIES, "names a node twice"));
         }
         let centre = words(CENTRE, header.dimensions)?.into_iter().map(f32::from_bits).collect();
         let space = Space { metric: header.metric, scale: header.scale, centre };

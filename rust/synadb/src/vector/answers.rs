@@ -5,7 +5,7 @@ use std::ops::Range;
 /// What was found for each of several queries: keys and scores, nearest first.
 ///
 /// All keys lie in one string: a million answers are a few allocations.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Answers {
     keys: String,
     /// Where a key ends, and its score.
@@ -20,7 +20,7 @@ impl Answers {
         Self { of_query: vec![0..0; queries], ..Self::default() }
     }
 
-    /// Adds what was found last to the answer of a query, whose answers are added one after the other.
+    /// Adds to the answer of a query; its answers come one after the other.
     pub(super) fn add(&mut self, query: usize, key: &[u8], score: f32) {
         self.keys.push_str(&String::from_utf8_lossy(key));
         let at = self.found.len();

@@ -22,7 +22,7 @@ use leaves::entry;
 /// Rows that a worker encodes at once.
 const GRAIN: usize = 1024;
 /// Sampled entry points.
-const ENTRIES: usize = 128;
+pub(super) const ENTRIES: usize = 128;
 /// Leaders that a node joins at the first and at the second level. With 4 and 3 the build takes a
 /// seventh less, and a search of as many steps finds .904 of the ten nearest in place of .923.
 const FAN: [usize; 2] = [6, 4];

@@ -21,7 +21,7 @@ use pool::{Fresh, Pool, Seen};
 /// neighbours of a query are scattered, no one leads to all of them.
 const STARTS_EF: usize = 4;
 /// Entry points that a walk begins from at least.
-const STARTS_MIN: usize = 4;
+pub(super) const STARTS_MIN: usize = 4;
 /// A step of a walk costs as much as this many codes of a scan, measured at 384 dimensions.
 const STEP_CODES: usize = 48;
 /// A walk suffices when it finds one in so many of the nodes that it finds without a filter.
@@ -290,9 +290,9 @@ impl Search<'_> {
     fn start(&self, view: GraphView<'_>, code: Code<'_>, ef: usize, scratch: &mut HnswScratch) {
         scratch.visited.clear();
         scratch.seen.reset(view.nodes());
-        let entries = &self.index.entries;
+        let (entries, codes) = (&self.index.entries, &self.index.entry_codes);
         scratch.counts.distances += entries.len() as u64;
-        let starts = (ef / STARTS_EF).max(STARTS_MIN);
+        let (kernels, starts) = (self.kernels(), (ef / STARTS_EF).max(STARTS_MIN));
         scratch.pool.reset(starts);
         if let Some(links) = &self.index.entry_links
             && scratch.seeds.is_empty()
@@ -302,8 +302,7 @@ impl Search<'_> {
             return;
         }
         scratch.distances.resize(entries.len(), 0.0);
-        self.index.entry_codes.distances(code, 0, self.kernels(), &mut scratch.distances);
-        let kernels = self.kernels();
+        codes.distances(code, 0, kernels, &mut scratch.distances);
         let HnswScratch { pool, visited, distances, seeds, counts, .. } = scratch;
         let found = distances.iter().copied().zip(entries.iter().copied());
         if seeds.is_empty() {

@@ -38,11 +38,8 @@ pub(super) fn prepare(
 /// where the query is too far for estimates; the queue is then as before.
 pub(super) fn start(entries: &[u32], links: &EntryLinks, scratch: &mut HnswScratch) -> bool {
     let HnswScratch { pool, packed, .. } = scratch;
-    let Some(query) = packed else { return false };
+    let Some(query) = packed.as_ref().filter(|query| query.is_reliable()) else { return false };
     let (from, estimate) = (query.squared_norm(), query.kernels().estimate_links);
-    if !query.is_reliable() {
-        return false;
-    }
     let mut keys = [0.0; BLOCK_ROWS];
     for (first, block, steps) in links.blocks() {
         let mut near = estimate(block, query, from, steps, pool.limit(), &mut keys);
@@ -50,6 +47,7 @@ pub(super) fn start(entries: &[u32], links: &EntryLinks, scratch: &mut HnswScrat
             let slot = near.trailing_zeros() as usize;
             near &= near - 1;
             let key = if keys[slot].is_nan() { from } else { keys[slot] };
+            // Behind the last there is room without codes.
             if let Some(&entry) = entries.get(first + slot) {
                 pool.insert(key, entry);
             }
@@ -143,5 +141,48 @@ fn pop_new(pool: &mut Pool, seen: &mut Seen) -> Option<u32> {
         if seen.insert(node) {
             return Some(node);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hnsw::codes::Codes;
+    use crate::random::Random;
+    use crate::{Metric, kernels};
+
+    const DIMENSIONS: usize = 256;
+
+    #[test]
+    fn those_that_seem_nearest_are_among_the_nearest_and_far_queries_tell_nothing()
+    -> Result<(), IndexError> {
+        let mut random = Random::new(3);
+        let mut value = || (random.next() % 2001) as f32 / 1000.0 - 1.0;
+        // The last block has room for more.
+        let points: Vec<Vec<f32>> =
+            (0..75).map(|_| (0..DIMENSIONS).map(|_| value()).collect()).collect();
+        let mut codes = Codes::new(DIMENSIONS);
+        let of_codes = codes::CodeKernels::new(kernels()?);
+        points.iter().for_each(|point| codes.push(point, 0.0, of_codes));
+        let rotation = Rotation::new(DIMENSIONS, 1);
+        let links = EntryLinks::new(&codes, &rotation).expect("alike in length");
+        let entries: Vec<u32> = (0..75).map(|number| 1000 - number).collect();
+        let mut scratch = HnswScratch::default();
+        let nearest = |point: &[f32], scratch: &mut HnswScratch| {
+            let query = Query::new(Metric::Euclidean, point)?;
+            prepare(&mut scratch.packed, &query, point, &rotation)?;
+            scratch.pool.reset(8);
+            Ok::<_, IndexError>(start(&entries, &links, scratch))
+        };
+        for (point, &entry) in points.iter().zip(&entries) {
+            let near: Vec<f32> = point.iter().map(|value| value + 0.1).collect();
+            assert!(nearest(&near, &mut scratch)?);
+            let found: Vec<u32> = scratch.pool.nodes().collect();
+            assert_eq!(found[0], entry, "far nearer than all others");
+            assert!(found.len() == 8 && found.iter().all(|node| entries.contains(node)));
+        }
+        assert!(!nearest(&[1e17; DIMENSIONS], &mut scratch)?);
+        assert_eq!(scratch.pool.nodes().count(), 0);
+        Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub(super) static KERNELS: CodeKernels = CodeKernels {
     fill_bytes,
 };
 
-pub(super) fn fill_table(values: &[f32], table: &mut [u8]) -> Filled {
+fn fill_table(values: &[f32], table: &mut [u8]) -> Filled {
     #[target_feature(enable = "avx2")]
     fn inner(values: &[f32], table: &mut [u8]) -> Filled {
         table_of(values, table)
@@ -57,7 +57,8 @@ pub(super) fn fill_bytes(values: &[f32], step: fn(f32) -> f32, bytes: &mut [i8])
     fn inner(values: &[f32], step: fn(f32) -> f32, bytes: &mut [i8]) -> f32 {
         bytes_of(values, step, bytes)
     }
-    // SAFETY: as in `hadamard`, AVX2 was found.
+    // SAFETY: this function is reachable only through the tables of this level and the one above,
+    // which `CodeKernels::for_level` hands out only after it has found AVX2.
     unsafe { inner(values, step, bytes) }
 }
 

@@ -51,7 +51,8 @@ pub(crate) type FillBytes = fn(&[f32], fn(f32) -> f32, &mut [i8]) -> f32;
 pub struct CodeKernels {
     /// Level of the table.
     pub level: SimdLevel,
-    /// Walsh-Hadamard transform in place, not scaled, of values times as many factors. The length is a power of two from 64 on.
+    /// Walsh-Hadamard transform in place, not scaled, of values times as many factors. The length is a
+    /// power of two from 64 on.
     pub(super) hadamard: fn(&mut [f32], &[f32]),
     /// Estimates of a block of rows in one bit.
     pub estimate_bits: BitsKernel,
