@@ -131,3 +131,18 @@ fn rows_beyond_the_end_and_rows_of_two_nodes_are_refused() -> Result<(), IndexEr
     }
     Ok(())
 }
+
+#[test]
+fn entry_points_that_are_no_nodes_or_the_same_node_are_refused() -> Result<(), IndexError> {
+    let sections = owned(&build(Metric::Cosine, &source(64))?);
+    let place = sections.iter().position(|(name, _)| *name == "hnsw.entries").expect("a section");
+    let entries = &sections[place].1;
+    let second = u32::from_le_bytes(entries[4..8].try_into().expect("four bytes"));
+    for (entry, problem) in [(ROWS as u32, "does not exist"), (second, "twice")] {
+        let mut broken = sections.clone();
+        broken[place].1[..4].copy_from_slice(&entry.to_le_bytes());
+        let error = import(&broken).expect_err("refused").to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    Ok(())
+}
