@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 __all__ = ["IndexParameters"]
 
 
 class IndexParameters(TypedDict, total=False):
-    """Each is an `int`, the preset a `str` and the recall a number; `None` is what is not given."""
+    """Each is an `int`, the preset a `str` and the recall a number; `None` is what is not given.
+
+    But for `quantization`: of that `None` is full precision, and `"auto"` what is not given.
+    """
 
     m: int | None
     m_max: int | None
@@ -25,3 +28,4 @@ class IndexParameters(TypedDict, total=False):
     num_probes: int | None
     seed: int | None
     target_recall: float | None
+    quantization: Literal["auto", "1bit"] | None

@@ -31,7 +31,7 @@ Source: TypeAlias = Literal["hot", "cold"]
 _DIMENSIONS = 768
 """What a new file gets where they are left out, as in the original."""
 
-_OF_ANY_INDEX = ("seed", "target_recall")
+_OF_ANY_INDEX = ("seed", "target_recall", "quantization")
 """Parameters that an index of each kind has."""
 
 
@@ -281,9 +281,9 @@ class HybridVectorStore(_native.HybridVectorStore):
 
         Without `kind` the hot one gets its inverted file, the cold one its cascade; `kind` is one
         of `VectorStore.build_index`, which says what each takes, and what it raises. Parameters of
-        a kind that is not named go with a `source`, for the two differ; `seed` and `target_recall`
-        are for both. `index_saved` says whether the file has what was built. Where the second
-        build is cancelled the first stays.
+        a kind that is not named go with a `source`, for the two differ; `seed`, `target_recall` and
+        `quantization` are for both. `index_saved` says whether the file has what was built. Where
+        the second build is cancelled the first stays.
 
         >>> import numpy as np
         >>> import synadb

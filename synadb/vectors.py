@@ -166,6 +166,20 @@ class VectorStore(_native.VectorStore):
         shows that of vectors without structure these find less than .96 of the ten nearest. In
         their place `target_recall` has any kind tuned for ten neighbours, as the class says.
 
+        An index compares codes and ranks what it found by the vectors themselves. With
+        `quantization=None` it compares nothing but vectors: nodes hold them once more, cells do in
+        memory, copied at each opening; a search takes several times as long, and a flat index is
+        then a scan of the table, as without an index.
+        `"1bit"` leaves an inverted file the smallest of its codes: a third of the memory, more
+        rows that are compared in full. `"auto"`, which is the default, is what each kind is best
+        with. Of `m_max` links a node of a graph has as many, rounded up to 32, of `ef_construction`
+        nearest vectors half are what they are chosen from, and `m` gives `m_max` alone, its double:
+        the graph has one layer.
+
+        One seed gives one index of the same vectors, on any number of threads. A graph or cascade
+        of the same parameters is not thrown away: its links are where the new one begins, which is
+        then another than one built from nothing; `build_index("none")` before it has that.
+
         Searches and writes go on meanwhile, `threads` (all processors by default) build. Vectors
         that come later are scanned beside the index, in full or by their codes, until it takes
         them in with the same parameters, as the class says. Where the handle may write, and there

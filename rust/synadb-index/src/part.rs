@@ -50,8 +50,8 @@ pub trait Part: Send + Sync {
         Filter::Rows(rows)
     }
 
-    /// Memory that copies of its codes take, made for filters that are used often: of as many codes
-    /// as it has, at most.
+    /// Memory that copies take: of its codes, made for filters that are used often, of as many as it
+    /// has at most; of its vectors, where it searches them in another place than they lie.
     fn copied_bytes(&self) -> usize {
         0
     }

@@ -4,7 +4,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use synadb::vector::{
-    CascadeParameters, HnswConfig, IndexBackend, IvfConfig, IvfSearch, PackedConfig, VectorStore,
+    CascadeParameters, HnswConfig, IndexBackend, IvfCodes, IvfConfig, IvfSearch, PackedConfig,
+    VectorStore,
 };
 
 use crate::convert::{Count, Recall, Unsigned, answered};
@@ -34,6 +35,61 @@ pub struct Parameters {
     preset: Option<String>,
     seed: Option<u64>,
     target_recall: Option<f64>,
+    quantization: Quantization,
+}
+
+/// What an index keeps of each vector.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Quantization {
+    /// The codes that are best for its kind.
+    #[default]
+    Auto,
+    /// One bit a dimension.
+    OneBit,
+    /// None: full precision.
+    Off,
+}
+
+impl Quantization {
+    /// That of an argument.
+    ///
+    /// # Errors
+    /// `TypeError` for another type, `InvalidArgumentError` for another name.
+    fn of(given: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if given.is_none() {
+            return Ok(Self::Off);
+        }
+        match &*given.extract::<String>()? {
+            "auto" => Ok(Self::Auto),
+            "1bit" => Ok(Self::OneBit),
+            other => {
+                let reason = format!("'{other}' is unknown; it must be one of: auto, 1bit, None");
+                Err(invalid_argument("quantization", reason))
+            }
+        }
+    }
+
+    /// Refuses what a kind has not.
+    fn check(self, kind: &str) -> PyResult<()> {
+        let problem = match (self, kind) {
+            (Self::OneBit, "hnsw" | "cascade" | "flat") => "codes of one bit alone",
+            (Self::OneBit | Self::Off, "none") => "codes",
+            _ => return Ok(()),
+        };
+        let reason = format!("an index of kind '{kind}' has no {problem}");
+        Err(invalid_argument("quantization", reason))
+    }
+
+    /// An inverted file with what its cells keep.
+    fn of_cells(self) -> IvfConfig {
+        let standard = IvfConfig::default();
+        match self {
+            Self::Auto => standard,
+            Self::OneBit => IvfConfig { codes: IvfCodes::Bits, ..standard },
+            // In a second cell a vector would be a second copy.
+            Self::Off => IvfConfig { codes: IvfCodes::Full, second: false, ..standard },
+        }
+    }
 }
 
 /// A number of at least one.
@@ -75,11 +131,12 @@ impl Parameters {
         for (name, value) in given {
             let name: String = name.extract()?;
             let known = NUMBERS.iter().find(|(known, ..)| *known == name);
-            if known.is_none() && !["seed", "preset", "target_recall"].contains(&&*name) {
+            let others = ["seed", "preset", "target_recall", "quantization"];
+            if known.is_none() && !others.contains(&&*name) {
                 let problem = format!("{call}() got an unexpected keyword argument '{name}'");
                 return Err(PyTypeError::new_err(problem));
             }
-            if value.is_none() {
+            if value.is_none() && name != "quantization" {
                 continue;
             }
             let put = parameters.put(known, &name, &value);
@@ -103,6 +160,7 @@ impl Parameters {
             None if name == "target_recall" => {
                 self.target_recall = Some(value.extract::<Recall>()?.0);
             }
+            None if name == "quantization" => self.quantization = Quantization::of(value)?,
             None => self.preset = Some(value.extract()?),
         }
         Ok(())
@@ -119,11 +177,12 @@ impl Parameters {
     /// a recall for no index.
     pub fn backend(mut self, kind: &str) -> PyResult<IndexBackend> {
         let target = self.target_recall.take();
+        let is_scan = kind.eq_ignore_ascii_case("flat");
         let backend = self.plain_backend(kind)?;
         match target {
             Some(_) if backend == IndexBackend::None => {
-                let reason = "an index has one, and kind is \"none\"".to_owned();
-                Err(invalid_argument("target_recall", reason))
+                let none = if is_scan { "without codes there is none" } else { "kind is \"none\"" };
+                Err(invalid_argument("target_recall", format!("an index has one, and {none}")))
             }
             Some(target_recall) => {
                 Ok(IndexBackend::Aimed { backend: Box::new(backend), target_recall })
@@ -145,6 +204,7 @@ impl Parameters {
                 return Err(invalid_argument("kind", reason));
             }
         };
+        self.quantization.check(kind)?;
         let preset = self.preset.as_ref().map(|_| "preset");
         let mut names = self.numbers.iter().map(|(name, _)| *name).chain(preset);
         if let Some(name) = names.find(|name| !known.contains(name)) {
@@ -153,13 +213,15 @@ impl Parameters {
         Ok(match kind {
             "hnsw" => IndexBackend::Hnsw(self.graph()),
             "gravity_well" => {
-                let standard = IvfConfig::default();
+                let standard = self.quantization.of_cells();
                 let nprobe = self.number("nprobe").unwrap_or(standard.search.nprobe);
                 let search = IvfSearch { nprobe, ..standard.search };
                 let (cells, seed) = (self.number("cells"), self.seed.unwrap_or(standard.seed));
                 IndexBackend::GravityWell(IvfConfig { cells, seed, search, ..standard })
             }
             "cascade" => IndexBackend::Cascade(self.cascade()?),
+            // Without codes it is a scan of the vectors, which needs no index.
+            "flat" if self.quantization == Quantization::Off => IndexBackend::None,
             "flat" => {
                 let standard = PackedConfig::default();
                 let seed = self.seed.unwrap_or(standard.seed);
@@ -175,6 +237,7 @@ impl Parameters {
         config.ef_construction = self.number("ef_construction").unwrap_or(config.ef_construction);
         config.ef_search = self.number("ef_search").unwrap_or(config.ef_search);
         config.seed = self.seed.unwrap_or(config.seed);
+        config.quantized = self.quantization != Quantization::Off;
         config
     }
 
@@ -200,6 +263,7 @@ impl Parameters {
             *field = self.number(name).unwrap_or(*field);
         }
         config.seed = self.seed.unwrap_or(config.seed);
+        config.quantized = self.quantization != Quantization::Off;
         Ok(config)
     }
 }

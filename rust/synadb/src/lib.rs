@@ -50,6 +50,7 @@ pub use vector::{SearchResult, VectorConfig, VectorStore};
 pub mod hnsw {
     pub use crate::vector::HnswConfig;
     pub use crate::vector::graph::{HnswIndex, HnswStats};
+    pub use crate::vector::graph_nodes::HnswNode;
 }
 
 /// `MmapVectorStore`: a vector table whose writes wait for no medium.

@@ -33,6 +33,8 @@ pub struct CascadeConfig {
     pub ef_search: usize,
     /// Seed of the hyperplanes and of the graph.
     pub seed: u64,
+    /// Whether the graph holds codes, see [`HnswConfig::quantized`](crate::HnswConfig::quantized).
+    pub quantized: bool,
 }
 
 impl Default for CascadeConfig {
@@ -47,6 +49,7 @@ impl Default for CascadeConfig {
             num_probes: 16,
             ef_search: 80,
             seed: 0x5EED,
+            quantized: true,
         }
     }
 }
@@ -156,6 +159,7 @@ impl CascadeConfig {
 
     pub(super) fn graph(&self) -> crate::HnswConfig {
         let config = crate::HnswConfig::with_m(self.m).m_max(self.m_max).seed(self.seed);
+        let config = config.quantized(self.quantized);
         config.ef_construction(EF_CONSTRUCTION).ef_search(self.ef_search)
     }
 }

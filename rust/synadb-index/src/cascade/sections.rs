@@ -115,7 +115,7 @@ impl CascadeIndex {
         if (*signatures).as_ref().len() != SIGNATURE_BYTES * header.nodes {
             return Err(bad(SIGNATURES, "has another length"));
         }
-        let config = header.config;
+        let config = CascadeConfig { quantized: graph.config().quantized, ..header.config };
         let planes = Planes::new(graph.dimensions() + 1, shape.planes(), config.seed);
         let forest = Forest { roots, splits, starts, entries, signatures };
         Ok(Self { config, graph, planes, forest })
@@ -160,6 +160,7 @@ impl Header {
             num_probes: word(13),
             ef_search: usize::try_from(long(0)).map_err(out_of_range)?,
             seed: long(1),
+            ..CascadeConfig::default()
         };
         let (dimensions, nodes, tables) = (word(1), word(2), word(3));
         let (splits, buckets, entries) = (word(4), word(5), word(6));

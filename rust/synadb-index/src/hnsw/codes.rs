@@ -1,7 +1,8 @@
 //! Points of a graph as codes: bytes with a scale, or single precision where there are few
-//! dimensions.
+//! dimensions, or where that is asked for.
 
 use crate::distance::{Kernels, prefetch_bytes};
+use crate::hnsw::search::pool::{InsertKernel, insert_kernel};
 use crate::quantize::{self, DotsKernel, FillBytes};
 use crate::random::mix;
 
@@ -24,12 +25,15 @@ pub(super) struct CodeKernels {
     pub(super) float: &'static Kernels,
     pub(super) dot_bytes: DotsKernel<i8>,
     fill_bytes: FillBytes,
+    /// Of the queue of a search.
+    pub(super) insert: Option<InsertKernel>,
 }
 
 impl CodeKernels {
     pub(super) fn new(float: &'static Kernels) -> Self {
         let kernels = quantize::CodeKernels::up_to(float.level);
-        Self { float, dot_bytes: kernels.dot_bytes, fill_bytes: kernels.fill_bytes }
+        let insert = insert_kernel(float.level);
+        Self { float, dot_bytes: kernels.dot_bytes, fill_bytes: kernels.fill_bytes, insert }
     }
 }
 
@@ -66,8 +70,8 @@ pub(super) struct Codes {
 
 impl Codes {
     /// No codes yet, of points with this many dimensions.
-    pub(super) fn new(dimensions: usize) -> Self {
-        let float = dimensions <= FLOAT_DIMENSIONS_MAX;
+    pub(super) fn new(dimensions: usize, quantized: bool) -> Self {
+        let float = dimensions <= FLOAT_DIMENSIONS_MAX || !quantized;
         let stride = if float { 0 } else { dimensions.next_multiple_of(CODE_ALIGN) };
         let width = if float { dimensions + 1 } else { 0 };
         let (bytes, floats, terms) = (Vec::new(), Vec::new(), Vec::new());

@@ -9,7 +9,7 @@ pub(super) const DEGREE_ALIGN: usize = 32;
 ///
 /// The names are those of HNSW (Malkov and Yashunin 2018). The graph has one layer only, as
 /// DiskANN's and SymphonyQG's, so they mean here:
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct HnswConfig {
     /// Links that a node chooses by itself at least, before those that lead back to it: a node
     /// of HNSW has as many on the upper layers. Here nothing but the default of `m_max` follows.
@@ -23,21 +23,53 @@ pub struct HnswConfig {
     /// Default length of the queue of a search: recall and time grow with it. At least `k`
     /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall.
     pub ef_search: usize,
+    /// Level multiplier of HNSW, `1 / ln(m)`. There are no levels: it is of no effect, not saved,
+    /// and makes no two configurations differ.
+    pub ml: f64,
     /// Seed of the sampled leaders and entry points.
     pub seed: u64,
+    /// Whether nodes hold codes: a byte a dimension, and one bit a dimension of each neighbour
+    /// above 192 dimensions. Without, they hold their points in single precision: nothing that a
+    /// walk compares is rounded, it takes several times as long, and the graph as much memory as
+    /// the vectors once more. Up to 48 dimensions they do, whatever this says.
+    pub quantized: bool,
 }
 
 impl Default for HnswConfig {
     fn default() -> Self {
-        Self { m: 16, m_max: 32, ef_construction: 200, ef_search: 100, seed: 0x5EED }
+        Self {
+            m: 16,
+            m_max: 32,
+            ef_construction: 200,
+            ef_search: 100,
+            ml: level_multiplier(16),
+            seed: 0x5EED,
+            quantized: true,
+        }
     }
+}
+
+impl PartialEq for HnswConfig {
+    fn eq(&self, other: &Self) -> bool {
+        let counts = |config: &Self| (config.m, config.m_max, config.ef_construction);
+        counts(self) == counts(other)
+            && (self.ef_search, self.seed) == (other.ef_search, other.seed)
+            && self.quantized == other.quantized
+    }
+}
+
+impl Eq for HnswConfig {}
+
+/// What HNSW draws the level of a node with.
+pub(super) fn level_multiplier(m: usize) -> f64 {
+    1.0 / (m as f64).ln()
 }
 
 impl HnswConfig {
     /// The defaults with this `m`, and twice as many links at most.
     #[must_use]
     pub fn with_m(m: usize) -> Self {
-        Self { m, m_max: m.saturating_mul(2), ..Self::default() }
+        Self { m, m_max: m.saturating_mul(2), ml: level_multiplier(m), ..Self::default() }
     }
 
     /// Sets `m_max`, for a degree that `m` does not give.
@@ -65,6 +97,13 @@ impl HnswConfig {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Sets whether nodes hold codes.
+    #[must_use]
+    pub fn quantized(mut self, quantized: bool) -> Self {
+        self.quantized = quantized;
         self
     }
 

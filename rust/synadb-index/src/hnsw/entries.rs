@@ -111,7 +111,7 @@ mod tests {
 
     fn codes(points: &[Vec<f32>], extra: f32) -> Codes {
         let kernels = CodeKernels::new(crate::kernels().expect("a level"));
-        let mut codes = Codes::new(DIMENSIONS);
+        let mut codes = Codes::new(DIMENSIONS, true);
         points.iter().for_each(|point| codes.push(point, extra, kernels));
         codes
     }

@@ -21,8 +21,9 @@ const TERMS: usize = 3;
 const PLAIN_DIMENSIONS_MAX: usize = 192;
 
 /// Dimensions of the packed codes of vectors; 0 when there are none.
-pub(super) fn packed_dimensions(dimensions: usize) -> usize {
-    if dimensions > PLAIN_DIMENSIONS_MAX { dimensions.next_multiple_of(CODE_ALIGN) } else { 0 }
+pub(super) fn packed_dimensions(dimensions: usize, quantized: bool) -> usize {
+    let packed = quantized && dimensions > PLAIN_DIMENSIONS_MAX;
+    if packed { dimensions.next_multiple_of(CODE_ALIGN) } else { 0 }
 }
 
 /// Where the pieces of a block lie: code | packed codes of the neighbours, in groups of 32 | links

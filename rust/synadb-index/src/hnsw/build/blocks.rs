@@ -4,6 +4,7 @@ use synadb_types::RowId;
 
 use crate::hnsw::NO_NODE;
 use crate::hnsw::codes::Codes;
+use crate::hnsw::config::HnswConfig;
 use crate::hnsw::graph::{Graph, Layout, packed_dimensions, push_block};
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
@@ -21,8 +22,7 @@ pub(super) struct Points<'a> {
     /// A row of each node.
     pub(super) rows: &'a [u32],
     pub(super) source: &'a dyn VectorSource,
-    /// Seed of the rotation.
-    pub(super) seed: u64,
+    pub(super) config: HnswConfig,
 }
 
 impl Points<'_> {
@@ -56,9 +56,10 @@ pub(super) fn write(
     degree: usize,
     workers: &Workers<'_>,
 ) -> Result<Graph, IndexError> {
-    let padded = packed_dimensions(points.space.dimensions());
+    let (dimensions, config) = (points.space.dimensions(), points.config);
+    let padded = packed_dimensions(dimensions, config.quantized);
     let rotated = if padded > 0 {
-        points.rotated(&Rotation::new(points.space.dimensions(), points.seed), workers)?
+        points.rotated(&Rotation::new(dimensions, config.seed), workers)?
     } else {
         Vec::new()
     };

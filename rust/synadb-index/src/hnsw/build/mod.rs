@@ -36,7 +36,7 @@ impl HnswIndex {
     ///
     /// Rows that die later stay in the graph as waypoints. Memory while it runs, beside the graph
     /// and for each row: a byte a dimension and eight bytes a candidate; in the end five bytes a
-    /// dimension.
+    /// dimension, or four without codes.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl HnswIndex {
         let rows: Vec<RowId> = all.iter().filter(live).collect();
         let space = Space::fit(metric, &rows, source);
         workers.stage(STAGES[0]);
-        let codes = encode(&space, (&rows, source), kernels, &workers)?;
+        let codes = encode((&space, config.quantized), (&rows, source), kernels, &workers)?;
         let (members, codes) = group(&rows, codes);
 
         workers.stage(STAGES[1]);
@@ -98,7 +98,7 @@ impl HnswIndex {
 
         workers.stage(STAGES[5]);
         let rows: Vec<u32> = (0..codes.len() as u32).map(|node| members.of(node)[0]).collect();
-        let points = blocks::Points { space: &space, rows: &rows, source, seed: config.seed };
+        let points = blocks::Points { space: &space, rows: &rows, source, config };
         let graph = blocks::write(&codes, &points, &links, degree, &workers)?;
         Ok(Self::assemble(config, space, members, graph, entries))
     }
@@ -106,7 +106,7 @@ impl HnswIndex {
 
 /// Encodes the points of all rows.
 fn encode(
-    space: &Space,
+    (space, quantized): (&Space, bool),
     (rows, source): (&[RowId], &dyn VectorSource),
     kernels: CodeKernels,
     workers: &Workers<'_>,
@@ -114,7 +114,7 @@ fn encode(
     let dimensions = space.dimensions();
     let point = || vec![0.0; dimensions];
     let pieces = workers.map(rows.len(), GRAIN, point, |point, range| {
-        let mut codes = Codes::new(dimensions);
+        let mut codes = Codes::new(dimensions, quantized);
         for &row in &rows[range] {
             // A source keeps the rows it had; an absent one is coded as if it were zero.
             let vector = source.vector(row).unwrap_or_default();
@@ -124,7 +124,7 @@ fn encode(
         }
         codes
     })?;
-    let mut codes = Codes::new(dimensions);
+    let mut codes = Codes::new(dimensions, quantized);
     pieces.into_iter().for_each(|piece| codes.append(piece));
     Ok(codes)
 }

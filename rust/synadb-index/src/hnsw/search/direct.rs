@@ -1,7 +1,7 @@
 //! The walk by the codes of the nodes themselves: a distance for each neighbour not seen before.
 
 use crate::distance::prefetch_bytes;
-use crate::hnsw::codes::{Code, CodeKernels, squared_distance};
+use crate::hnsw::codes::{Code, CodeKernels, FLOAT_DIMENSIONS_MAX, squared_distance};
 use crate::hnsw::graph::GraphView;
 use crate::hnsw::search::HnswScratch;
 
@@ -17,15 +17,17 @@ pub(super) fn walk(
     kernels: CodeKernels,
     scratch: &mut HnswScratch,
 ) {
-    let HnswScratch { pool, seen, fresh, visited, counts, .. } = scratch;
+    let HnswScratch { pool, seen, fresh, visited, counts, found, .. } = scratch;
     pool.nodes().for_each(|entry| {
         seen.insert(entry);
     });
     while let Some((distance, node)) = pool.pop() {
         visited.push((distance, node));
         counts.steps += 1;
+        let limit = pool.limit();
         let block = view.block(node);
         fresh.clear();
+        found.clear();
         fresh.extend(view.links(block).filter(|&link| seen.insert(link)));
         counts.distances += fresh.len() as u64;
         for &ahead in fresh.iter().take(AHEAD) {
@@ -36,10 +38,11 @@ pub(super) fn walk(
                 prefetch_bytes(view.code(view.block(ahead)));
             }
             let distance = self::distance(view, code, kernels, link);
-            if distance < pool.limit() {
-                pool.insert(distance, link);
+            if distance < limit {
+                found.push(distance, link);
             }
         }
+        pool.merge(found, kernels.insert);
     }
 }
 
@@ -57,6 +60,13 @@ pub(super) fn distance(
         let (code_bytes, bytes) = (bytemuck::cast_slice(code.bytes), bytemuck::cast_slice(bytes));
         (kernels.dot_bytes)(code_bytes, bytes, 0, &mut dot);
         return squared_distance(code.terms, view.terms(block), dot[0]);
+    }
+    // So many numbers repay the call of a kernel; they lie as it wants them wherever blocks begin at
+    // a cache line.
+    if code.floats.len() > FLOAT_DIMENSIONS_MAX + 1
+        && let Ok(values) = bytemuck::try_cast_slice(bytes)
+    {
+        return (kernels.float.squared_euclidean)(code.floats, values);
     }
     let (values, _) = bytes.as_chunks::<4>();
     let (full, rest) = values.as_chunks::<LANES>();

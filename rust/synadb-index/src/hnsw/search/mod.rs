@@ -296,7 +296,7 @@ impl Search<'_> {
         scratch.pool.reset(starts);
         if let Some(links) = &self.index.entry_links
             && scratch.seeds.is_empty()
-            && packed::start(entries, links, scratch)
+            && packed::start(entries, links, kernels, scratch)
         {
             scratch.pool.lengthen(ef);
             return;

@@ -36,22 +36,29 @@ pub(super) fn prepare(
 
 /// Puts the entry points nearest to a query into the queue, by the estimates of their codes. False
 /// where the query is too far for estimates; the queue is then as before.
-pub(super) fn start(entries: &[u32], links: &EntryLinks, scratch: &mut HnswScratch) -> bool {
-    let HnswScratch { pool, packed, .. } = scratch;
+pub(super) fn start(
+    entries: &[u32],
+    links: &EntryLinks,
+    kernels: codes::CodeKernels,
+    scratch: &mut HnswScratch,
+) -> bool {
+    let HnswScratch { pool, packed, found, .. } = scratch;
     let Some(query) = packed.as_ref().filter(|query| query.is_reliable()) else { return false };
     let (from, estimate) = (query.squared_norm(), query.kernels().estimate_links);
     let mut keys = [0.0; BLOCK_ROWS];
     for (first, block, steps) in links.blocks() {
         let mut near = estimate(block, query, from, steps, pool.limit(), &mut keys);
+        found.clear();
         while near != 0 {
             let slot = near.trailing_zeros() as usize;
             near &= near - 1;
             let key = if keys[slot].is_nan() { from } else { keys[slot] };
             // Behind the last there is room without codes.
             if let Some(&entry) = entries.get(first + slot) {
-                pool.insert(key, entry);
+                found.push(key, entry);
             }
         }
+        pool.merge(found, kernels.insert);
     }
     true
 }
@@ -105,7 +112,7 @@ pub(super) fn walk(
                 }
             }
         }
-        pool.merge(found);
+        pool.merge(found, kernels.insert);
         if next.is_none() {
             next = pop_new(pool, seen);
         }
@@ -161,7 +168,7 @@ mod tests {
         // The last block has room for more.
         let points: Vec<Vec<f32>> =
             (0..75).map(|_| (0..DIMENSIONS).map(|_| value()).collect()).collect();
-        let mut codes = Codes::new(DIMENSIONS);
+        let mut codes = Codes::new(DIMENSIONS, true);
         let of_codes = codes::CodeKernels::new(kernels()?);
         points.iter().for_each(|point| codes.push(point, 0.0, of_codes));
         let rotation = Rotation::new(DIMENSIONS, 1);
@@ -172,7 +179,7 @@ mod tests {
             let query = Query::new(Metric::Euclidean, point)?;
             prepare(&mut scratch.packed, &query, point, &rotation)?;
             scratch.pool.reset(8);
-            Ok::<_, IndexError>(start(&entries, &links, scratch))
+            Ok::<_, IndexError>(start(&entries, &links, of_codes, scratch))
         };
         for (point, &entry) in points.iter().zip(&entries) {
             let near: Vec<f32> = point.iter().map(|value| value + 0.1).collect();

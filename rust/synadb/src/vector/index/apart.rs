@@ -53,7 +53,7 @@ impl VectorStore {
             self.count_behind(snapshot, index, queries * tail.min(most));
         }
         let coded = index.map_or(0, |index| rows_coded(index, &wish, self.len()));
-        if tail + coded < self.index_threshold.max(1) {
+        if self.index_threshold == 0 || tail + coded < self.index_threshold {
             return;
         }
         let slot = &snapshot.reader.companion;
@@ -70,7 +70,7 @@ impl VectorStore {
             return;
         }
         let is_stream = searched.is_some() && self.codes_tails() && came > all / STREAM_SHARE;
-        if is_stream || rows_there(index, snapshot) + coded < self.index_threshold.max(1) {
+        if is_stream || rows_there(index, snapshot) + coded < self.index_threshold {
             slot.forget_scanned();
             return;
         }

@@ -166,6 +166,14 @@ impl VectorStore {
         self.try_save_index().map(|_| ())
     }
 
+    /// The original's name of [`VectorStore::save_index`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn checkpoint_index(&self) -> Result<()> {
+        self.save_index()
+    }
+
     /// As [`VectorStore::save_index`]; returns whether the index is there.
     ///
     /// # Errors
@@ -314,12 +322,14 @@ impl Build<'_> {
             IndexBackend::Cascade(config) => {
                 let before = self.config.index_of(snapshot);
                 let alike = match before.as_ref().and_then(Loaded::index) {
-                    Some((Built::Cascade(before), _)) if before.config() == config => Some(before),
+                    Some((Built::Cascade(before), _)) if before.config() == config => {
+                        Some(&**before)
+                    }
                     _ => None,
                 };
                 let parts = alike.as_slice();
                 let index = CascadeIndex::merge(metric, config, parts, rows, &source, job)?;
-                Some(Built::Cascade(index))
+                Some(Built::Cascade(Box::new(index)))
             }
             IndexBackend::GravityWell(config) => {
                 let is_chosen = *backend == IndexBackend::Auto;

@@ -72,7 +72,8 @@ impl Built {
             }
             Self::Cascade(cascade) => {
                 let config = cascade.config();
-                Self::Cascade(CascadeIndex::build(metric, config, &rows, &source, &job)?)
+                let index = CascadeIndex::build(metric, config, &rows, &source, &job)?;
+                Self::Cascade(Box::new(index))
             }
         })
     }

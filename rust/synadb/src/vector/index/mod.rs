@@ -40,7 +40,7 @@ pub(super) enum Built {
     Packed(PackedFlat),
     Hnsw(HnswIndex),
     GravityWell(IvfIndex),
-    Cascade(CascadeIndex),
+    Cascade(Box<CascadeIndex>),
 }
 
 impl Built {
@@ -49,7 +49,7 @@ impl Built {
             Self::Packed(index) => index,
             Self::Hnsw(index) => index,
             Self::GravityWell(index) => index,
-            Self::Cascade(index) => index,
+            Self::Cascade(index) => &**index,
         }
     }
 

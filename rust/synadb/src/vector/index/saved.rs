@@ -175,7 +175,7 @@ impl StoredConfig {
             4 => {
                 let index = CascadeIndex::import(named, end)?;
                 let fits = index.metric() == metric && index.dimensions() == dimensions;
-                fits.then_some(Built::Cascade(index))
+                fits.then_some(Built::Cascade(Box::new(index)))
             }
             _ => None,
         })

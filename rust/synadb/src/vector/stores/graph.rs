@@ -12,7 +12,7 @@ use crate::vector::index::{Built, Loaded};
 use crate::vector::{IndexBackend, StoredConfig, VectorConfig, VectorStore};
 
 /// What a graph is and holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HnswStats {
     /// Nodes of the graph; equal vectors share one.
@@ -21,6 +21,10 @@ pub struct HnswStats {
     pub max_level: usize,
     /// Nodes of each layer.
     pub level_counts: Vec<usize>,
+    /// Links of all nodes.
+    pub total_edges: usize,
+    /// The same for a node, on average; 0 without a node.
+    pub avg_edges_per_node: f64,
     /// Vectors that the graph does not have yet; they are scanned.
     pub tail: usize,
     /// Bytes of the graph.
@@ -53,7 +57,7 @@ pub struct HnswStats {
 #[derive(Debug, Clone)]
 pub struct HnswIndex {
     config: HnswConfig,
-    vectors: Indexed<Graph>,
+    pub(super) vectors: Indexed<Graph>,
 }
 
 impl HnswIndex {
@@ -169,13 +173,20 @@ impl HnswIndex {
         &self.config
     }
 
-    /// What the graph is and holds.
+    /// What the graph is and holds. O(nodes).
     #[must_use]
     pub fn stats(&self) -> HnswStats {
-        let num_nodes = self.vectors.part.as_ref().map_or(0, Graph::nodes);
-        let bytes = self.vectors.part.as_ref().map_or(0, Graph::graph_bytes);
-        let tail = self.vectors.tail();
-        HnswStats { num_nodes, max_level: 0, level_counts: vec![num_nodes], tail, bytes }
+        let of_graph = |count: fn(&Graph) -> usize| self.vectors.part.as_ref().map_or(0, count);
+        let (num_nodes, total_edges) = (of_graph(Graph::nodes), of_graph(Graph::links));
+        HnswStats {
+            num_nodes,
+            max_level: self.max_level(),
+            level_counts: vec![num_nodes],
+            total_edges,
+            avg_edges_per_node: total_edges as f64 / num_nodes.max(1) as f64,
+            tail: self.vectors.tail(),
+            bytes: of_graph(Graph::graph_bytes),
+        }
     }
 
     /// Saves vectors and graph as a vector table, which [`VectorStore`] opens, too.

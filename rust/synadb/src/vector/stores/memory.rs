@@ -56,7 +56,11 @@ impl Memory {
     }
 
     pub fn get(&self, key: &str) -> Option<&[f32]> {
-        self.row_of.get(key).and_then(|row| self.vector(*row))
+        self.row(key).and_then(|row| self.vector(row))
+    }
+
+    pub fn row(&self, key: &str) -> Option<RowId> {
+        self.row_of.get(key).copied()
     }
 
     /// Puts a vector under a key; one that was there dies.

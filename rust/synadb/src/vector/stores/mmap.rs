@@ -190,6 +190,6 @@ impl MmapVectorStore {
     /// Whether something of the file is not known to be on the medium; false for a closed store.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.store.stats().is_ok_and(|stats| stats.synced_bytes < stats.log_bytes)
+        self.store.is_dirty()
     }
 }

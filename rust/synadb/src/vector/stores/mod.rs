@@ -88,6 +88,7 @@ macro_rules! table_methods {
 
 pub(crate) mod cascade;
 pub(crate) mod graph;
+pub(crate) mod graph_nodes;
 pub(crate) mod gravity;
 pub(crate) mod hybrid;
 mod memory;

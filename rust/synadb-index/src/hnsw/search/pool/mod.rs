@@ -1,9 +1,38 @@
 //! The queue of a search and the set of nodes it has seen.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::SimdLevel;
+
+/// Items of a block: as many as fit into a register.
+const LANES: usize = 8;
 /// From so many items on that move, it pays to move them in blocks.
 const BLOCKS_MIN: usize = 48;
+/// From so many blocks on that are to be looked at, moving what lies between new items takes less.
+const KERNEL_BLOCKS_MAX: usize = 32;
+/// Blocks of a queue that is inserted into as a whole.
+const WHOLE: usize = 8;
 /// Bit of an item that says its node was visited.
 const VISITED: u64 = 1;
+/// A place without an item, behind all items.
+const EMPTY: u64 = u64::MAX;
+
+/// Items side by side.
+type Block = [u64; LANES];
+
+/// Puts items into a sorted queue, in any order; what it has no room for, the largest of all, takes
+/// their place.
+pub(crate) type InsertKernel = fn(&mut [Block], &mut [u64]);
+
+/// The kernel of a level, where it has one.
+pub(crate) fn insert_kernel(level: SimdLevel) -> Option<InsertKernel> {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512 if level.is_supported() => Some(avx512::insert),
+        _ => None,
+    }
+}
 
 /// A bounded sorted queue of nodes by distance, with a cursor at the nearest one not visited.
 ///
@@ -11,69 +40,83 @@ const VISITED: u64 = 1;
 /// 2^31.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    items: Vec<u64>,
+    /// The items, in order, and [`EMPTY`] behind them.
+    blocks: Vec<Block>,
+    len: usize,
     capacity: usize,
     cursor: usize,
 }
 
 impl Pool {
     pub(crate) fn reset(&mut self, capacity: usize) {
-        self.items.clear();
-        self.items.reserve(capacity + 1);
-        self.capacity = capacity;
-        self.cursor = 0;
+        self.blocks.clear();
+        (self.len, self.capacity, self.cursor) = (0, 0, 0);
+        self.lengthen(capacity);
     }
 
     /// Makes room for more nodes.
     pub(crate) fn lengthen(&mut self, capacity: usize) {
-        self.items.reserve((capacity + 1).saturating_sub(self.items.len()));
         self.capacity = self.capacity.max(capacity);
+        self.blocks.resize(self.capacity.div_ceil(LANES), [EMPTY; LANES]);
+    }
+
+    fn items(&self) -> &[u64] {
+        &self.blocks.as_flattened()[..self.len]
     }
 
     /// Distance at which a node is refused: infinite while there is room.
     pub(crate) fn limit(&self) -> f32 {
-        if self.items.len() < self.capacity {
+        if self.len < self.capacity {
             return f32::INFINITY;
         }
-        self.items.last().map_or(f32::INFINITY, |&item| distance_of(item))
+        self.items().last().map_or(f32::INFINITY, |&item| distance_of(item))
     }
 
     /// Adds a node; it may be there already with another distance.
     #[inline]
     pub(crate) fn insert(&mut self, distance: f32, node: u32) {
         let item = item_of(distance, node);
-        let place = self.items.partition_point(|&other| other < item);
-        if self.items.len() == self.capacity {
-            if place == self.capacity {
-                return;
-            }
-            self.items.copy_within(place..self.capacity - 1, place + 1);
-            self.items[place] = item;
-        } else {
-            self.items.insert(place, item);
+        let place = self.items().partition_point(|&other| other < item);
+        if place == self.capacity {
+            return;
         }
+        self.len = (self.len + 1).min(self.capacity);
+        let items = &mut self.blocks.as_flattened_mut()[place..self.len];
+        items.copy_within(..items.len() - 1, 1);
+        items[0] = item;
         self.cursor = self.cursor.min(place);
     }
 
     /// Adds the nodes of a step at once, in any order; as `insert` does one by one.
     ///
     /// Every node of the queue behind the nearest new one moves once, and not with each of them.
-    pub(crate) fn merge(&mut self, fresh: &mut Fresh) {
-        let fresh = fresh.sorted();
-        let Some(nearest) = fresh.first() else { return };
-        let old = self.items.len();
-        let first = self.items.partition_point(|item| item < nearest);
-        self.items.resize(self.capacity.min(old + fresh.len()), 0);
-        if old - first > BLOCKS_MIN {
-            self.merge_blocks(old, fresh);
-        } else {
-            self.merge_items(old, fresh);
+    pub(crate) fn merge(&mut self, fresh: &mut Fresh, kernel: Option<InsertKernel>) {
+        let Some(nearest) = fresh.items.iter().min() else { return };
+        let old = self.len;
+        let first = self.items().partition_point(|item| item < nearest);
+        self.len = self.capacity.min(old + fresh.items.len());
+        let used = self.len.div_ceil(LANES);
+        // A short queue as a whole: always the same work is what the processor foresees.
+        let start = if used <= WHOLE { 0 } else { first / LANES };
+        match kernel.filter(|_| used - start <= KERNEL_BLOCKS_MAX) {
+            Some(insert) => {
+                insert(&mut self.blocks[start..used], &mut fresh.items);
+                self.blocks.as_flattened_mut()[self.len..].fill(EMPTY);
+            }
+            None => {
+                fresh.sort(kernel);
+                if old - first > BLOCKS_MIN {
+                    self.merge_blocks(old, fresh);
+                } else {
+                    self.merge_items(old, &fresh.items);
+                }
+            }
         }
         self.cursor = self.cursor.min(first);
     }
 
     fn merge_items(&mut self, mut left: usize, fresh: &[u64]) {
-        let (capacity, items) = (self.capacity, &mut self.items[..]);
+        let items = &mut self.blocks.as_flattened_mut()[..self.len];
         let mut right = fresh.len();
         while right > 0 {
             let last = left + right - 1;
@@ -85,21 +128,26 @@ impl Pool {
             } else {
                 right -= 1
             }
-            if last < capacity {
-                items[last] = item;
+            if let Some(place) = items.get_mut(last) {
+                *place = item;
             }
         }
     }
 
-    fn merge_blocks(&mut self, mut left: usize, fresh: &[u64]) {
-        for (right, &new) in fresh.iter().enumerate().rev() {
-            let place = self.items[..left].partition_point(|&item| item < new);
+    fn merge_blocks(&mut self, mut left: usize, fresh: &mut Fresh) {
+        let items = &mut self.blocks.as_flattened_mut()[..self.len];
+        // All of them before anything moves: the processor looks for several at once.
+        let place_of = |new: &u64| items[..left].partition_point(|item| item < new);
+        fresh.places.clear();
+        fresh.places.extend(fresh.items.iter().map(place_of));
+        let found = fresh.items.iter().zip(&fresh.places);
+        for (right, (&new, &place)) in found.enumerate().rev() {
             let to = place + right + 1;
-            let end = left.min(self.items.len().saturating_sub(right + 1));
+            let end = left.min(items.len().saturating_sub(right + 1));
             if place < end {
-                self.items.copy_within(place..end, to);
+                items.copy_within(place..end, to);
             }
-            if let Some(item) = self.items.get_mut(to - 1) {
+            if let Some(item) = items.get_mut(to - 1) {
                 *item = new;
             }
             left = place;
@@ -108,29 +156,31 @@ impl Pool {
 
     /// Takes the nearest node that was not visited, with its distance, and marks it.
     pub(crate) fn pop(&mut self) -> Option<(f32, u32)> {
-        let item = self.items.get_mut(self.cursor)?;
-        *item |= VISITED;
-        let found = (distance_of(*item), node_of(*item));
-        self.skip();
-        Some(found)
+        let items = &mut self.blocks.as_flattened_mut()[..self.len];
+        let item = *items.get(self.cursor)?;
+        // Its equals with it: with the mark it is larger than they are, and the queue is sorted.
+        while let Some(next) = items.get_mut(self.cursor)
+            && (*next == item || *next & VISITED != 0)
+        {
+            *next |= VISITED;
+            self.cursor += 1;
+        }
+        Some((distance_of(item), node_of(item)))
     }
 
     /// The nodes of the queue.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = u32> {
-        self.items.iter().map(|&item| node_of(item))
-    }
-
-    fn skip(&mut self) {
-        while self.items.get(self.cursor).is_some_and(|item| item & VISITED != 0) {
-            self.cursor += 1;
-        }
+        self.items().iter().map(|&item| node_of(item))
     }
 }
 
 /// Nodes that a step has found, for the queue.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Fresh {
     items: Vec<u64>,
+    /// Where they go in the queue.
+    places: Vec<usize>,
+    sorted: Vec<Block>,
 }
 
 impl Fresh {
@@ -145,7 +195,15 @@ impl Fresh {
     }
 
     /// They are few: insertion sort.
-    fn sorted(&mut self) -> &[u64] {
+    fn sort(&mut self, kernel: Option<InsertKernel>) {
+        if let Some(insert) = kernel {
+            self.sorted.clear();
+            self.sorted.resize(self.items.len().div_ceil(LANES), [EMPTY; LANES]);
+            insert(&mut self.sorted, &mut self.items);
+            let count = self.items.len();
+            self.items.copy_from_slice(&self.sorted.as_flattened()[..count]);
+            return;
+        }
         for index in 1..self.items.len() {
             let item = self.items[index];
             let mut place = index;
@@ -155,7 +213,6 @@ impl Fresh {
             }
             self.items[place] = item;
         }
-        &self.items
     }
 }
 
@@ -253,24 +310,39 @@ mod tests {
     #[test]
     fn what_is_added_at_once_is_as_if_added_one_by_one() {
         let mut random = crate::random::Random::new(3);
-        for capacity in [1, 2, 7, 40, 300] {
-            let (mut one, mut all) = (Pool::default(), Pool::default());
+        let kernels = SimdLevel::ALL.map(insert_kernel);
+        for (capacity, most) in
+            [1, 2, 7, 8, 9, 40, 64, 65, 100, 128, 300].into_iter().flat_map(|c| [(c, 9), (c, 70)])
+        {
+            let (mut one, mut all) =
+                (Pool::default(), kernels.map(|kernel| (Pool::default(), kernel)));
             one.reset(capacity);
-            all.reset(capacity);
+            all.iter_mut().for_each(|(pool, _)| pool.reset(capacity));
             let mut fresh = Fresh::default();
             for step in 0..600_u32 {
                 fresh.clear();
-                for number in 0..random.next() % 9 {
+                for number in 0..random.next() % most {
                     // Equal distances too, and equal items.
                     let distance = (random.next() % 50) as f32 - 20.0;
                     let node = (step + number as u32) % 600;
                     fresh.push(distance, node);
                     one.insert(distance, node);
                 }
-                all.merge(&mut fresh);
-                assert_eq!(one.items, all.items, "capacity {capacity}, step {step}");
-                assert_eq!(one.limit(), all.limit());
-                assert_eq!(one.pop(), all.pop());
+                let taken = one.pop();
+                for (pool, kernel) in &mut all {
+                    pool.merge(&mut fresh.clone(), *kernel);
+                    assert_eq!(pool.pop(), taken, "capacity {capacity}, step {step}");
+                    assert_eq!((pool.items(), pool.limit()), (one.items(), one.limit()));
+                }
+            }
+            // It holds no more than it may, also where it is made longer.
+            for (pool, kernel) in &mut all {
+                pool.lengthen(capacity + 3);
+                fresh.clear();
+                (0..9).for_each(|node| fresh.push(1e9, node));
+                pool.merge(&mut fresh, *kernel);
+                assert_eq!(pool.items().len(), capacity + 3);
+                assert!(pool.items()[capacity..].iter().all(|&item| distance_of(item) == 1e9));
             }
         }
     }

@@ -1,0 +1,116 @@
+//! The graph index without codes.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::graph::{METRICS, all, clustered, recall};
+use common::{Memory, Random};
+use synadb_index::{Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, SharedBytes};
+use synadb_types::{RowId, RowSet};
+
+/// Short enough a queue that two thousand nodes are walked.
+const EF: usize = 32;
+
+fn build(metric: Metric, source: &Memory, quantized: bool) -> Result<HnswIndex, IndexError> {
+    let config = HnswConfig::default().ef_search(EF).quantized(quantized);
+    HnswIndex::build(metric, &all(source), source, config, &Job::with_threads(2))
+}
+
+#[test]
+fn recall_has_a_floor_in_all_dimensions_and_metrics() -> Result<(), IndexError> {
+    let mut random = Random(1);
+    for dimensions in [17, 49, 100, 193, 384, 1000] {
+        let vectors = clustered(&mut random, 2000, dimensions);
+        let source = Memory::new(&vectors, dimensions);
+        let queries = clustered(&mut random, 25, dimensions);
+        for metric in METRICS {
+            let index = build(metric, &source, false)?;
+            let recall = recall(&index, &queries, &vectors, &Filter::All, &source)?;
+            assert!(recall >= 0.95, "{metric:?} {dimensions} {recall}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn rows_that_codes_cannot_tell_apart_are_found_in_their_order() -> Result<(), IndexError> {
+    const DIMENSIONS: usize = 100;
+    let mut random = Random(2);
+    let mut around = |centre: &[f32], size: f32| -> Vec<f32> {
+        centre.iter().map(|value| value + size * random.float()).collect()
+    };
+    // A step of a byte is some hundredths; those of one crowd differ by far less.
+    let centres: Vec<_> = (0..25).map(|_| around(&[0.0; DIMENSIONS], 4.0)).collect();
+    let vectors: Vec<_> =
+        (0..2500).map(|row| around(&centres[row % centres.len()], 2e-3)).collect();
+    let queries: Vec<_> = (0..50).map(|row| around(&centres[row % centres.len()], 2e-3)).collect();
+    let source = Memory::new(&vectors, DIMENSIONS);
+    let mut found = [0.0; 2];
+    for (found, quantized) in found.iter_mut().zip([false, true]) {
+        let index = build(Metric::Euclidean, &source, quantized)?;
+        *found = recall(&index, &queries, &vectors, &Filter::All, &source)?;
+    }
+    assert!(found[0] >= 0.95 && found[1] < 0.7, "without and with codes: {found:?}");
+    Ok(())
+}
+
+fn import(index: &HnswIndex, version: Option<u8>) -> Result<HnswIndex, IndexError> {
+    let sections = index.export().into_iter().map(|(name, bytes)| {
+        let mut bytes = bytes.into_owned();
+        if let (Some(version), "hnsw.header") = (version, name) {
+            bytes[0] = version;
+        }
+        (name, Arc::new(bytes) as SharedBytes)
+    });
+    HnswIndex::import(&sections.collect::<Vec<_>>(), 2000)
+}
+
+#[test]
+fn a_saved_graph_knows_whether_it_has_codes() -> Result<(), IndexError> {
+    let mut random = Random(3);
+    for dimensions in [20, 100, 200] {
+        let vectors = clustered(&mut random, 2000, dimensions);
+        let source = Memory::new(&vectors, dimensions);
+        let queries = clustered(&mut random, 5, dimensions);
+        let measure = |index: &HnswIndex| recall(index, &queries, &vectors, &Filter::All, &source);
+        for (quantized, other) in [(false, 2), (true, 3)] {
+            let index = build(Metric::Cosine, &source, quantized)?;
+            let read = import(&index, None)?;
+            assert_eq!(read.config(), index.config());
+            assert_eq!(read.config().quantized, quantized);
+            assert!((measure(&read)? - measure(&index)?).abs() < f64::EPSILON);
+            // Few dimensions are in single precision either way; of others the blocks differ.
+            assert_eq!(import(&index, Some(other)).is_ok(), dimensions == 20, "{dimensions}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn graphs_with_and_without_codes_become_one_of_either_kind() -> Result<(), IndexError> {
+    let mut random = Random(4);
+    let vectors = clustered(&mut random, 2000, 200);
+    let (source, job) = (Memory::new(&vectors, 200), Job::with_threads(2));
+    let queries = clustered(&mut random, 25, 200);
+    let half = |first: u32, quantized: bool| {
+        let config = HnswConfig::default().quantized(quantized);
+        let rows = RowSet::range(RowId(first), 1000);
+        HnswIndex::build(Metric::Cosine, &rows, &source, config, &job)
+    };
+    let (first, second) = (half(0, true)?, half(1000, false)?);
+    for quantized in [true, false] {
+        let config = HnswConfig::default().ef_search(EF).quantized(quantized);
+        let parts = [&first, &second];
+        let index =
+            HnswIndex::merge(Metric::Cosine, &parts, &RowSet::new(), &source, config, &job)?;
+        assert_eq!((index.config().quantized, index.nodes()), (quantized, 2000));
+        for kind in [true, false] {
+            let same = build(Metric::Cosine, &source, kind)?.graph_bytes() == index.graph_bytes();
+            assert_eq!(same, kind == quantized);
+        }
+        let recall = recall(&index, &queries, &vectors, &Filter::All, &source)?;
+        assert!(recall >= 0.95, "{quantized} {recall}");
+    }
+    Ok(())
+}
