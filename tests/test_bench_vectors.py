@@ -256,3 +256,18 @@ def test_a_quick_run_keeps_filtered_searches_beside_a_peer(tmp_path: Path) -> No
             assert max(p["recall"] for points in fresh.values() for p in points) > 0.99
     whats = [row["what"] for row in record["rows"] if row["measured"] is not None]
     assert "filtered, 1 % pass, fresh from a prefix" in whats
+
+
+def test_a_quick_run_finds_what_the_presets_promise(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--rows", "presets", "--peers", "synadb")
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    record = json.loads((tmp_path / "vectors-presets.json").read_text())
+    promised = {row["what"].split(",")[0]: row["floor"] for row in record["rows"]}
+    assert promised == {
+        "cascade small": 0.95,
+        "cascade large": 0.95,
+        "cascade high_recall": 0.99,
+        "cascade fast_search": 0.9,
+    }
+    assert all(row["floor"] <= row["measured"] <= 1.0 for row in record["rows"])
+    assert len(record["rows"]) == 5

@@ -25,9 +25,11 @@ from vectorbench.peers import LIBRARIES, OPTIONS, OURS
 from vectorbench.pictures import groups, picture
 from vectorbench.plan import Measure, Plan
 from vectorbench.rows_builds import builds
+from vectorbench.rows_choice import choice
 from vectorbench.rows_filters import filters
 from vectorbench.rows_million import million
 from vectorbench.rows_original import original
+from vectorbench.rows_presets import presets
 from vectorbench.sets import SHAPES, NoDataError
 from vectorbench.table import Row, kept, print_absent, print_rows, save
 
@@ -41,6 +43,8 @@ PARTS: dict[str, Measure] = {
     "reopen": rows_stores.reopen,
     "overhead": rows_stores.overhead,
     "filters": filters,
+    "presets": presets,
+    "choice": choice,
     "original": original,
     "million": million,
 }
@@ -48,13 +52,10 @@ PARTS: dict[str, Measure] = {
 
 PICTURES = ROOT / "docs" / "pictures"
 
-OPTIONAL = ("million",)
-"""Parts that run where they are named alone."""
-
 
 def chosen(plan: Plan) -> list[tuple[str, Measure]]:
     """The parts of a run by the name of their result."""
-    named = plan.rows or ("curves", *(name for name in PARTS if name not in OPTIONAL))
+    named = plan.rows or ("curves", *PARTS)
     found: list[tuple[str, Measure]] = []
     if "curves" in named:
         found += [
@@ -139,7 +140,7 @@ def parsed() -> tuple[Plan, bool]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", help=f"sets, of {', '.join(SHAPES)} (default all but demo)")
-    parser.add_argument("--rows", help=f"parts, of curves, {', '.join(PARTS)} (million by name)")
+    parser.add_argument("--rows", help=f"parts, of curves, {', '.join(PARTS)}")
     parser.add_argument("--peers", help=f"contestants, of {', '.join(OPTIONS)}")
     parser.add_argument("--rounds", type=int, default=known.rounds)
     parser.add_argument("--build-rounds", type=int, default=known.build_rounds)
