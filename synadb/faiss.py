@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from synadb._arguments import INVALID_ARGUMENT
 from synadb._faiss_file import Saved, read, write
 from synadb._faiss_parameters import nearest
+from synadb._native import KeyFilter
 from synadb.errors import (
     ConfigMismatchError,
     CorruptionError,
@@ -244,9 +245,12 @@ class FaissIndex:
             self._mark = mark
         return came, gone
 
-    def selector(self, among: Iterable[str] | Callable[[str], bool] | None = None) -> Any:
-        """A `faiss.IDSelector` of the live rows: all, those of some keys, or that a test passes.
+    def selector(
+        self, among: KeyFilter | Iterable[str] | Callable[[str], bool] | None = None
+    ) -> Any:
+        """A `faiss.IDSelector` of the live rows: all, or those that `among` says.
 
+        That is a `KeyFilter`, some keys, or a function that is asked for each key.
         Keys that are not in the index are passed over.
         """
         import numpy as np
@@ -255,6 +259,8 @@ class FaissIndex:
             raise TypeError("among must be an iterable of str or a function, got 'str'")
         if among is None:
             rows = list(self._rows.values())
+        elif isinstance(among, KeyFilter):
+            rows = [row for key, row in self._rows.items() if key in among]
         elif callable(among):
             rows = [row for key, row in self._rows.items() if among(key)]
         else:
@@ -276,7 +282,7 @@ class FaissIndex:
         query: ArrayLike,
         k: int = 10,
         *,
-        among: Iterable[str] | Callable[[str], bool] | None = None,
+        among: KeyFilter | Iterable[str] | Callable[[str], bool] | None = None,
         nprobe: int | None = None,
         ef_search: int | None = None,
         k_factor: float | None = None,
@@ -300,7 +306,7 @@ class FaissIndex:
         queries: ArrayLike,
         k: int = 10,
         *,
-        among: Iterable[str] | Callable[[str], bool] | None = None,
+        among: KeyFilter | Iterable[str] | Callable[[str], bool] | None = None,
         nprobe: int | None = None,
         ef_search: int | None = None,
         k_factor: float | None = None,
@@ -308,10 +314,10 @@ class FaissIndex:
         """Keys and scores, both `(q, k)`, for float32 queries of shape `(q, dimensions)`.
 
         As `VectorStore.search_batch(..., as_arrays=True)` gives them: keys of dtype object, padded
-        with `None`, and float32 distances, padded with infinity. `among` are the keys that count,
-        or a function that is asked for each; `nprobe`, `ef_search` and `k_factor` go to the parts
-        of the index that have them. A filter goes to FAISS as an `IDSelector`; where the kind of
-        index takes none, more is asked for until enough remains.
+        with `None`, and float32 distances, padded with infinity. `among` are the keys that count:
+        a `KeyFilter`, keys, or a function that is asked for each; `nprobe`, `ef_search` and
+        `k_factor` go to the parts of the index that have them. A filter goes to FAISS as an
+        `IDSelector`; where the kind of index takes none, more is asked for until enough remains.
 
         Raises `DimensionError`, `InvalidVectorError` for NaN and infinity, and
         `InvalidArgumentError` for a negative `k`.

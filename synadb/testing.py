@@ -30,8 +30,10 @@ METRICS = ("cosine", "euclidean", "dot_product")
 
 _DIMENSIONS = 24
 _ROWS = 600
+_MANY = 6000
+"""More than synadb's graphs and cascades scan at the queues that they are built with: they walk."""
 _QUERIES = 20
-_OPERATIONS = 1500
+_OPERATIONS = 3000
 
 
 class Store(Protocol):
@@ -82,7 +84,8 @@ def check_vector_store(
     opens the one that it made there before. `index(store)`, if given, is called each time after
     vectors were written, to build an index. `checks` are names of `CHECKS`, all of them by default.
     `recall` is the share of the ten nearest that must be found of vectors with structure, 0 to 1;
-    without an index, and of stores of some vectors, all must be.
+    without an index, and of stores of some vectors, all must be. For the check `same_again` an
+    index is built with one seed, and on one thread where the number of them shows in its answers.
 
     Takes some seconds for all checks of a metric. Raises `AssertionError`, with the check, the
     metric and what was wrong, and what the store raises; `InvalidArgumentError` for an unknown
@@ -120,8 +123,9 @@ class _Subject:
         metric: str,
         recall: float,
     ) -> None:
-        self._make, self._index, self._path = make, index, folder / "checked.db"
+        self._make, self._index, self._folder = make, index, folder
         self.metric, self._floor = metric, recall
+        self._path = folder / "checked.db"
         self.held: dict[str, NDArray[np.float32]] = {}
         self._store: Store | None = None
         self._found = self._wanted = 0
@@ -139,6 +143,12 @@ class _Subject:
             self._store.close()
             self._store = None
 
+    def begin(self, name: str) -> None:
+        """Goes on with an empty store, in another file."""
+        self.close()
+        self.held.clear()
+        self._path = self._folder / f"{name}.db"
+
     def fill(self, rows: NDArray[np.float32], first: int = 0) -> None:
         """Stores rows under numbers and has the index built."""
         keys = [f"k{n}" for n in range(first, first + len(rows))]
@@ -151,15 +161,26 @@ class _Subject:
         if self._index is not None:
             self._index(self.store)
 
-    def distance(self, query: NDArray[np.float32], vector: NDArray[np.float32]) -> float:
-        """The score by the definition, in float64."""
-        a, b = query.astype(np.float64), vector.astype(np.float64)
+    def delete(self, key: str) -> None:
+        """Deletes a key that there is."""
+        require(self.store.delete(key), f"{key!r} was not deleted")
+        del self.held[key]
+
+    def distances(
+        self, query: NDArray[np.float32], vectors: Sequence[NDArray[np.float32]]
+    ) -> list[float]:
+        """The scores by the definition, in float64."""
+        a = query.astype(np.float64)
+        b = np.array(vectors, np.float64).reshape(-1, _DIMENSIONS)
         if self.metric == "euclidean":
-            return float(np.linalg.norm(a - b))
-        if self.metric == "dot_product":
-            return -float(a @ b)
-        norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-        return 1.0 - float(a @ b) / norms if norms > 0.0 else 1.0
+            scores = np.linalg.norm(b - a, axis=1)
+        elif self.metric == "dot_product":
+            scores = -(b @ a)
+        else:
+            norms = np.linalg.norm(b, axis=1) * np.linalg.norm(a)
+            # Of a zero vector the cosine is 0.
+            scores = 1.0 - b @ a / np.where(norms > 0.0, norms, np.inf)
+        return [float(score) for score in scores]
 
     def search(
         self, query: NDArray[np.float32], k: int = 10, among: Sequence[str] | None = None
@@ -167,22 +188,22 @@ class _Subject:
         """The answer of the store, compared with what it holds; counts what it found."""
         found = self.store.search(query, k) if among is None else self._filtered(query, k, among)
         keys = [hit.key for hit in found]
-        allowed = self.held if among is None else {k: self.held[k] for k in among if k in self.held}
-        truth = sorted(self.distance(query, vector) for vector in allowed.values())[:k]
+        wanted = self.held if among is None else dict.fromkeys(among)
+        allowed = [key for key in wanted if key in self.held]
+        expected = self.distances(query, [self.held[key] for key in allowed])
+        distances = dict(zip(allowed, expected, strict=True))
+        truth = sorted(expected)[:k]
         require(len(found) == len(truth), f"{len(found)} of {len(truth)} answers")
         require(len(set(keys)) == len(keys), f"a key comes twice: {keys}")
-        strange = [key for key in keys if key not in allowed]
+        strange = [key for key in keys if key not in distances]
         require(not strange, f"{strange} were found and are not there, or not allowed")
         scores = [hit.score for hit in found]
         require(scores == sorted(scores), f"the nearest do not come first: {scores}")
-        for hit in found:
-            expected = self.distance(query, self.held[hit.key])
-            near = abs(hit.score - expected) <= 1e-4 * (1.0 + abs(expected))
-            require(near, f"the score of {hit.key!r} is {hit.score}, expected {expected}")
+        for key, score in zip(keys, scores, strict=True):
+            near = abs(score - distances[key]) <= 1e-4 * (1.0 + abs(distances[key]))
+            require(near, f"the score of {key!r} is {score}, expected {distances[key]}")
         slack = 1e-6 * (1.0 + abs(truth[-1])) if truth else 0.0
-        self._found += sum(
-            self.distance(query, self.held[key]) <= truth[-1] + slack for key in keys
-        )
+        self._found += sum(distances[key] <= truth[-1] + slack for key in keys)
         self._wanted += len(truth)
         return found
 
@@ -323,18 +344,15 @@ def _check_delete(subject: _Subject) -> None:
     subject.fill(rows)
     for query in _rows(2, 5):
         nearest = subject.search(query, 1)[0].key
-        require(subject.store.delete(nearest), f"{nearest!r} was not deleted")
-        del subject.held[nearest]
+        subject.delete(nearest)
         require(nearest not in subject.store, f"{nearest!r} is there after its deletion")
         subject.search(query, 5)
     for key in [key for n, key in enumerate(subject.held) if n % 10]:
-        subject.store.delete(key)
-        del subject.held[key]
+        subject.delete(key)
     for query in _rows(2, _QUERIES):
         subject.search(query, _ROWS)
     for key in list(subject.held):
-        subject.store.delete(key)
-    subject.held.clear()
+        subject.delete(key)
     subject.search(rows[0])
     subject.fill(rows[:50])
     subject.search(rows[0], 60)
@@ -350,11 +368,35 @@ def _check_filter(subject: _Subject) -> None:
     subject.require_recall()
 
 
+def _check_many(subject: _Subject) -> None:
+    subject.fill(_rows(1, _MANY))
+    for deleted in (0, _MANY // 3):
+        # An index has to pass through these.
+        for n in range(deleted):
+            subject.delete(f"k{3 * n}")
+        for query in _rows(2, _QUERIES):
+            subject.search(query)
+            subject.search(query, 10, list(subject.held)[::2])
+    subject.require_recall()
+
+
+def _check_same_again(subject: _Subject) -> None:
+    queries, answers = _rows(2, 5 * _QUERIES), []
+    for name in ("first", "second"):
+        subject.begin(name)
+        subject.fill(_rows(1, _MANY))
+        found = subject.store.search_batch(queries, 50)
+        answers.append([[(hit.key, hit.score) for hit in hits] for hits in found])
+    pairs = zip(*answers, strict=True)
+    others = sum(first != second for first, second in pairs)
+    require(others == 0, f"another index of the same vectors has {others} other answers")
+
+
 def _check_operations(subject: _Subject) -> None:
     random = np.random.default_rng(4)
-    pool, queries = _rows(5, _OPERATIONS), _rows(6, _OPERATIONS)
-    subject.fill(pool[:20])
-    for n in range(20, _OPERATIONS):
+    pool, queries = _rows(5, _ROWS + _OPERATIONS), _rows(6, _ROWS + _OPERATIONS)
+    subject.fill(pool[:_ROWS])
+    for n in range(_ROWS, len(pool)):
         choice, key = random.integers(20), f"k{random.integers(n)}"
         if choice < 10:
             key = f"k{n}" if choice < 8 else key
@@ -369,7 +411,7 @@ def _check_operations(subject: _Subject) -> None:
         else:
             among = list(subject.held)[::3] if choice == 19 else None
             subject.search(queries[n], 10, among)
-        if n % 400 == 0:
+        if n % 500 == 0:
             subject.build()
     require(len(subject.store) == len(subject.held), "the count of keys is wrong")
     subject.require_recall()
@@ -399,6 +441,8 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "update": _check_update,
     "delete": _check_delete,
     "filter": _check_filter,
+    "many": _check_many,
+    "same_again": _check_same_again,
     "operations": _check_operations,
     "reopen": _check_reopen,
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from synadb import SynaDB, VectorStore
+from synadb import KeyFilter, SynaDB, VectorStore
 from synadb.errors import (
     ConfigMismatchError,
     CorruptionError,
@@ -245,6 +245,88 @@ def test_index_is_right_after_an_interrupted_add(
             found = near.search(rows[n], 1, nprobe=16, ef_search=1000)[0].key
             assert found == (f"k{n}" if n < 500 else f"n{n - 500}")
         assert near.index.ntotal == len(near.keys) == 1000
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF16,Flat"])
+def test_a_key_filter_says_which_keys_count(
+    path: Path, rows: NDArray[np.float32], factory: str
+) -> None:
+    with filled(path, rows[100:800]) as store:
+        near = store.to_faiss(factory)
+        for n in range(0, 700, 5):
+            store.delete(f"k{n}")
+        store.insert_batch(["k6", "new8"], rows[800:802])
+        tens = {key for key in store if key.startswith("k1")}
+        cases = {
+            KeyFilter(["k3", "k5", "k6", "new8", "no such key"]): {"k3", "k6", "new8"},
+            KeyFilter(prefix="k1"): tens,
+            KeyFilter(glob="k*[24]"): {key for key in store if key[0] + key[-1] in {"k2", "k4"}},
+            ~KeyFilter(prefix="k1"): set(store) - tens,
+            KeyFilter(prefix="none"): set(),
+        }
+        how = {"nprobe": 16, "ef_search": 2000}
+        for among, allowed in cases.items():
+            keys, scores = near.search_batch(rows[:20], 10, among=among, **how)
+            exact, _ = store.search_batch(rows[:20], 10, filter=among, exact=True, as_arrays=True)
+            assert {key for key in keys.flat if key is not None} <= allowed
+            assert np.isfinite(scores).sum() == 20 * min(10, len(allowed))
+            assert (keys == exact).mean() > 0.98
+
+
+def handed_to(monkeypatch: pytest.MonkeyPatch, near: FaissIndex) -> list[tuple[str, int, int]]:
+    """Records what FAISS itself gets of every index of that class: call, rows, where they lie."""
+    kind, handed = type(near.index), []
+
+    def record(name: str) -> None:
+        real = getattr(kind, name)
+
+        def call(index: Any, count: int, rows: Any) -> Any:
+            handed.append((name, count, int(rows)))
+            return real(index, count, rows)
+
+        monkeypatch.setattr(kind, name, call)
+
+    record("add_c")
+    record("train_c")
+    return handed
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "dot_product"])
+@pytest.mark.parametrize("factory", ["Flat", "HNSW32", "IVF16,Flat"])
+def test_faiss_reads_the_mapped_vectors_themselves(
+    path: Path,
+    rows: NDArray[np.float32],
+    factory: str,
+    metric: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with filled(path, rows, metric) as store:
+        near = store.to_faiss(factory)
+        handed = handed_to(monkeypatch, near)
+        matrix, _ = store.as_array(copy=False)
+        near.rebuild()
+        place = matrix.ctypes.data
+        is_trained = [("train_c", 2000, place)] if factory.startswith("IVF") else []
+        assert handed == [*is_trained, ("add_c", 2000, place)]
+        handed.clear()
+        store.insert_batch([f"new{n}" for n in range(500)], rows[:500])
+        later = store.as_blocks()[-1][0][-500:]
+        assert near.refresh() == (500, 0)
+        assert handed == [("add_c", 500, later.ctypes.data)]
+
+
+@pytest.mark.parametrize(("metric", "width"), [("cosine", 32), ("euclidean", 17)])
+def test_what_faiss_cannot_read_in_place_is_copied_in_pieces(
+    path: Path, metric: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = np.random.default_rng(3).standard_normal((40_000, width), dtype=np.float32)
+    with filled(path, made, metric) as store:
+        near = store.to_faiss("Flat")
+        handed = handed_to(monkeypatch, near)
+        near.rebuild()
+        assert sum(count for _, count, _ in handed) == 40_000
+        assert max(count for _, count, _ in handed) <= 16_384
+        agrees(near, made[:20] + np.float32(0.1))
 
 
 @pytest.mark.parametrize("factory", ["NSG16", "PQ32x4fs"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from synadb import VectorStore
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HUNG_S = 90
-"""Each call would take minutes if nobody ended it."""
+"""Each call would take minutes, or ten seconds at least, if nobody ended it."""
 
 CHILD = """
 import sys
@@ -50,6 +51,12 @@ calls = {
     "build": lambda: (said(), build()),
     "build on one thread": lambda: (said(), build(threads=1)),
     "build with progress": lambda: build(progress=said),
+    "build of wells": lambda: (
+        said(), store.build_index("gravity_well", cells=60_000, threads=1)
+    ),
+    "build of a cascade": lambda: (
+        said(), store.build_index("cascade", num_tables=64, graph_neighbors=128, threads=1)
+    ),
     "search": lambda: (said(), store.search_batch(queries, 10, exact=True)),
     "search for arrays": lambda: (said(), store.search_batch(queries, exact=True, as_arrays=True)),
     "search an index": lambda: (said(), store.search_batch(queries, 5_000, threads=1)),
@@ -88,6 +95,8 @@ print("as before", flush=True)
         "build",
         "build on one thread",
         "build with progress",
+        "build of wells",
+        "build of a cascade",
         "search",
         "search for arrays",
         "search an index",
@@ -116,3 +125,38 @@ def test_interrupted_call_ends_and_leaves_the_index_as_it_was(path: Path, call: 
     with VectorStore(path) as store:
         assert store.resolved_backend == "gravity_well"
         assert len(store) == 60_001
+
+
+@pytest.mark.parametrize("kind", ["cascade", "flat", "gravity_well", "hnsw"])
+def test_build_that_is_interrupted_at_its_last_step_leaves_the_index_as_it_was(
+    path: Path, kind: str
+) -> None:
+    """With codes a build takes milliseconds: no signal from outside is sure to meet it before."""
+    other = "gravity_well" if kind == "flat" else "flat"
+    rows = np.random.default_rng(3).standard_normal((3_000, 16), dtype=np.float32)
+    told: list[tuple[int, int]] = []
+
+    def interrupt(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == total:
+            signal.raise_signal(signal.SIGINT)
+
+    def answers(store: VectorStore) -> list[list[tuple[str, float]]]:
+        found = store.search_batch(rows[:50], 10)
+        return [[(hit.key, hit.score) for hit in hits] for hits in found]
+
+    with VectorStore(path, 16, "euclidean", sync_on_write=False) as store:
+        store.insert_batch([str(n) for n in range(len(rows))], rows)
+        store.build_index(other)
+        before = store.index_stats(), answers(store)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            store.build_index(kind, progress=interrupt)
+        assert not hasattr(caught.value, "__notes__")
+        assert told[-1] == (1_000, 1_000)
+        assert (store.index_stats(), answers(store)) == before
+        with VectorStore(path, access="read_only") as reader:
+            assert (reader.index_stats(), answers(reader)) == before
+        store.insert("new", rows[8] + np.float32(0.001))
+        store.build_index(kind)
+        assert store.resolved_backend == kind
+        assert {hit.key for hit in store.search(rows[8], 2)} == {"8", "new"}

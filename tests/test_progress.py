@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from synadb import _progress
+import synadb
+from synadb import HybridVectorStore, _progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_items_pass_through_with_tqdm() -> None:
@@ -71,3 +78,69 @@ def test_a_function_is_passed_on() -> None:
         assert report is function
     with _progress.reporting(None, "copy") as report:
         assert report is None
+
+
+STORES = (
+    "VectorStore",
+    "MmapVectorStore",
+    "GravityWellIndex",
+    "CascadeIndex",
+    "HybridVectorStore",
+)
+
+
+def filled(name: str, folder: Path) -> Any:
+    """An open store of some vectors; of a hybrid one both tables have some."""
+    rows = np.random.default_rng(3).standard_normal((2_000, 16), dtype=np.float32)
+    keys = [str(n) for n in range(2_000)]
+    if name == "HybridVectorStore":
+        hybrid = HybridVectorStore(folder / "hot", folder / "cold", 16)
+        hybrid.ingest_batch(keys[:1_000], rows[:1_000])
+        hybrid.promote_to_cold()
+        hybrid.ingest_batch(keys[1_000:], rows[1_000:])
+        return hybrid
+    store = getattr(synadb, name)(folder / "a.db", 16)
+    store.insert_batch(keys, rows)
+    return store
+
+
+def labels(name: str) -> list[str]:
+    if name == "HybridVectorStore":
+        return ["build hot index", "build cold index"]
+    return ["build index"]
+
+
+def show_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has what takes no second shown too."""
+    monkeypatch.setattr(_progress, "QUIET_S", 0.0)
+    monkeypatch.setattr(_progress, "INTERVAL_S", 0.0)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_build_of_an_index_shows_its_bar_on_every_store(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tqdm", reason="tqdm is not installed")
+    show_at_once(monkeypatch)
+    with filled(name, tmp_path) as store:
+        store.build_index(progress=True)
+    shown = capsys.readouterr().err
+    for label in labels(name):
+        # It is drawn at the beginning, too: without any report it stays where it is.
+        assert re.search(rf"{label}: +[1-9]\d*%", shown), shown
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_build_of_an_index_shows_plain_lines_on_every_store(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "_tqdm", lambda: None)
+    show_at_once(monkeypatch)
+    with filled(name, tmp_path) as store:
+        for quiet in (None, False):
+            store.build_index(progress=quiet)
+            assert capsys.readouterr().err == ""
+        store.build_index(progress=True)
+    shown = capsys.readouterr().err
+    for label in labels(name):
+        assert len(re.findall(rf"{label}: 1,000/1,000 \([\d,]+/s\)\n", shown)) == 1, shown

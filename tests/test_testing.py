@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from synadb import GravityWellIndex, InvalidArgumentError, MmapVectorStore, VectorStore
+from synadb import (
+    CascadeIndex,
+    GravityWellIndex,
+    InvalidArgumentError,
+    MmapVectorStore,
+    VectorStore,
+)
 from synadb.testing import CHECKS, METRICS, check_vector_store
 
 if TYPE_CHECKING:
@@ -31,22 +38,67 @@ def test_the_kinds_are_those_of_build_index(store: VectorStore) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_index_passes(kind: str, metric: str) -> None:
-    check_vector_store(plain, lambda store: store.build_index(kind), metrics=[metric])
+    def build(store: VectorStore) -> None:
+        store.build_index(kind, threads=1, seed=3)
+
+    check_vector_store(plain, build, metrics=[metric])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["cascade", "hnsw"])
+def test_graphs_pass_where_every_search_walks(kind: str, metric: str) -> None:
+    """With a queue of ten a search walks wherever there are more than 480 vectors."""
+
+    def build(store: VectorStore) -> None:
+        store.build_index(kind, threads=1, seed=3, ef_search=10)
+
+    check_vector_store(plain, build, metrics=[metric], recall=0.9)
+
+
+@pytest.mark.parametrize("kind", ["cascade", "hnsw"])
+def test_the_recall_of_many_vectors_is_that_of_a_walk(kind: str) -> None:
+    """With a queue of 130 it is that of a scan of all codes, which finds everything."""
+
+    def check(queue: int) -> None:
+        def build(store: VectorStore) -> None:
+            store.build_index(kind, threads=1, seed=3, ef_search=queue)
+
+        check_vector_store(plain, build, metrics=["dot_product"], checks=["many"], recall=1.0)
+
+    check(130)
+    with pytest.raises(AssertionError, match="recall 0"):
+        check(10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("cascade", {"ef_search": 10, "num_probes": 1}),
+        ("gravity_well", {"nprobe": 1}),
+        ("hnsw", {"ef_search": 10}),
+    ],
+)
+def test_index_that_is_another_each_time_is_found(kind: str, parameters: dict[str, Any]) -> None:
+    def check(index: Any) -> None:
+        check_vector_store(plain, index, metrics=["euclidean"], checks=["same_again"])
+
+    seeds = itertools.count()
+    check(lambda store: store.build_index(kind, threads=1, seed=5, **parameters))
+    with pytest.raises(AssertionError, match="other answers"):
+        check(lambda store: store.build_index(kind, threads=1, seed=next(seeds), **parameters))
 
 
 def test_a_store_without_an_index_must_find_everything() -> None:
     check_vector_store(plain, metrics=["euclidean"])
 
 
-def test_the_other_stores_pass() -> None:
-    def wells(path: Path, dimensions: int, metric: str) -> GravityWellIndex:
-        return GravityWellIndex(path, dimensions, metric=metric, sync_on_write=False)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", [CascadeIndex, GravityWellIndex, MmapVectorStore])
+def test_the_other_stores_pass(kind: type[Any], metric: str) -> None:
+    def make(path: Path, dimensions: int, metric: str) -> Any:
+        return kind(path, dimensions, metric=metric, sync_on_write=False)
 
-    def mapped(path: Path, dimensions: int, metric: str) -> MmapVectorStore:
-        return MmapVectorStore(path, dimensions, metric=metric)
-
-    for make in (wells, mapped):
-        check_vector_store(make, lambda store: store.build_index(), metrics=["cosine"])
+    check_vector_store(make, lambda store: store.build_index(threads=1), metrics=[metric])
 
 
 class Broken(VectorStore):
@@ -146,5 +198,5 @@ def test_bad_arguments_are_named(given: dict[str, Any], named: str) -> None:
 
 
 def test_the_checks_have_names() -> None:
-    assert len(CHECKS) >= 12
+    assert len(CHECKS) >= 14
     check_vector_store(plain, metrics=[], checks=CHECKS)

@@ -6,12 +6,13 @@ import gc
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from synadb import SynaDB, VectorStore
+from synadb import HybridVectorStore, SynaDB, VectorStore
 from synadb.errors import (
     CorruptionError,
     DatabaseClosedError,
@@ -22,6 +23,7 @@ from synadb.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -222,3 +224,64 @@ def test_damaged_row_is_an_error_by_key(path: Path) -> None:
             with pytest.raises(CorruptionError, match="k40"):
                 call()
         assert store.get_batch(["k1"]).tobytes() == rows[1].tobytes()
+
+
+def turns_during(call: Callable[[], object]) -> int:
+    """How often another thread had its turn during a call, where none is told to give way."""
+    turns, gate, ends, never = 0, threading.Lock(), threading.Event(), threading.Event()
+
+    def take_turns() -> None:
+        nonlocal turns
+        gate.acquire()
+        while not ends.is_set():
+            turns += 1
+            # It gives way by itself.
+            never.wait(0.0005)
+
+    gate.acquire()
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    interval = sys.getswitchinterval()
+    # No thread has to release the GIL within the test: who waits gets it where it is given up.
+    sys.setswitchinterval(1000.0)
+    try:
+        gate.release()
+        call()
+        return turns
+    finally:
+        ends.set()
+        sys.setswitchinterval(interval)
+        thread.join()
+
+
+ENOUGH_TURNS = 10
+"""More than there are before a long call begins and after it has ended."""
+
+
+@pytest.mark.parametrize("store_of", ["scan", "graph", "hybrid"])
+@pytest.mark.parametrize("as_arrays", [False, True])
+def test_batch_search_lets_other_threads_of_python_run(
+    tmp_path: Path, store_of: str, as_arrays: bool
+) -> None:
+    rows = random_rows(10_000, 16)
+    store: Any
+    if store_of == "hybrid":
+        store = HybridVectorStore(tmp_path / "hot", tmp_path / "cold", 16)
+        store.ingest_batch(names(5_000), rows[:5_000])
+        store.promote_to_cold()
+        store.ingest_batch(names(5_000, "l"), rows[5_000:])
+    else:
+        store = VectorStore(tmp_path / "a.db", 16, sync_on_write=False)
+        store.insert_batch(names(10_000), rows)
+        if store_of == "graph":
+            store.build_index("hnsw", ef_search=50)
+    assert turns_during(lambda: sum(range(3_000_000))) == 0, "this gives nobody a turn"
+    most = 0
+    for count in (2_000, 4_000, 8_000, 16_000, 32_000, 64_000):
+        queries = random_rows(count, 16, seed=8)
+        search = partial(store.search_batch, queries, threads=1, as_arrays=as_arrays)
+        most = turns_during(search)
+        if most >= ENOUGH_TURNS:
+            break
+    store.close()
+    assert most >= ENOUGH_TURNS

@@ -22,6 +22,7 @@ UNSAFE_FILES = {
     "rust/synadb/src/original.rs",
     "rust/synadb-index/src/distance/avx2.rs",
     "rust/synadb-index/src/distance/avx512.rs",
+    "rust/synadb-index/src/hnsw/search/pool/avx512.rs",
     "rust/synadb-index/src/kmeans/dots/avx2.rs",
     "rust/synadb-index/src/kmeans/dots/avx512.rs",
     "rust/synadb-index/src/quantize/kernels/avx2.rs",

@@ -14,11 +14,7 @@ COVERED = {
     29,
     30,
     32,
-    *range(34, 45),
-    46,
-    48,
-    49,
-    *range(51, 82),
+    *range(34, 82),
 }
 """5 in its exclusive half, 16 without `keep_history`, 17 without packed runs."""
 
