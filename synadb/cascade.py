@@ -70,7 +70,8 @@ class CascadeConfig:
 
     @classmethod
     def _of(cls, built: dict[str, int]) -> Self:
-        numbers = {name: number for name, number in built.items() if name != "seed"}
+        others = ("seed", "quantization")
+        numbers: Any = {name: value for name, value in built.items() if name not in others}
         return cls(nprobe=numbers.pop("num_probes"), **numbers)
 
 

@@ -281,9 +281,10 @@ class HybridVectorStore(_native.HybridVectorStore):
 
         Without `kind` the hot one gets its inverted file, the cold one its cascade; `kind` is one
         of `VectorStore.build_index`, which says what each takes, and what it raises. Parameters of
-        a kind that is not named go with a `source`, for the two differ; `seed`, `target_recall` and
-        `quantization` are for both. `index_saved` says whether the file has what was built. Where
-        the second build is cancelled the first stays.
+        a kind that is not named go with a `source`, for the two differ, and so does the
+        `quantization` `"1bit"`; any other, `seed` and `target_recall` are for both. `index_saved`
+        says whether the file has what was built. Where the second build is cancelled the first
+        stays.
 
         >>> import numpy as np
         >>> import synadb
@@ -295,7 +296,11 @@ class HybridVectorStore(_native.HybridVectorStore):
         ...     store.index_stats()["cold"]["kind"], store.search(rows[7], k=1)[0].key
         ('cascade', '7')
         """
-        of_a_kind = [name for name in parameters if name not in _OF_ANY_INDEX]
+        of_a_kind = [
+            name
+            for name, value in parameters.items()
+            if name not in _OF_ANY_INDEX or (name == "quantization" and value == "1bit")
+        ]
         if kind is None and source is None and of_a_kind:
             name = of_a_kind[0]
             raise InvalidArgumentError(

@@ -167,13 +167,15 @@ class VectorStore(_native.VectorStore):
         their place `target_recall` has any kind tuned for ten neighbours, as the class says.
 
         An index compares codes and ranks what it found by the vectors themselves. With
-        `quantization=None` it compares nothing but vectors: nodes hold them once more, cells do in
-        memory, copied at each opening; a search takes several times as long, and a flat index is
-        then a scan of the table, as without an index.
-        `"1bit"` leaves an inverted file the smallest of its codes: a third of the memory, more
-        rows that are compared in full. `"auto"`, which is the default, is what each kind is best
-        with. Of `m_max` links a node of a graph has as many, rounded up to 32, of `ef_construction`
-        nearest vectors half are what they are chosen from, and `m` gives `m_max` alone, its double:
+        `quantization=None` it compares those that it was built of in single precision, no codes:
+        nodes hold them once more, cells do in memory, copied at each opening. A search takes
+        several times as long; a flat index is then a scan of the table, as without an index.
+        `"1bit"` leaves an inverted file half of the memory, and more rows that are compared in
+        full. `"auto"`, which is the default, is what each kind is best with; a later build that
+        does not say has that again.
+
+        Of `m_max` links a node of a graph has as many, rounded up to 32; of `ef_construction`
+        nearest vectors half are what they are chosen from; `m` gives `m_max`, its double, alone:
         the graph has one layer.
 
         One seed gives one index of the same vectors, on any number of threads. A graph or cascade

@@ -258,9 +258,16 @@ def test_a_quick_run_keeps_filtered_searches_beside_a_peer(tmp_path: Path) -> No
     assert "filtered, 1 % pass, fresh from a prefix" in whats
 
 
-def test_a_quick_run_finds_what_the_presets_promise(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--rows", "presets", "--peers", "synadb")
+def test_a_quick_run_states_presets_and_what_a_store_chooses(tmp_path: Path) -> None:
+    """Whether it works: of so few rows most presets scan."""
+    done = bench(tmp_path, "--rows", "presets,choice", "--peers", "synadb")
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    choice = json.loads((tmp_path / "vectors-choice.json").read_text())["found"]
+    assert list(choice) == ["2000", "5000", "10000"]
+    for found in choice.values():
+        assert set(found) == {"none", "flat", "gravity_well"}
+        assert found["none"]["recall"] == 1.0
+        assert found["flat"]["recall"] > 0.98
     record = json.loads((tmp_path / "vectors-presets.json").read_text())
     promised = {row["what"].split(",")[0]: row["floor"] for row in record["rows"]}
     assert promised == {

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from synadb import CascadeIndex, GravityWellIndex, HybridVectorStore, MmapVectorStore, VectorStore
+from synadb import (
+    CascadeIndex,
+    GravityWellIndex,
+    HybridVectorStore,
+    MmapVectorStore,
+    SynaDB,
+    VectorStore,
+)
 from synadb.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -107,9 +114,12 @@ def test_flat_without_codes_is_a_scan_and_stays_one(path: Path, rows: NDArray[np
         assert recall(store, rows[:200]) == 1.0
         for _ in range(100):
             store.search_batch(rows[:50], 3)
-        assert not store.has_index
         with pytest.raises(InvalidArgumentError, match="target_recall: an index has one"):
             store.build_index("flat", quantization=None, target_recall=0.9)
+        store.build_index("none", quantization=None)
+    # Closing waits for builds.
+    with VectorStore(path, index_threshold=100) as store:
+        assert not store.has_index
 
 
 @pytest.mark.parametrize(
@@ -119,7 +129,7 @@ def test_flat_without_codes_is_a_scan_and_stays_one(path: Path, rows: NDArray[np
         ("hnsw", "1bit", "quantization: an index of kind 'hnsw' has no codes of one bit alone"),
         ("cascade", "1bit", "quantization: an index of kind 'cascade' has no codes of one bit"),
         ("flat", "1bit", "quantization: an index of kind 'flat' has no codes of one bit alone"),
-        ("none", None, "quantization: an index of kind 'none' has no codes"),
+        ("none", "1bit", "quantization: an index of kind 'none' has no codes"),
     ],
 )
 def test_quantization_is_refused_by_name(
@@ -133,6 +143,68 @@ def test_quantization_is_refused_by_name(
         with pytest.raises(TypeError, match="quantization"):
             store.build_index("gravity_well", quantization=7)  # type: ignore[arg-type]
         assert store.index_stats() == before
+
+
+def test_filters_a_compaction_and_a_coded_tail_are_minded(
+    path: Path, rows: NDArray[np.float32]
+) -> None:
+    for kind, asked in (("gravity_well", {"nprobe": 64}), ("hnsw", {"ef_search": 40})):
+        with filled(path, rows[:1500], index_threshold=200) as store:
+            store.build_index(kind, quantization=None)
+            allowed = [str(n) for n in range(0, 1500, 7)]
+            for query in rows[1500:1520]:
+                found = store.search(query, 10, filter=allowed, **asked)
+                exact = store.search(query, 10, filter=allowed, exact=True)
+                assert [hit.key for hit in found] == [hit.key for hit in exact]
+            full = size(store)
+            # So many more that they join the index, which stays as it is.
+            store.insert_batch([str(n) for n in range(1500, 2500)], rows[1500:])
+            for _ in range(300):
+                store.search_batch(rows[:50], 3)
+        with VectorStore(path, index_threshold=200) as store:
+            stats = store.index_stats()
+            assert stats is not None
+            assert stats["bytes"] / stats["rows"] > full / 1500 * 0.9
+            assert recall(store, rows[::50], **asked) >= 0.95
+        with SynaDB(path) as database:
+            database.compact()
+        with VectorStore(path, index_threshold=200) as store:
+            assert not store.has_index
+            for _ in range(300):
+                store.search_batch(rows[:50], 3)
+        with VectorStore(path, index_threshold=200) as store:
+            stats = store.index_stats()
+            assert stats is not None
+            assert (stats["kind"], stats["rows"]) == (kind, 2500)
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+
+
+def test_cascade_that_is_built_again_is_as_it_was(path: Path, rows: NDArray[np.float32]) -> None:
+    with CascadeIndex(path, rows.shape[1]) as store:
+        store.insert_batch([str(n) for n in range(len(rows))], rows)
+        store.build_index()
+        codes = size(store)
+        store.build_index(quantization=None)
+        full = size(store)
+    with CascadeIndex(path) as store:
+        store.build_index()
+        assert size(store) == full
+        assert store.config == CascadeIndex(path).config
+        store.build_index(quantization="auto")
+        assert size(store) == codes
+
+
+def test_hybrid_store_takes_one_bit_where_it_is_meant(
+    tmp_path: Path, rows: NDArray[np.float32]
+) -> None:
+    with HybridVectorStore(tmp_path / "hot.db", tmp_path / "cold.db", rows.shape[1]) as store:
+        store.ingest_batch([str(n) for n in range(1500)], rows[:1500])
+        with pytest.raises(InvalidArgumentError, match="quantization"):
+            store.build_index(quantization="1bit")
+        assert store.index_stats()["hot"] is None
+        store.build_index(source="hot", quantization="1bit")
+        assert store.search(rows[7], 1)[0].key == "7"
 
 
 def test_every_store_builds_without_codes(tmp_path: Path, rows: NDArray[np.float32]) -> None:

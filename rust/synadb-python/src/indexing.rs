@@ -73,7 +73,7 @@ impl Quantization {
     fn check(self, kind: &str) -> PyResult<()> {
         let problem = match (self, kind) {
             (Self::OneBit, "hnsw" | "cascade" | "flat") => "codes of one bit alone",
-            (Self::OneBit | Self::Off, "none") => "codes",
+            (Self::OneBit, "none") => "codes",
             _ => return Ok(()),
         };
         let reason = format!("an index of kind '{kind}' has no {problem}");
@@ -404,5 +404,6 @@ pub fn cascade<'py>(py: Python<'py>, built: &CascadeParameters) -> PyResult<Boun
     dict.set_item("num_probes", built.num_probes)?;
     dict.set_item("ef_search", built.ef_search)?;
     dict.set_item("seed", built.seed)?;
+    dict.set_item("quantization", built.quantized.then_some("auto"))?;
     Ok(dict)
 }

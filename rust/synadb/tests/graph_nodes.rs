@@ -97,6 +97,31 @@ fn a_walk_of_a_layer_finds_what_is_near() {
 }
 
 #[test]
+fn equal_vectors_lead_to_each_other_and_one_stays_when_another_goes() {
+    let mut index = HnswIndex::new(WIDTH as u16, DistanceMetric::Euclidean, HnswConfig::default());
+    for number in 0..300 {
+        index.insert(&number.to_string(), &row(number / 2)).expect("inserts");
+    }
+    index.build(1).expect("builds");
+    assert_eq!((index.stats().num_nodes, index.nodes_at_level(0).len()), (150, 300));
+    let (first, twin) =
+        (index.get_node_id("40").expect("is"), index.get_node_id("41").expect("is"));
+    let leads_to = |index: &HnswIndex, node: usize, next: usize| {
+        let node = index.get_node(node).expect("is there");
+        node.neighbors[0].iter().any(|link| link.0 == next)
+    };
+    assert!(leads_to(&index, first, twin) && leads_to(&index, twin, first));
+    assert!(!leads_to(&index, first, first));
+    let others: Vec<usize> = index.nodes_at_level(0).into_iter().filter(|n| *n != twin).collect();
+    assert!(index.remove("40"));
+    let lead = others.iter().filter(|&&node| node != first && leads_to(&index, node, twin));
+    assert!(lead.count() > 0, "it was reached through its equal");
+    let entry = index.get_node_id("299").expect("is there");
+    let found = index.search_layer(&row(20), entry, 300, 0);
+    assert!(found.len() == 299 && found[0] == (twin, 0.0));
+}
+
+#[test]
 #[should_panic(expected = "the node is there")]
 fn a_node_that_is_not_there_has_no_distance() {
     let _ = filled(DistanceMetric::Cosine, 3).distance_to_node(&row(0), 3);
@@ -136,11 +161,12 @@ fn a_store_has_the_methods_of_the_original() {
     assert!(store.is_dirty());
     store.flush().expect("syncs");
     assert!(!store.is_dirty());
-    // A threshold of 0 is never reached, however often is searched; another one is at once.
+    // A threshold of 0 is never reached, however often is searched; closing waits for builds.
     for number in 0..200 {
         assert_eq!(store.search(rows[number], 1).expect("searches")[0].key, keys[number]);
     }
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    store.close_handle().expect("closes");
+    let store = VectorStore::new(&path, config()).expect("opens");
     assert!(!store.has_index().expect("open"));
     store.build_index().expect("builds");
     store.checkpoint_index().expect("saves");

@@ -14,8 +14,9 @@ pub(super) const CODE_ALIGN: usize = 64;
 pub(super) const FLOAT_DIMENSIONS_MAX: usize = 48;
 /// Distances made at once.
 const CHUNK: usize = 64;
-/// What a squared distance of floats is off by, of itself.
+/// What a squared distance of floats is off by, of itself, and a float.
 const FLOAT_ROUNDING: f32 = 1e-5;
+const FLOAT_STEP: f32 = f32::EPSILON;
 /// Bits of a scale that are dropped, so that vectors equal but for rounding get equal codes.
 const SCALE_BITS_DROPPED: u32 = 12;
 
@@ -109,7 +110,8 @@ impl Codes {
         if self.width > 0 {
             self.floats.extend_from_slice(point);
             self.floats.push(extra);
-            self.terms.push(Terms { extra, ..Terms::default() });
+            let norm = point.iter().map(|value| value * value).sum();
+            self.terms.push(Terms { extra, norm, ..Terms::default() });
             return;
         }
         let start = self.bytes.len();
@@ -220,7 +222,9 @@ pub(super) fn squared_distance(a: Terms, b: Terms, dot: i32) -> f32 {
 pub(super) fn rounding(query: Terms, point: Terms, squared_distance: f32) -> f32 {
     let steps = query.scale * query.scale + point.scale * point.scale;
     let deviation = 2.0 * (2.0 * squared_distance * steps / 12.0).sqrt();
-    3.0 * deviation + FLOAT_ROUNDING * squared_distance
+    // What is subtracted to make a point of a vector leaves it off by a last bit, too.
+    let of_floats = FLOAT_STEP * ((query.norm + point.norm) * squared_distance).sqrt();
+    3.0 * deviation + FLOAT_ROUNDING * squared_distance + of_floats
 }
 
 /// Encodes a point into bytes, whose padding is zero already.

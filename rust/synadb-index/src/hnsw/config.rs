@@ -29,9 +29,8 @@ pub struct HnswConfig {
     /// Seed of the sampled leaders and entry points.
     pub seed: u64,
     /// Whether nodes hold codes: a byte a dimension, and one bit a dimension of each neighbour
-    /// above 192 dimensions. Without, they hold their points in single precision: nothing that a
-    /// walk compares is rounded, it takes several times as long, and the graph as much memory as
-    /// the vectors once more. Up to 48 dimensions they do, whatever this says.
+    /// above 192 dimensions. Without, they hold their points in single precision: a walk
+    /// takes several times as long, and the graph as much memory as the vectors once more. Up to 48 dimensions they do, whatever this says.
     pub quantized: bool,
 }
 
@@ -51,10 +50,11 @@ impl Default for HnswConfig {
 
 impl PartialEq for HnswConfig {
     fn eq(&self, other: &Self) -> bool {
-        let counts = |config: &Self| (config.m, config.m_max, config.ef_construction);
-        counts(self) == counts(other)
-            && (self.ef_search, self.seed) == (other.ef_search, other.seed)
-            && self.quantized == other.quantized
+        let all = |config: &Self| {
+            let Self { m, m_max, ef_construction, ef_search, ml: _, seed, quantized } = *config;
+            (m, m_max, ef_construction, ef_search, seed, quantized)
+        };
+        all(self) == all(other)
     }
 }
 

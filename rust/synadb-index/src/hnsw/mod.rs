@@ -144,14 +144,15 @@ impl HnswIndex {
         (0..self.graph.nodes as u32).map(|node| view.links(view.block(node)).count()).sum()
     }
 
-    /// The rows that the node of a row leads to, the first of each node, and none where the row is
-    /// not in the graph. O(degree).
+    /// The other rows of a row's node, which are equal to it, and those of the nodes that it leads to;
+    /// none where the row is not in the graph. O(degree + rows).
     #[must_use]
     pub fn neighbors(&self, row: RowId) -> Vec<RowId> {
         let Some(node) = self.node_of_row(row.0) else { return Vec::new() };
         let view = self.graph.view();
-        let links = view.links(view.block(node));
-        links.map(|link| RowId(self.row_of_node(link as usize))).collect()
+        let nodes = std::iter::once(node).chain(view.links(view.block(node)));
+        let rows = nodes.flat_map(|node| self.members.of(node)).map(|&row| RowId(row));
+        rows.filter(|&other| other != row).collect()
     }
 
     /// Rows of the nodes that walks begin from: the first of each.

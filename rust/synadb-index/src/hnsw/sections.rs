@@ -1,15 +1,16 @@
 //! The index as sections of bytes, which the caller stores and maps again.
 //!
-//! Numbers are little-endian. `hnsw.header`: version (2, or 3 where there are no codes), metric, dimensions, nodes, rows, length of
-//! `ends`, entry points, degree, packed dimensions (`u32` each), then `m`, `m_max`,
-//! `ef_construction`, `ef_search`, seed (`u64`), scale (`f64`). `hnsw.centre`: `f32`. `hnsw.rows`:
-//! the rows of all nodes, by node, and `hnsw.ends`: where those of each node end, or nothing when
-//! each has one row; `hnsw.entries`: the entry points; `u32`. `hnsw.graph`: for each node a block
-//! of whole cache lines: its code, an `i8` for each dimension up to a multiple of 64, or up to 48
-//! dimensions and without codes an `f32` for each and one for the additional coordinate; with codes
-//! above 192 dimensions, for each 32 links, a block of [`crate::quantize`] of neighbours; the links (`u32`, all ones for none);
-//! scale, additional coordinate and squared length of the code, and the two steps of each block
-//! (`f32`). The codes depend on the rotation that the seed gives: another rotation is another version.
+//! Numbers are little-endian. `hnsw.header`: version (2, or 3 where the configuration wants no codes),
+//! metric, dimensions, nodes, rows, length of `ends`, entry points, degree, packed dimensions (`u32`
+//! each), then `m`, `m_max`, `ef_construction`, `ef_search`, seed (`u64`), scale (`f64`).
+//! `hnsw.centre`: `f32`. `hnsw.rows`: the rows of all nodes, by node, and `hnsw.ends`: where those of
+//! each node end, or nothing when each has one row; `hnsw.entries`: the entry points; `u32`.
+//! `hnsw.graph`: for each node a block of whole cache lines: its code, an `i8` for each dimension up to
+//! a multiple of 64, or up to 48 dimensions and in version 3 an `f32` for each and one for the
+//! additional coordinate; in version 2 above 192 dimensions, for each 32 links, a block of
+//! [`crate::quantize`] of neighbours; the links (`u32`, all ones for none); scale, additional
+//! coordinate and squared length of the code, and the two steps of each block (`f32`). The codes depend
+//! on the rotation that the seed gives: another rotation is another version.
 
 use std::borrow::Cow;
 use std::sync::Arc;

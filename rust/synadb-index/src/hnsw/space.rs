@@ -107,7 +107,7 @@ impl Space {
 
     fn move_to(&self, vector: &[f32], factor: f64, out: &mut [f32]) {
         for ((point, &value), &centre) in out.iter_mut().zip(vector).zip(&self.centre) {
-            let moved = (f64::from(value) * factor) as f32 - centre;
+            let moved = (f64::from(value) * factor - f64::from(centre)) as f32;
             // Far queries and rows written while they are read: the distance is then arbitrary.
             *point = if moved.is_finite() { moved.clamp(-1e18, 1e18) } else { 0.0 };
         }

@@ -35,8 +35,8 @@ impl HnswIndex {
     /// Builds the graph of the live ones among some rows, in O(n) for a bounded degree.
     ///
     /// Rows that die later stay in the graph as waypoints. Memory while it runs, beside the graph
-    /// and for each row: a byte a dimension and eight bytes a candidate; in the end five bytes a
-    /// dimension, or four without codes.
+    /// and for each row: a byte a dimension, or four without codes, and eight bytes a candidate; in the
+    /// end four bytes a dimension more where there are packed codes.
     ///
     /// # Errors
     ///

@@ -199,6 +199,12 @@ impl Extent {
     }
 }
 
+/// Rows behind an index that are worth a piece of their own, of a store that has an index built from
+/// so many vectors on, or never.
+fn least_rows(index_threshold: usize) -> usize {
+    if index_threshold == 0 { ROWS_MIN } else { ROWS_MIN.min(index_threshold) }
+}
+
 impl VectorStore {
     /// Whether rows behind an index are coded.
     pub(super) fn codes_tails(&self) -> bool {
@@ -209,7 +215,7 @@ impl VectorStore {
     /// and what was coded before sealed where it is enough, or pieces copied that lost their rows.
     pub(super) fn count_behind(&self, snapshot: &Snapshot, index: &StoreIndex, scanned: usize) {
         let behind = index.known.rows_behind(snapshot);
-        let least = ROWS_MIN.min(self.index_threshold.max(1));
+        let least = least_rows(self.index_threshold);
         if !self.codes_tails() || index.built.is_none() || !index.is_of_rows() {
             return;
         }

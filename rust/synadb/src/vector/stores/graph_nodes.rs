@@ -16,8 +16,8 @@ pub struct HnswNode {
     pub key: String,
     /// The vector.
     pub vector: Vec<f32>,
-    /// Per layer, of which there is one, the nodes that it leads to with their distances from it.
-    /// Empty where the vector came after the graph was built.
+    /// Per layer, of which there is one, the nodes that it leads to with their distances from it, its
+    /// equals among them. Empty where the vector came after the graph was built.
     pub neighbors: Vec<Vec<(usize, f32)>>,
 }
 
@@ -48,7 +48,8 @@ impl PartialOrd for Found {
 }
 
 /// Nodes are numbered in the order in which vectors came; an inserted key gets the next number. A
-/// number is good until the index changes. The graph has one layer, 0, with all nodes.
+/// number is good until the index changes. The graph has one layer, 0, with all nodes. Each vector is
+/// one here; in the graph equal ones share a node, which is what [`HnswIndex::stats`] counts.
 impl HnswIndex {
     /// A node that searches begin from; none where there is no vector.
     #[must_use]

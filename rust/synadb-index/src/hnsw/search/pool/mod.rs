@@ -101,7 +101,7 @@ impl Pool {
         match kernel.filter(|_| used - start <= KERNEL_BLOCKS_MAX) {
             Some(insert) => {
                 insert(&mut self.blocks[start..used], &mut fresh.items);
-                self.blocks.as_flattened_mut()[self.len..].fill(EMPTY);
+                self.blocks.as_flattened_mut()[self.len..used * LANES].fill(EMPTY);
             }
             None => {
                 fresh.sort(kernel);
@@ -333,6 +333,8 @@ mod tests {
                     pool.merge(&mut fresh.clone(), *kernel);
                     assert_eq!(pool.pop(), taken, "capacity {capacity}, step {step}");
                     assert_eq!((pool.items(), pool.limit()), (one.items(), one.limit()));
+                    let mut behind = pool.blocks.as_flattened()[pool.len..].iter();
+                    assert!(behind.all(|&item| item == EMPTY), "nothing lies behind the items");
                 }
             }
             // It holds no more than it may, also where it is made longer.
