@@ -121,6 +121,54 @@ kind!(
     |sections, source| CascadeIndex::import(sections, source.rows_end())
 );
 
+/// Nodes in the queue of [`Walked`] graphs.
+const QUEUE: usize = 16;
+
+/// A graph with so short a queue that its walks are checked; with the usual one it is scanned.
+struct Walked<K>(K);
+
+impl<K: Kind> Kind for Walked<K> {
+    fn build(
+        &self,
+        metric: Metric,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Box<dyn Part>, IndexError> {
+        self.0.build(metric, rows, source, job)
+    }
+
+    fn save(
+        &self,
+        metric: Metric,
+        rows: &RowSet,
+        source: &dyn VectorSource,
+        job: &Job<'_>,
+    ) -> Result<Option<Saved>, IndexError> {
+        self.0.save(metric, rows, source, job)
+    }
+
+    fn open(
+        &self,
+        sections: &[(&str, SharedBytes)],
+        source: &dyn VectorSource,
+    ) -> Result<Box<dyn Part>, IndexError> {
+        self.0.open(sections, source)
+    }
+
+    fn floor(&self) -> f64 {
+        0.99
+    }
+
+    fn floor_where_it_is_hard(&self) -> f64 {
+        0.88
+    }
+
+    fn walks(&self) -> bool {
+        true
+    }
+}
+
 fn ivf(codes: IvfCodes) -> Ivf {
     Ivf(IvfConfig { codes, ..IvfConfig::default() })
 }
@@ -136,3 +184,20 @@ conformance!(ivf_bits, ivf(IvfCodes::Bits));
 conformance!(ivf_refined, ivf(IvfCodes::Refined));
 conformance!(hnsw, Hnsw(HnswConfig::default()));
 conformance!(cascade, Cascade(CascadeConfig::default()));
+conformance!(hnsw_walked, Walked(Hnsw(HnswConfig::default().ef_search(QUEUE))));
+conformance!(
+    cascade_walked,
+    Walked(Cascade(CascadeConfig { ef_search: QUEUE, ..CascadeConfig::default() }))
+);
+conformance!(
+    hnsw_unquantized,
+    Walked(Hnsw(HnswConfig::default().ef_search(QUEUE).quantized(false)))
+);
+conformance!(
+    cascade_unquantized,
+    Walked(Cascade(CascadeConfig {
+        ef_search: QUEUE,
+        quantized: false,
+        ..CascadeConfig::default()
+    }))
+);

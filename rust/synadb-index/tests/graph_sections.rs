@@ -25,8 +25,13 @@ fn source(dimensions: usize) -> Memory {
 }
 
 fn build(metric: Metric, source: &Memory) -> Result<HnswIndex, IndexError> {
+    build_as(metric, source, true)
+}
+
+fn build_as(metric: Metric, source: &Memory, quantized: bool) -> Result<HnswIndex, IndexError> {
     let rows = RowSet::range(RowId(0), ROWS as u32);
-    HnswIndex::build(metric, &rows, source, HnswConfig::default(), &Job::default())
+    let config = HnswConfig::default().quantized(quantized);
+    HnswIndex::build(metric, &rows, source, config, &Job::default())
 }
 
 fn owned(index: &HnswIndex) -> Owned {
@@ -90,9 +95,9 @@ fn a_section_that_is_missing_or_cut_is_refused() -> Result<(), IndexError> {
 
 #[test]
 fn no_byte_of_a_section_is_believed() -> Result<(), IndexError> {
-    for dimensions in [8, 64, 200] {
+    for (dimensions, quantized) in [(8, true), (64, true), (200, true), (100, false)] {
         let source = source(dimensions);
-        let sections = owned(&build(Metric::DotProduct, &source)?);
+        let sections = owned(&build_as(Metric::DotProduct, &source, quantized)?);
         let mut random = Random(5);
         let mut accepted = 0;
         for round in 0..600 {

@@ -15,11 +15,17 @@ use synadb::vector::{
 use synadb::{Access, Durability, OpenOptions};
 
 const WIDTH: usize = 40;
-/// So many that no graph is small enough for a scan.
+/// So many that a graph is walked, and not scanned by its codes, with a queue of [`QUEUE`] nodes.
 const COUNT: usize = 1500;
+const QUEUE: usize = 16;
 /// Sections from this kind on are the index.
 const FIRST_KIND: u32 = 16;
 const ENTRY_BYTES: usize = 28;
+/// The section of a graph, the bytes of a node in it, and which of them are the links: behind the
+/// point and its additional coordinate in single precision.
+const GRAPH_KIND: u32 = 28;
+const NODE_BYTES: usize = 320;
+const LINKS: std::ops::Range<usize> = 4 * (WIDTH + 1)..4 * (WIDTH + 1) + 4 * 32;
 
 fn backends() -> [IndexBackend; 5] {
     let full = IvfConfig { codes: IvfCodes::Full, ..IvfConfig::default() };
@@ -30,6 +36,17 @@ fn backends() -> [IndexBackend; 5] {
         IndexBackend::GravityWell(full),
         IndexBackend::Cascade(CascadeParameters::small()),
     ]
+}
+
+/// How an index is searched: as it is told to be, and a graph so that it is walked, too.
+fn ways(backend: &IndexBackend) -> Vec<SearchOptions> {
+    let usual = SearchOptions::default();
+    match backend {
+        IndexBackend::Hnsw(_) | IndexBackend::Cascade(_) => {
+            vec![SearchOptions { ef_search: Some(QUEUE), ..usual.clone() }, usual]
+        }
+        _ => vec![usual],
+    }
 }
 
 fn options(access: Access) -> OpenOptions {
@@ -80,6 +97,27 @@ impl Saved {
         Self { path, log, checkpoint, backend }
     }
 
+    /// The same file with an index of all its rows, which is built of nothing.
+    fn with_all_rows(&self) -> Self {
+        store(&self.path, &self.log, None);
+        let anew = open(&self.path, Access::Exclusive);
+        anew.build_index_with(&self.backend, 1, &mut |_, _| true).expect("builds");
+        anew.close_handle().expect("closes");
+        self.as_it_is_now()
+    }
+
+    fn as_it_is_now(&self) -> Self {
+        let (log, checkpoint) = load(&self.path);
+        let checkpoint = checkpoint.expect("a checkpoint");
+        Self { path: self.path.clone(), log, checkpoint, backend: self.backend.clone() }
+    }
+
+    /// The bytes of the index, by kind, without what says when it was built.
+    fn built(&self) -> Vec<(u32, &[u8])> {
+        let sections = self.sections().into_iter().filter(|(kind, _)| *kind > FIRST_KIND);
+        sections.map(|(kind, range)| (kind, &self.checkpoint[range])).collect()
+    }
+
     /// Where each section of the index lies, by kind.
     fn sections(&self) -> Vec<(u32, std::ops::Range<usize>)> {
         let bytes = &self.checkpoint;
@@ -103,6 +141,8 @@ impl Saved {
             let before = store.index_stats().expect("open");
             store.build_index_with(&self.backend, 1, &mut |_, _| true).expect("builds anew");
             truth.check(&store, false);
+            // One that was used lends its links to what is built.
+            assert!(is_used || truth.answers(&store) == truth.anew, "nothing of it is left");
             let after = store.index_stats().expect("open").expect("built");
             assert_eq!((after.rows, after.dead, after.tail), (COUNT - 29, 0, 0), "{before:?}");
         }
@@ -111,26 +151,46 @@ impl Saved {
     }
 }
 
-/// What an exact search finds.
-struct Truth(Vec<(Vec<f32>, Vec<SearchResult>)>);
+/// What a search finds.
+type Found = Vec<SearchResult>;
+
+/// What is asked and how; what an exact search finds, and an index that is built where none was.
+struct Truth {
+    ways: Vec<SearchOptions>,
+    exact: Vec<(Vec<f32>, Found)>,
+    anew: Vec<Found>,
+}
 
 impl Truth {
     fn new(saved: &Saved) -> Self {
-        let store = open(&saved.path, Access::ReadOnly);
+        let whole = saved.with_all_rows();
+        let reader = open(&whole.path, Access::ReadOnly);
         let exact = SearchOptions { exact: true, ..SearchOptions::default() };
         let asked =
-            (1..COUNT).step_by(COUNT / 12).filter(|number| !number.is_multiple_of(7)).map(row);
+            (1..COUNT).step_by(COUNT / 24).filter(|number| !number.is_multiple_of(7)).map(row);
         let ask = |query: Vec<f32>| {
-            let found = store.search_with(&query, 5, &exact).expect("searches");
+            let found = reader.search_with(&query, 5, &exact).expect("searches");
             (query, found)
         };
-        Self(asked.map(ask).collect())
+        let (ways, exact) = (ways(&saved.backend), asked.map(ask).collect());
+        let mut truth = Self { ways, exact, anew: Vec::new() };
+        truth.anew = truth.answers(&reader);
+        reader.close_handle().expect("closes");
+        store(&saved.path, &saved.log, Some(&saved.checkpoint));
+        truth
+    }
+
+    /// What is found for all queries, one way after the other.
+    fn answers(&self, store: &VectorStore) -> Vec<Found> {
+        let ask = |way, query: &[f32]| store.search_with(query, 5, way).expect("searches");
+        let all = |way| self.exact.iter().map(move |(query, _)| ask(way, query));
+        self.ways.iter().flat_map(all).collect()
     }
 
     /// Without an index the same; with one, what is found is there, with its true score.
     fn check(&self, store: &VectorStore, is_exact: bool) {
-        for (query, truth) in &self.0 {
-            let found = store.search(query, 5).expect("searches");
+        let answers = self.answers(store);
+        for (found, (query, truth)) in answers.into_iter().zip(self.exact.iter().cycle()) {
             if is_exact {
                 assert_eq!(found, *truth);
                 continue;
@@ -150,13 +210,16 @@ impl Truth {
         }
     }
 
-    /// Share of the truth that is found.
-    fn recall(&self, store: &VectorStore) -> f64 {
-        let hits = |(query, truth): &(Vec<f32>, Vec<SearchResult>)| {
-            let found = store.search(query, 5).expect("searches");
+    /// Share of the truth that is found in each way.
+    fn recalls(&self, store: &VectorStore) -> Vec<f64> {
+        let hits = |(found, (_, truth)): (&Found, &(Vec<f32>, Found))| {
             truth.iter().filter(|hit| found.contains(hit)).count()
         };
-        self.0.iter().map(hits).sum::<usize>() as f64 / (5 * self.0.len()) as f64
+        let of_way = |found: &[Found]| {
+            let hits: usize = found.iter().zip(&self.exact).map(hits).sum();
+            hits as f64 / (5 * self.exact.len()) as f64
+        };
+        self.answers(store).chunks(self.exact.len()).map(of_way).collect()
     }
 }
 
@@ -168,7 +231,9 @@ fn with_each(mut trial: impl FnMut(&Saved, &Truth)) {
         let saved = Saved::new(folder.path(), backend.clone());
         let truth = Truth::new(&saved);
         let store = open(&saved.path, Access::ReadOnly);
-        assert!(store.has_index().expect("open") && truth.recall(&store) > 0.95);
+        assert!(store.has_index().expect("open"));
+        let recalls = truth.recalls(&store);
+        assert!(recalls.iter().all(|recall| *recall > 0.95), "{recalls:?}");
         store.close_handle().expect("closes");
         trial(&saved, &truth);
     }
@@ -234,6 +299,24 @@ fn an_index_of_another_version_is_ignored_and_built_anew() {
 }
 
 #[test]
+fn what_is_built_in_the_place_of_a_damaged_index_is_what_was_there() {
+    with_each(|saved, truth| {
+        let whole = saved.with_all_rows();
+        for (kind, range) in whole.sections().iter().step_by(3) {
+            let _note = Note(|| format!("section {kind}"));
+            let mut checkpoint = whole.checkpoint.clone();
+            checkpoint[range.start + range.len() / 2] ^= 1;
+            assert!(!whole.try_with(&checkpoint, truth, Access::Exclusive), "it is ignored");
+            assert!(whole.as_it_is_now().built() == whole.built(), "byte for byte");
+            let store = open(&whole.path, Access::ReadOnly);
+            assert!(store.has_index().expect("open"), "it was saved");
+            assert!(truth.answers(&store) == truth.anew, "the answers before the damage");
+            store.close_handle().expect("closes");
+        }
+    });
+}
+
+#[test]
 fn lies_in_an_index_with_good_checksums_find_nothing_that_is_not_there() {
     with_each(|saved, truth| {
         let (sections, mut random, mut used) = (saved.sections(), Random(5), 0);
@@ -262,6 +345,35 @@ fn lies_in_an_index_with_good_checksums_find_nothing_that_is_not_there() {
     });
 }
 
+#[test]
+fn links_that_lead_nowhere_end_a_walk_and_no_scan() {
+    let folder = folder();
+    let saved = Saved::new(folder.path(), IndexBackend::Hnsw(HnswConfig::default()));
+    let truth = Truth::new(&saved);
+    let (_, graph) =
+        saved.sections().into_iter().find(|(kind, _)| *kind == GRAPH_KIND).expect("a graph");
+    assert_eq!(graph.len(), (COUNT - 100) * NODE_BYTES);
+    let mut checkpoint = saved.checkpoint.clone();
+    for node in checkpoint[graph].chunks_mut(NODE_BYTES) {
+        node[LINKS].fill(0xff);
+    }
+    seal_checkpoint(&mut checkpoint);
+    store(&saved.path, &saved.log, Some(&checkpoint));
+    let store = open(&saved.path, Access::ReadOnly);
+    assert!(store.has_index().expect("open"), "links are believed");
+    // Of so few a walk finds as many as it wants where it begins.
+    let found = |way: &SearchOptions| {
+        let of = |(query, truth): &(Vec<f32>, Found)| {
+            let found = store.search_with(query, 3, way).expect("searches");
+            found.iter().filter(|hit| truth[..3].contains(hit)).count()
+        };
+        truth.exact.iter().map(of).sum::<usize>()
+    };
+    let all = 3 * truth.exact.len();
+    let [walked, scanned] = [&truth.ways[0], &truth.ways[1]].map(found);
+    assert!(walked * 2 < all && scanned * 20 > all * 19, "{walked} and {scanned} of {all}");
+}
+
 /// As `Saved::try_with`; but a lie that says of other rows that they are indexed hides them.
 fn try_lies(saved: &Saved, truth: &Truth, access: Access) -> bool {
     let store = open(&saved.path, access);
@@ -269,8 +381,7 @@ fn try_lies(saved: &Saved, truth: &Truth, access: Access) -> bool {
     if !is_used {
         truth.check(&store, true);
     }
-    for (query, _) in &truth.0 {
-        let found = store.search(query, 5).expect("searches");
+    for found in truth.answers(&store) {
         assert!(is_used || found.len() == 5);
         for hit in found {
             let number: usize = hit.key.parse().expect("a key of ours");
@@ -284,7 +395,8 @@ fn try_lies(saved: &Saved, truth: &Truth, access: Access) -> bool {
         let built = store.build_index_with(&IndexBackend::None, 1, &mut |_, _| true);
         built.expect("drops");
         store.build_index_with(&saved.backend, 1, &mut |_, _| true).expect("builds anew");
-        assert!(truth.recall(&store) > 0.95);
+        assert!(truth.recalls(&store).iter().all(|recall| *recall > 0.95));
+        assert!(truth.answers(&store) == truth.anew, "nothing of the lies is left");
     }
     store.close_handle().expect("closes");
     is_used

@@ -196,3 +196,31 @@ fn codes_of_a_filter_are_copied_once_it_is_used_often_and_find_the_same() -> Res
     assert!(matches!(index.prepare(&RowSet::range(RowId(0), 600)), Filter::Rows(_)));
     Ok(())
 }
+
+#[test]
+fn cells_are_left_out_by_how_far_their_rows_reach() -> Result<(), IndexError> {
+    let source = rows(3000, 20);
+    let (job, all) = (Job::default(), RowSet::range(RowId(0), 3000));
+    let how = IvfSearch { nprobe: 24, ..IvfSearch::default() };
+    for metric in [Metric::Cosine, Metric::Euclidean, Metric::DotProduct] {
+        for codes in [IvfCodes::Full, IvfCodes::Bits, IvfCodes::Refined] {
+            let config = IvfConfig { cells: Some(24), codes, ..IvfConfig::default() };
+            let index = IvfIndex::build(metric, &config, &all, &source, &job)?;
+            // As if each cell reached everywhere, and as if its rows lay at its centroid.
+            let (mut endless, mut narrow) = (index.clone(), index.clone());
+            endless.directory.radii.fill(f32::INFINITY);
+            narrow.directory.radii.fill(0.0);
+            let (mut same, mut kept) = (0, 0);
+            for at in 0..50 {
+                let query = Query::new(metric, &source.data[20 * 60 * at..][..20])?;
+                let of = |index| found(index, how, &query, &Filter::All, &source);
+                let (expected, left) = (of(&endless)?, of(&narrow)?);
+                same += usize::from(of(&index)? == expected);
+                kept += expected.iter().filter(|row| left.contains(row)).count();
+            }
+            assert_eq!(same, 50, "{metric:?} {codes:?}: nothing is lost");
+            assert!(kept < 450, "{metric:?} {codes:?}: {kept} of 500 are found all the same");
+        }
+    }
+    Ok(())
+}

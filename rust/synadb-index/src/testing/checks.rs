@@ -72,7 +72,11 @@ pub fn the_nearest_are_found(kind: &dyn Kind) -> Result<(), IndexError> {
             for query in queries() {
                 bench.search(&query, None, k)?;
             }
-            bench.expect(kind.floor(), &format!("{k} of {ROWS}"));
+            let what = format!("{k} of {ROWS}");
+            bench.expect(kind.floor(), &what);
+            if k <= 10 {
+                bench.expect_walks(kind, &what);
+            }
         }
     }
     Ok(())
@@ -109,6 +113,10 @@ pub fn zero_vectors_are_taken(kind: &dyn Kind) -> Result<(), IndexError> {
             }
             bench.search(&[0.0; DIMENSIONS], None, 10)?;
             bench.expect(kind.floor(), "zero vectors");
+            // Equal ones may share a node.
+            if source.rows_end() as usize == ROWS {
+                bench.expect_walks(kind, "zero vectors");
+            }
         }
     }
     Ok(())
@@ -176,6 +184,32 @@ pub fn rows_come_back(kind: &dyn Kind) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// The row of a vector dies and another one comes: beside the index, then in one built anew.
+pub fn a_replaced_vector_is_found_as_it_is_now(kind: &dyn Kind) -> Result<(), IndexError> {
+    for metric in METRICS {
+        let mut source = data();
+        let before = source.row(RowId(7)).to_vec();
+        // So long that nothing else is as near to it, also by the inner product.
+        let after: Vec<f32> =
+            grouped(6, 0, 1, DIMENSIONS)[0].iter().map(|value| 9.0 * value).collect();
+        let index = kind.build(metric, &source.all(), &source, &Job::default())?;
+        source.live.remove(RowId(7));
+        let now = source.push(&after);
+        let both: RowSet = [RowId(7), now].into_iter().collect();
+        let anew = kind.build(metric, &source.all(), &source, &Job::default())?;
+        for (index, what) in [(index, "beside the index"), (anew, "built anew")] {
+            let mut bench = Bench::over(metric, index, &source);
+            for query in [&before, &after] {
+                let hits = bench.search(query, Some(&both), 10)?;
+                assert_eq!(hits.iter().map(|hit| hit.row).collect::<Vec<_>>(), [now], "{what}");
+            }
+            assert_eq!(bench.search(&after, None, 10)?[0].row, now, "{metric:?}: {what}");
+            assert_eq!(bench.search(&before, None, ROWS)?.len(), ROWS, "{metric:?}: {what}");
+        }
+    }
+    Ok(())
+}
+
 /// Filters that nothing, one row, few, many and all rows pass.
 pub fn a_filter_is_heeded(kind: &dyn Kind) -> Result<(), IndexError> {
     for metric in METRICS {
@@ -207,7 +241,7 @@ pub fn random_operations_are_followed(kind: &dyn Kind) -> Result<(), IndexError>
         let pool = grouped(2, 0, OPERATIONS, DIMENSIONS);
         let asked = grouped(2, 1, OPERATIONS, DIMENSIONS);
         let mut source = Vectors::of(&pool[..50]);
-        let (mut found, mut wanted) = (0, 0);
+        let (mut found, mut wanted, mut walks) = (0, 0, 0);
         for round in 0..OPERATIONS / OPERATIONS_A_BUILD {
             let rows: RowSet = source.live.iter().collect();
             let mut index = Some(kind.build(metric, &rows, &source, &Job::default())?);
@@ -229,12 +263,14 @@ pub fn random_operations_are_followed(kind: &dyn Kind) -> Result<(), IndexError>
                             .then(|| source.all().iter().filter(|row| row.0 % 3 == 0).collect());
                         bench.search(&asked[number], filter.as_ref(), 10)?;
                         (found, wanted) = (found + bench.found, wanted + bench.wanted);
+                        walks += bench.walks;
                         index = Some(bench.index);
                     }
                 }
             }
         }
         assert!(wanted > OPERATIONS, "searches were among them");
+        assert!(walks > 0 || !kind.walks(), "{metric:?}: walks were among them");
         let (recall, floor) = (found as f64 / wanted as f64, kind.floor());
         assert!(recall >= floor, "{metric:?}, operations: recall {recall:.4}, floor {floor}");
     }
@@ -260,6 +296,9 @@ pub fn a_saved_index_is_the_same(kind: &dyn Kind) -> Result<(), IndexError> {
             for query in queries() {
                 let expected = before.search(&query, None, 10)?;
                 assert_eq!(after.search(&query, None, 10)?, expected, "{metric:?}");
+            }
+            if source.rows_end() as usize == ROWS {
+                after.expect_walks(kind, "saved");
             }
             assert!(kind.open(&[], &source).is_err(), "no sections");
         }
@@ -296,6 +335,21 @@ pub fn any_dimensions_are_taken(kind: &dyn Kind) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// So many of 200 dimensions that a kind which walks does so: it may have other codes of wide
+/// vectors than of narrow ones.
+pub fn many_wide_vectors_are_taken(kind: &dyn Kind) -> Result<(), IndexError> {
+    let source = Vectors::of(&grouped(7, 0, 800, 200));
+    for metric in METRICS {
+        let mut bench = Bench::new(kind, metric, &source)?;
+        for query in grouped(7, 1, QUERIES, 200) {
+            bench.search(&query, None, 10)?;
+        }
+        bench.expect(kind.floor_where_it_is_hard(), "wide vectors");
+        bench.expect_walks(kind, "wide vectors");
+    }
+    Ok(())
+}
+
 /// Half of the dimensions are the same in all rows: zero, or a large number.
 pub fn constant_dimensions_are_taken(kind: &dyn Kind) -> Result<(), IndexError> {
     for constant in [0.0, 20.0] {
@@ -310,7 +364,9 @@ pub fn constant_dimensions_are_taken(kind: &dyn Kind) -> Result<(), IndexError> 
             for query in &asked {
                 bench.search(query, None, 10)?;
             }
-            bench.expect(kind.floor(), &format!("half of the dimensions at {constant}"));
+            let what = format!("half of the dimensions at {constant}");
+            bench.expect(kind.floor(), &what);
+            bench.expect_walks(kind, &what);
         }
     }
     Ok(())
@@ -333,7 +389,9 @@ pub fn vectors_of_any_length_are_taken(kind: &dyn Kind) -> Result<(), IndexError
                 let query: Vec<f32> = query.iter().map(|value| value * scale).collect();
                 bench.search(&query, None, 10)?;
             }
-            bench.expect(kind.floor(), &format!("lengths {scales:?}"));
+            let what = format!("lengths {scales:?}");
+            bench.expect(kind.floor(), &what);
+            bench.expect_walks(kind, &what);
         }
     }
     Ok(())
@@ -352,6 +410,7 @@ pub fn queries_from_elsewhere_are_answered(kind: &dyn Kind) -> Result<(), IndexE
             bench.search(&far, None, 10)?;
         }
         bench.expect(kind.floor_where_it_is_hard(), "queries from elsewhere");
+        bench.expect_walks(kind, "queries from elsewhere");
     }
     Ok(())
 }

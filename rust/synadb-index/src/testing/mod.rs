@@ -92,9 +92,16 @@ pub trait Kind {
         1.0
     }
 
-    /// The same for queries that lie elsewhere than the vectors, and where most rows are dead.
+    /// The same for queries that lie elsewhere than the vectors, for many wide vectors, and where
+    /// most rows are dead.
     fn floor_where_it_is_hard(&self) -> f64 {
         self.floor()
+    }
+
+    /// True when searches for ten of 800 rows or more walk a graph. Graphs of few rows are scanned
+    /// where the queue is long: the checks make sure that those of such a kind are not.
+    fn walks(&self) -> bool {
+        false
     }
 }
 
@@ -115,11 +122,13 @@ macro_rules! conformance {
             nothing_is_found_where_all_are_dead,
             dead_rows_are_left_out,
             rows_come_back,
+            a_replaced_vector_is_found_as_it_is_now,
             a_filter_is_heeded,
             random_operations_are_followed,
             a_saved_index_is_the_same,
             a_seed_gives_the_same_bytes,
             any_dimensions_are_taken,
+            many_wide_vectors_are_taken,
             constant_dimensions_are_taken,
             vectors_of_any_length_are_taken,
             queries_from_elsewhere_are_answered,
@@ -153,6 +162,9 @@ struct Bench<'a> {
     end: u32,
     found: usize,
     wanted: usize,
+    searches: usize,
+    /// Those of them that walked a graph.
+    walks: usize,
     scratch: Scratch,
 }
 
@@ -163,8 +175,8 @@ impl<'a> Bench<'a> {
     }
 
     fn over(metric: Metric, index: Box<dyn Part>, source: &'a Vectors) -> Self {
-        let end = index.rows().extent();
-        Self { metric, index, source, end, found: 0, wanted: 0, scratch: Scratch::new() }
+        let (end, scratch) = (index.rows().extent(), Scratch::new());
+        Self { metric, index, source, end, found: 0, wanted: 0, searches: 0, walks: 0, scratch }
     }
 
     /// Searches the index and what came after it. Every hit must be live, allowed and there once,
@@ -185,6 +197,8 @@ impl<'a> Bench<'a> {
         search_tail(tail, &query, &everything, self.source, scratch, &mut top)?;
         let mut hits = Vec::new();
         top.finish(&query, self.source, &mut hits);
+        self.searches += 1;
+        self.walks += usize::from(self.scratch.take_counts().steps > 0);
         self.compare(&query, &everything, k, &hits);
         Ok(hits)
     }
@@ -219,5 +233,12 @@ impl<'a> Bench<'a> {
     fn expect(&self, floor: f64, what: &str) {
         let recall = self.found as f64 / self.wanted.max(1) as f64;
         assert!(recall >= floor, "{:?}, {what}: recall {recall:.4}, floor {floor}", self.metric);
+    }
+
+    /// Checks that every search walked a graph, of a kind that does so.
+    fn expect_walks(&self, kind: &dyn Kind, what: &str) {
+        let (walks, searches) = (self.walks, self.searches);
+        let is_so = !kind.walks() || walks == searches;
+        assert!(is_so, "{:?}, {what}: {walks} walks in {searches} searches", self.metric);
     }
 }

@@ -1,5 +1,6 @@
 //! Codes and kernels of every level against double precision.
 
+mod fill_bytes;
 mod fill_table;
 mod links;
 
