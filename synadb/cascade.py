@@ -69,9 +69,9 @@ class CascadeConfig:
         return cls._of(_native.cascade_parameters(preset="fast_search"))
 
     @classmethod
-    def _of(cls, built: dict[str, int]) -> Self:
+    def _of(cls, built: dict[str, Any]) -> Self:
         others = ("seed", "quantization")
-        numbers: Any = {name: value for name, value in built.items() if name not in others}
+        numbers = {name: value for name, value in built.items() if name not in others}
         return cls(nprobe=numbers.pop("num_probes"), **numbers)
 
 
