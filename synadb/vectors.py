@@ -30,7 +30,7 @@ class VectorStore(_native.VectorStore):
 
     A search is exact until there is an index. One is built without being asked for, by a thread of
     its own, where `index_threshold` vectors or more (10,000) are in none and searches have scanned
-    thirty times as many as the store holds: codes below 200,000 vectors, which find what the exact
+    thirty times as many as the store holds: codes below 500,000 vectors, which find what the exact
     scan finds, an inverted file tuned to a recall of .99 above. Vectors that come later are
     scanned; once a few thousand were, and some searches have met them, another thread codes them,
     and the index takes them in when that pays. Each process codes for itself, anew after opening.

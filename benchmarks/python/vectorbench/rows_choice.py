@@ -15,7 +15,7 @@ from .rows_stores import scratch
 from .sets import load
 from .table import Row
 
-SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 400_000)
+SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 400_000, 1_000_000)
 QUERIES = 200
 KINDS: dict[str, dict[str, Any]] = {
     "none": {},
