@@ -46,13 +46,15 @@ def aimed(
 ) -> IndexParameters:
     """Parameters of a build: those that were given, and a class's own that they leave.
 
-    `target_recall` is the store's. Raises as `check_only_one`.
+    `target_recall` is the store's. `None` was not given, but for `quantization`. Raises as
+    `check_only_one`.
     """
     asked = given.get("target_recall")
     check_only_one(asked, given)
     if asked is None:
         check_only_one(target_recall, given, "the store's ")
-    every: Any = {**own, **given}
+    said = {n: v for n, v in given.items() if v is not None or n == "quantization"}
+    every: Any = {**own, **said}
     return cast("IndexParameters", every)
 
 

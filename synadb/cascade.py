@@ -184,9 +184,10 @@ class CascadeIndex(UnsyncedStore):
         return (path, dimensions), {**keywords, **self._given, "metric": metric}
 
     def _own_parameters(self) -> IndexParameters:
-        if "preset" in self._given:
-            return self._given
         built: Any = self._cascade() or {}
+        if "preset" in self._given:
+            # It stands for all of the numbers.
+            built = {name: built[name] for name in ("seed", "quantization") if name in built}
         return {**built, **self._given}
 
     def _own_numbers(self) -> list[int | None]:

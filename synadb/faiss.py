@@ -255,8 +255,9 @@ class FaissIndex:
         """
         import numpy as np
 
-        if isinstance(among, str):
-            raise TypeError("among must be an iterable of str or a function, got 'str'")
+        if isinstance(among, str | bytes | type):
+            name = type(among).__name__
+            raise TypeError(f"among must be an iterable of str or a function, got '{name}'")
         if among is None:
             rows = list(self._rows.values())
         elif isinstance(among, KeyFilter):
@@ -264,7 +265,11 @@ class FaissIndex:
         elif callable(among):
             rows = [row for key, row in self._rows.items() if among(key)]
         else:
-            rows = [self._rows[key] for key in set(among) if key in self._rows]
+            wanted = set(among)
+            wrong = [key for key in wanted if not isinstance(key, str)]
+            if wrong:
+                raise TypeError(f"among must hold str, got {wrong[0]!r}")
+            rows = [self._rows[key] for key in wanted if key in self._rows]
         bits = np.zeros(len(self.keys), dtype=bool)
         bits[rows] = True
         return _faiss().IDSelectorBitmap(np.packbits(bits, bitorder="little"))

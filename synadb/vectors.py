@@ -170,9 +170,9 @@ class VectorStore(_native.VectorStore):
         `quantization=None` it compares those that it was built of in single precision, no codes:
         nodes hold them once more, cells do in memory, copied at each opening. A search takes
         several times as long; a flat index is then a scan of the table, as without an index.
-        `"1bit"` leaves an inverted file half of the memory, and more rows that are compared in
-        full. `"auto"`, which is the default, is what each kind is best with; a later build that
-        does not say has that again.
+        `"1bit"` leaves an inverted file of many dimensions half of the memory, and more rows that
+        are compared in full. `"auto"`, which is the default, is what each kind is best with; a
+        later build that does not say has that again, but that of a `CascadeIndex`.
 
         Of `m_max` links a node of a graph has as many, rounded up to 32; of `ef_construction`
         nearest vectors half are what they are chosen from; `m` gives `m_max`, its double, alone:
@@ -187,7 +187,7 @@ class VectorStore(_native.VectorStore):
         them in with the same parameters, as the class says. Where the handle may write, and there
         is space for it, it is saved in the file's checkpoint: reopening costs no rebuild.
         `index_saved` says whether it was; where not, it is used all the same until the store is
-        closed. Compaction drops it but for its kind, and a backup has none: it is built anew then.
+        closed. Compaction drops it but for what was built, and a backup has none: it is built anew.
         Other processes use it once they open the file, or when they would build one themselves.
 
         Takes a time in proportion to the vectors: of 384 dimensions about 0.2 ms each for a

@@ -271,6 +271,9 @@ def test_a_key_filter_says_which_keys_count(
             assert {key for key in keys.flat if key is not None} <= allowed
             assert np.isfinite(scores).sum() == 20 * min(10, len(allowed))
             assert (keys == exact).mean() > 0.98
+        for wrong in ("k3", b"k3", [1, 2], ["k3", None], KeyFilter):
+            with pytest.raises(TypeError, match="among must"):
+                near.search(rows[0], 3, among=wrong)  # type: ignore[arg-type]
 
 
 def handed_to(monkeypatch: pytest.MonkeyPatch, near: FaissIndex) -> list[tuple[str, int, int]]:

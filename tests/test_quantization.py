@@ -193,6 +193,19 @@ def test_cascade_that_is_built_again_is_as_it_was(path: Path, rows: NDArray[np.f
         assert store.config == CascadeIndex(path).config
         store.build_index(quantization="auto")
         assert size(store) == codes
+    with CascadeIndex(path, preset="small") as store:
+        store.build_index(quantization=None, seed=7)
+        full = size(store)
+        store.build_index()
+        assert size(store) == full
+        # What is `None` was not given.
+        store.build_index(ef_search=33, seed=7)
+        store.build_index(ef_search=None, seed=None)
+        assert store.config.ef_search == 100
+        assert size(store) == full
+        built = store._cascade()
+        assert built is not None
+        assert built["seed"] == 7
 
 
 def test_hybrid_store_takes_one_bit_where_it_is_meant(

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::graph::{METRICS, all, clustered, recall};
+use common::graph::{METRICS, all, clustered, compare, recall};
 use common::{Memory, Random};
 use synadb_index::{Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, SharedBytes};
 use synadb_types::{RowId, RowSet};
@@ -116,6 +116,22 @@ fn graphs_with_and_without_codes_become_one_of_either_kind() -> Result<(), Index
         }
         let recall = recall(&index, &queries, &vectors, &Filter::All, &source)?;
         assert!(recall >= 0.95, "{quantized} {recall}");
+    }
+    Ok(())
+}
+
+#[test]
+fn beside_one_far_row_a_long_queue_finds_all() -> Result<(), IndexError> {
+    let mut random = Random(6);
+    for (far, quantized) in [(1e12, true), (1e15, true), (1e12, false), (1e15, false)] {
+        let mut vectors = clustered(&mut random, 1500, 100);
+        vectors[0].iter_mut().for_each(|value| *value *= far);
+        let source = Memory::new(&vectors, 100);
+        let config = HnswConfig::default().ef_search(vectors.len()).quantized(quantized);
+        let job = Job::with_threads(2);
+        let index = HnswIndex::build(Metric::Euclidean, &all(&source), &source, config, &job)?;
+        let found = compare(&index, &vectors[1..40], &vectors, &Filter::All, &source)?;
+        assert!(found.recall >= 0.999, "{far} {quantized}: {}", found.recall);
     }
     Ok(())
 }

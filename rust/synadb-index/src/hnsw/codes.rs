@@ -15,8 +15,8 @@ pub(super) const FLOAT_DIMENSIONS_MAX: usize = 48;
 /// Distances made at once.
 const CHUNK: usize = 64;
 /// What a squared distance of floats is off by, of itself, and a float.
-const FLOAT_ROUNDING: f32 = 1e-5;
-const FLOAT_STEP: f32 = f32::EPSILON;
+const FLOAT_ROUNDING: f64 = 1e-5;
+const FLOAT_STEP: f64 = f32::EPSILON as f64;
 /// Bits of a scale that are dropped, so that vectors equal but for rounding get equal codes.
 const SCALE_BITS_DROPPED: u32 = 12;
 
@@ -220,11 +220,15 @@ pub(super) fn squared_distance(a: Terms, b: Terms, dot: i32) -> f32 {
 /// two points that makes a twelfth of the squared steps in variance. Three deviations of what two
 /// such squared distances differ by; that of floats is rounded in its last bits.
 pub(super) fn rounding(query: Terms, point: Terms, squared_distance: f32) -> f32 {
-    let steps = query.scale * query.scale + point.scale * point.scale;
+    // Beside one far point all others are so near that their products leave the range of `f32`.
+    let squared_distance = f64::from(squared_distance);
+    let square = |value: f32| f64::from(value) * f64::from(value);
+    let steps = square(query.scale) + square(point.scale);
     let deviation = 2.0 * (2.0 * squared_distance * steps / 12.0).sqrt();
     // What is subtracted to make a point of a vector leaves it off by a last bit, too.
-    let of_floats = FLOAT_STEP * ((query.norm + point.norm) * squared_distance).sqrt();
-    3.0 * deviation + FLOAT_ROUNDING * squared_distance + of_floats
+    let norms = f64::from(query.norm) + f64::from(point.norm);
+    let of_floats = FLOAT_STEP * (norms * squared_distance).sqrt();
+    (3.0 * deviation + FLOAT_ROUNDING * squared_distance + of_floats) as f32
 }
 
 /// Encodes a point into bytes, whose padding is zero already.
