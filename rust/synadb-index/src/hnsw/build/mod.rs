@@ -2,7 +2,6 @@
 
 mod blocks;
 mod leaves;
-mod lost;
 mod prune;
 mod reach;
 mod split;
@@ -101,9 +100,7 @@ impl HnswIndex {
         let rows: Vec<u32> = (0..codes.len() as u32).map(|node| members.of(node)[0]).collect();
         let points = blocks::Points { space: &space, rows: &rows, source, config };
         let graph = blocks::write(&codes, &points, &links, degree, &workers)?;
-        let mut index = Self::assemble(config, space, members, graph, entries);
-        index.find_lost(source)?;
-        Ok(index)
+        Ok(Self::assemble(config, space, members, graph, entries))
     }
 }
 
