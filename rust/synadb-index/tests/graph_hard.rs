@@ -308,3 +308,38 @@ fn tuning_finds_the_shortest_queue_that_is_enough() -> Result<(), IndexError> {
     assert!(recall_at(&index)?.recall < 0.999);
     Ok(())
 }
+
+#[test]
+fn groups_as_large_as_a_node_has_candidates_are_found() -> Result<(), IndexError> {
+    let mut random = Random(41);
+    for (dimensions, metric) in
+        [(32, Metric::Euclidean), (32, Metric::Cosine), (200, Metric::Euclidean)]
+    {
+        let centres = random.vectors(200, dimensions);
+        let directions = random.vectors(12, dimensions);
+        let mut near = |row: usize| -> Vec<f32> {
+            let mut vector = centres[row * 7919 % centres.len()].clone();
+            for direction in &directions {
+                let along = 0.1 * random.float();
+                vector.iter_mut().zip(direction).for_each(|(value, step)| *value += along * step);
+            }
+            vector
+        };
+        let vectors: Vec<_> = (0..20_000).map(&mut near).collect();
+        let source = Memory::new(&vectors, dimensions);
+        let config = HnswConfig::default();
+        let job = Job::with_threads(2);
+        let index = HnswIndex::build(metric, &all(&source), &source, config, &job)?;
+        let (mut scratch, mut lost) = (Scratch::new(), 0);
+        for (row, vector) in vectors.iter().enumerate().step_by(5) {
+            let query = Query::new(metric, vector)?;
+            let (mut top, mut hits) = (TopK::new(1), Vec::new());
+            index.search(&query, &Filter::All, &source, &mut scratch, &mut top)?;
+            top.finish(&query, &source, &mut hits);
+            lost += usize::from(hits[0].row != RowId(row as u32));
+        }
+        assert!(scratch.take_counts().steps > 10 * 4000, "scans are no test");
+        assert!(lost <= 40, "{metric:?} {dimensions}: {lost} of 4000");
+    }
+    Ok(())
+}

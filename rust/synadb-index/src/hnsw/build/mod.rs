@@ -2,6 +2,7 @@
 
 mod blocks;
 mod leaves;
+mod lost;
 mod prune;
 mod reach;
 mod split;
@@ -100,7 +101,9 @@ impl HnswIndex {
         let rows: Vec<u32> = (0..codes.len() as u32).map(|node| members.of(node)[0]).collect();
         let points = blocks::Points { space: &space, rows: &rows, source, config };
         let graph = blocks::write(&codes, &points, &links, degree, &workers)?;
-        Ok(Self::assemble(config, space, members, graph, entries))
+        let mut index = Self::assemble(config, space, members, graph, entries);
+        index.find_lost(source)?;
+        Ok(index)
     }
 }
 
