@@ -29,8 +29,9 @@ pub struct HnswConfig {
     /// Seed of the sampled leaders and entry points.
     pub seed: u64,
     /// Whether nodes hold codes: a byte a dimension, and one bit a dimension of each neighbour
-    /// above 192 dimensions. Without, they hold their points in single precision: a walk
-    /// takes several times as long, and the graph as much memory as the vectors once more. Up to 48 dimensions they do, whatever this says.
+    /// above 192 dimensions. Without, they hold their points in single precision: a walk takes several
+    /// times as long, and the graph as much memory as the vectors once more. Up to 48 dimensions they
+    /// do, whatever this says.
     pub quantized: bool,
 }
 
