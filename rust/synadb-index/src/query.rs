@@ -5,6 +5,8 @@ use crate::{IndexError, VectorSource};
 
 /// A key nearer to zero than this may have lost its digits to underflow.
 const UNDERFLOW_LIMIT: f32 = 1e-30;
+/// Keys at least this many times the underflow of the query have the digits of an `f32`.
+const UNDERFLOW_DIGITS: f32 = (1 << 24) as f32;
 /// A cosine key below this is the difference of two numbers near one, which has few digits left.
 const COSINE_LIMIT: f32 = 1e-5;
 /// Norms in this range, and their inverses, are fit for arithmetic in `f32`.
@@ -28,6 +30,10 @@ pub struct Query {
     doubles: Vec<f64>,
     /// The values at unit length; all zero for a zero query. None for distances.
     unit: Vec<f32>,
+    /// How much an inner product with any row may have lost because components of the unit vector
+    /// lie below the normal numbers of `f32`. Zero for all but queries whose components are 1e38
+    /// apart, and for other metrics.
+    unit_underflow: f32,
     /// Zero for distances, which need no norm.
     squared_norm: f64,
 }
@@ -52,8 +58,15 @@ impl Query {
         values: &[f32],
         kernels: &'static Kernels,
     ) -> Result<Self, IndexError> {
-        let (doubles, unit, squared_norm) = (Vec::new(), Vec::new(), 0.0);
-        let mut query = Self { metric, kernels, values: Vec::new(), doubles, unit, squared_norm };
+        let mut query = Self {
+            metric,
+            kernels,
+            values: Vec::new(),
+            doubles: Vec::new(),
+            unit: Vec::new(),
+            unit_underflow: 0.0,
+            squared_norm: 0.0,
+        };
         query.reset(values)?;
         Ok(query)
     }
@@ -86,6 +99,9 @@ impl Query {
         let norm = self.squared_norm.sqrt();
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         self.unit.extend(values.iter().map(|&value| (f64::from(value) * inverse) as f32));
+        if self.metric == Metric::DotProduct {
+            self.unit_underflow = unit_underflow(&self.unit, &self.doubles, inverse);
+        }
     }
 
     /// Metric of the query.
@@ -172,7 +188,7 @@ impl Query {
         match self.metric {
             Metric::Cosine => limit.max(COSINE_LIMIT),
             Metric::Euclidean => limit.max(UNDERFLOW_LIMIT),
-            Metric::DotProduct => limit + UNDERFLOW_LIMIT,
+            Metric::DotProduct => limit + self.unit_underflow.max(UNDERFLOW_LIMIT),
         }
     }
 
@@ -196,8 +212,10 @@ impl Query {
     pub fn is_reliable(&self, key: f32) -> bool {
         match self.metric {
             Metric::Cosine => key.is_finite() && key >= COSINE_LIMIT,
-            Metric::Euclidean | Metric::DotProduct => {
-                key.is_finite() && key.abs() >= UNDERFLOW_LIMIT
+            Metric::Euclidean => key.is_finite() && key >= UNDERFLOW_LIMIT,
+            Metric::DotProduct => {
+                let least = (self.unit_underflow * UNDERFLOW_DIGITS).max(UNDERFLOW_LIMIT);
+                key.is_finite() && key.abs() >= least
             }
         }
     }
@@ -242,6 +260,17 @@ impl Query {
 
 fn finite_or_nan(key: f32) -> f32 {
     if key.is_finite() { key } else { f32::NAN }
+}
+
+/// What an inner product with the longest row may lose to components below the normal numbers.
+fn unit_underflow(unit: &[f32], doubles: &[f64], inverse: f64) -> f32 {
+    let is_lost = |(&unit, &value): (&f32, &f64)| (unit.abs() < f32::MIN_POSITIVE) & (value != 0.0);
+    if !unit.iter().zip(doubles).fold(false, |any, pair| any | is_lost(pair)) {
+        return 0.0;
+    }
+    let pairs = unit.iter().zip(doubles).filter(|&pair| is_lost(pair));
+    let lost: f64 = pairs.map(|(&unit, &value)| (value * inverse - f64::from(unit)).abs()).sum();
+    ((lost * f64::from(f32::MAX)) as f32).next_up()
 }
 
 /// Inverse length of a vector: 0 for a zero vector, NaN for a length outside 1e-30 to 1e30.

@@ -106,6 +106,20 @@ fn a_nearer_row_is_found_although_its_fast_key_underflows() -> Result<(), IndexE
     Ok(())
 }
 
+#[test]
+fn a_nearer_row_is_found_although_the_query_underflows_at_unit_length() -> Result<(), IndexError> {
+    // The first component is 3.6e-49 at unit length, zero in f32, and decides beside 4e33.
+    let query = [1.927_626e-28, 5.342_256e20, 0.0];
+    let nearer = vec![3.986_46e33, 5.931_802e-30, 0.0];
+    let crowd = vec![0.0, 1e-20, 0.0];
+    assert_eq!(last_of_a_crowd(Metric::DotProduct, &query, crowd.clone(), nearer)?, [50]);
+    // Two units of the last place become two thirds of one, which is rounded up to one.
+    let query = [2.8e-45, 3.0, 0.0];
+    let (crowd, nearer) = (vec![1e38, 0.0, 0.0], vec![0.0, 1.1e-7, 0.0]);
+    assert_eq!(last_of_a_crowd(Metric::DotProduct, &query, crowd, nearer)?, [50]);
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn any_finite_vectors_give_the_naive_scores(
