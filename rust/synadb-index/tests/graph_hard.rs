@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::graph::{METRICS, all, build, clustered, compare, find, recall};
 use common::{Memory, Random, naive, rows};
 use synadb_index::{
-    Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, Scratch, TopK,
+    Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, Scratch, SharedBytes, TopK,
 };
 use synadb_types::{RowId, RowSet};
 
@@ -309,37 +311,65 @@ fn tuning_finds_the_shortest_queue_that_is_enough() -> Result<(), IndexError> {
     Ok(())
 }
 
+/// Rows in groups of a hundred that lie apart, in random order.
+fn groups(random: &mut Random, count: usize, dimensions: usize, scale: f32) -> Vec<Vec<f32>> {
+    let centres = random.vectors(count, dimensions);
+    let directions = random.vectors(12, dimensions);
+    let mut near = |_| -> Vec<f32> {
+        let mut vector = centres[random.next() as usize % count].clone();
+        for direction in &directions {
+            let along = 0.1 * random.float();
+            vector.iter_mut().zip(direction).for_each(|(value, step)| *value += along * step);
+        }
+        vector.iter_mut().for_each(|value| *value *= scale);
+        vector
+    };
+    (0..100 * count).map(&mut near).collect()
+}
+
+/// How many rows a search with the usual queue finds something else than.
+fn lost(index: &HnswIndex, source: &Memory, vectors: &[Vec<f32>]) -> Result<usize, IndexError> {
+    let (mut scratch, mut lost) = (Scratch::new(), 0);
+    for (row, vector) in vectors.iter().enumerate().step_by(4) {
+        let query = Query::new(index.metric(), vector)?;
+        let (mut top, mut hits) = (TopK::new(1), Vec::new());
+        index.search(&query, &Filter::All, source, &mut scratch, &mut top)?;
+        top.finish(&query, source, &mut hits);
+        lost += usize::from(hits[0].row != RowId(row as u32));
+    }
+    assert!(scratch.take_counts().steps > 10 * vectors.len() as u64 / 4, "scans are no test");
+    Ok(lost)
+}
+
 #[test]
 fn groups_as_large_as_a_node_has_candidates_are_found() -> Result<(), IndexError> {
     let mut random = Random(41);
-    for (dimensions, metric) in
-        [(32, Metric::Euclidean), (32, Metric::Cosine), (200, Metric::Euclidean)]
-    {
-        let centres = random.vectors(200, dimensions);
-        let directions = random.vectors(12, dimensions);
-        let mut near = |row: usize| -> Vec<f32> {
-            let mut vector = centres[row * 7919 % centres.len()].clone();
-            for direction in &directions {
-                let along = 0.1 * random.float();
-                vector.iter_mut().zip(direction).for_each(|(value, step)| *value += along * step);
+    for (metric, dimensions, scale) in [
+        (Metric::Euclidean, 32, 1.0),
+        (Metric::Euclidean, 32, 1e-7),
+        (Metric::Euclidean, 200, 1e7),
+        (Metric::Cosine, 32, 1.0),
+        (Metric::DotProduct, 32, 1.0),
+    ] {
+        let mut vectors = groups(&mut random, 200, dimensions, scale);
+        if metric == Metric::DotProduct {
+            for vector in &mut vectors {
+                let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+                vector.iter_mut().for_each(|value| *value /= length);
             }
-            vector
-        };
-        let vectors: Vec<_> = (0..20_000).map(&mut near).collect();
-        let source = Memory::new(&vectors, dimensions);
-        let config = HnswConfig::default();
-        let job = Job::with_threads(2);
-        let index = HnswIndex::build(metric, &all(&source), &source, config, &job)?;
-        let (mut scratch, mut lost) = (Scratch::new(), 0);
-        for (row, vector) in vectors.iter().enumerate().step_by(5) {
-            let query = Query::new(metric, vector)?;
-            let (mut top, mut hits) = (TopK::new(1), Vec::new());
-            index.search(&query, &Filter::All, &source, &mut scratch, &mut top)?;
-            top.finish(&query, &source, &mut hits);
-            lost += usize::from(hits[0].row != RowId(row as u32));
         }
-        assert!(scratch.take_counts().steps > 10 * 4000, "scans are no test");
-        assert!(lost <= 40, "{metric:?} {dimensions}: {lost} of 4000");
+        let source = Memory::new(&vectors, dimensions);
+        let job = Job::with_threads(2);
+        let index = HnswIndex::build(metric, &all(&source), &source, HnswConfig::default(), &job)?;
+        let missed = lost(&index, &source, &vectors)?;
+        assert!(missed <= 25, "{metric:?} {dimensions} {scale}: {missed} of 5000");
+        // Its entry points are kept with it.
+        let shared = |bytes: Vec<u8>| -> SharedBytes { Arc::new(bytes) };
+        let sections = index.export().into_iter();
+        let sections: Vec<_> =
+            sections.map(|(name, bytes)| (name, shared(bytes.into_owned()))).collect();
+        let again = HnswIndex::import(&sections, vectors.len() as u32)?;
+        assert_eq!(lost(&again, &source, &vectors)?, missed);
     }
     Ok(())
 }

@@ -21,7 +21,8 @@ pub struct HnswConfig {
     /// chosen from (between the degree and 512). HNSW searches with a queue of this length.
     pub ef_construction: usize,
     /// Default length of the queue of a search: recall and time grow with it. At least `k`
-    /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall.
+    /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall. A build
+    /// searches with it for a sample of its rows, and makes entry points of groups that are missed.
     pub ef_search: usize,
     /// Level multiplier of HNSW, `1 / ln(m)`. There are no levels: it is of no effect, not saved,
     /// and makes no two configurations differ.

@@ -24,6 +24,11 @@ impl<'a> Workers<'a> {
         self.stage = (self.stage.1, end);
     }
 
+    /// Tells that the stage is done, where not all of its work was needed.
+    pub(super) fn skip(&self) {
+        self.meter.borrow_mut().tell(self.stage.1);
+    }
+
     /// As [`Crew::map`], with the progress within the stage.
     ///
     /// # Errors

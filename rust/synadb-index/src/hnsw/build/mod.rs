@@ -30,7 +30,7 @@ const FAN: [usize; 2] = [6, 4];
 /// The same where most neighbours are known from the parts that are merged.
 const FAN_OF_MERGE: [usize; 2] = [2, 2];
 /// Shares of the build that are done after each stage, as measured.
-const STAGES: [f32; 6] = [0.04, 0.12, 0.50, 0.70, 0.95, 1.0];
+const STAGES: [f32; 7] = [0.04, 0.12, 0.50, 0.70, 0.95, 0.98, 1.0];
 
 impl HnswIndex {
     /// Builds the graph of the live ones among some rows, in O(n) for a bounded degree.
@@ -102,7 +102,7 @@ impl HnswIndex {
         let points = blocks::Points { space: &space, rows: &rows, source, config };
         let graph = blocks::write(&codes, &points, &links, degree, &workers)?;
         let mut index = Self::assemble(config, space, members, graph, entries);
-        index.find_lost(source)?;
+        index.enter_lost(source, job, &mut workers, (STAGES[5], STAGES[6]))?;
         Ok(index)
     }
 }

@@ -175,7 +175,7 @@ impl HnswIndex {
         let job = Search { index: self, accept, query, source, ef };
         let scanned = allowed.min(nodes);
         let k = out.k();
-        let walked = scanned > wide.saturating_mul(STEP_CODES) && {
+        let walked = is_walked(scanned, wide) && {
             scratch.find_seeds(seeds, nodes);
             job.walk(code.code(0), wide, k.min(allowed), scratch)
         };
@@ -265,7 +265,7 @@ impl Search<'_> {
     fn walk(&self, code: Code<'_>, ef: usize, least: usize, scratch: &mut HnswScratch) -> bool {
         let view = self.index.graph.view();
         let (mut ef, mut wanted) = (ef, None);
-        while ef.saturating_mul(STEP_CODES) < view.nodes() {
+        while is_walked(view.nodes(), ef) {
             self.start(view, code, ef, scratch);
             if self.index.rotation.is_some() {
                 packed::walk(view, code, self.kernels(), scratch);
@@ -401,6 +401,19 @@ impl Search<'_> {
             self.query.exact_key(vector)
         }
     }
+}
+
+/// Whether a search of all of so many nodes walks; it scans fewer.
+pub(super) fn is_walked(nodes: usize, ef: usize) -> bool {
+    nodes > ef.saturating_mul(STEP_CODES)
+}
+
+/// Squared distance of the codes of two nodes; `like` are codes of the same shape.
+pub(super) fn distance_of_nodes(view: GraphView<'_>, like: &Codes, one: u32, other: u32) -> f32 {
+    let (block, mut code) = (view.block(one), like.empty());
+    code.push_bytes(view.code(block), view.terms(block));
+    let kernels = crate::kernels().expect("the graph was built with them");
+    direct::distance(view, code.code(0), CodeKernels::new(kernels), other)
 }
 
 /// The order of nodes by their distances; among equals the smaller is the nearer.
