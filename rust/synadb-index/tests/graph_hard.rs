@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::graph::{METRICS, all, build, clustered, compare, find, recall};
-use common::{Memory, Random, naive, rows};
+use common::{Memory, Random, naive, rows, stop_at};
 use synadb_index::{
     Filter, HnswConfig, HnswIndex, IndexError, Job, Metric, Part, Query, Scratch, SharedBytes, TopK,
 };
@@ -341,6 +341,11 @@ fn lost(index: &HnswIndex, source: &Memory, vectors: &[Vec<f32>]) -> Result<usiz
     Ok(lost)
 }
 
+fn sections(index: &HnswIndex) -> Vec<(&'static str, SharedBytes)> {
+    let shared = |bytes: Vec<u8>| -> SharedBytes { Arc::new(bytes) };
+    index.export().into_iter().map(|(name, bytes)| (name, shared(bytes.into_owned()))).collect()
+}
+
 #[test]
 fn groups_as_large_as_a_node_has_candidates_are_found() -> Result<(), IndexError> {
     let mut random = Random(41);
@@ -364,12 +369,34 @@ fn groups_as_large_as_a_node_has_candidates_are_found() -> Result<(), IndexError
         let missed = lost(&index, &source, &vectors)?;
         assert!(missed <= 25, "{metric:?} {dimensions} {scale}: {missed} of 5000");
         // Its entry points are kept with it.
-        let shared = |bytes: Vec<u8>| -> SharedBytes { Arc::new(bytes) };
-        let sections = index.export().into_iter();
-        let sections: Vec<_> =
-            sections.map(|(name, bytes)| (name, shared(bytes.into_owned()))).collect();
-        let again = HnswIndex::import(&sections, vectors.len() as u32)?;
+        let again = HnswIndex::import(&sections(&index), vectors.len() as u32)?;
         assert_eq!(lost(&again, &source, &vectors)?, missed);
     }
+    Ok(())
+}
+
+#[test]
+fn entry_points_for_groups_are_the_same_on_any_number_of_threads() -> Result<(), IndexError> {
+    let vectors = groups(&mut Random(42), 200, 32, 1.0);
+    let source = Memory::new(&vectors, 32);
+    let config = HnswConfig::default();
+    let build =
+        |job: &Job<'_>| HnswIndex::build(Metric::Euclidean, &all(&source), &source, config, job);
+    let bytes = |threads| {
+        let sections = sections(&build(&Job::with_threads(threads))?);
+        Ok::<_, IndexError>(
+            sections
+                .into_iter()
+                .map(|(name, bytes)| (name, (*bytes).as_ref().to_vec()))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let one = bytes(1)?;
+    assert!(one == bytes(3)?);
+    let entries = one.iter().find(|(name, _)| *name == "hnsw.entries").expect("a section");
+    assert!(entries.1.len() > 4 * 160, "{} bytes: none was added", entries.1.len());
+    // While it looks for them it can be stopped: it is not done before the last has been entered.
+    let last = stop_at(0.975, 2, build);
+    assert!(last < 1.0, "{last}");
     Ok(())
 }

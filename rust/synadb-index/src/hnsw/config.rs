@@ -22,12 +22,12 @@ pub struct HnswConfig {
     pub ef_construction: usize,
     /// Default length of the queue of a search: recall and time grow with it. At least `k`
     /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall. A build
-    /// searches with it for a sample of its rows, and makes entry points of groups that are missed.
+    /// searches for a sample of its rows with it, and makes entry points of groups that are missed.
     pub ef_search: usize,
     /// Level multiplier of HNSW, `1 / ln(m)`. There are no levels: it is of no effect, not saved,
     /// and makes no two configurations differ.
     pub ml: f64,
-    /// Seed of the sampled leaders and entry points.
+    /// Seed of the sampled leaders, entry points, and rows that a build searches for.
     pub seed: u64,
     /// Whether nodes hold codes: a byte a dimension, and one bit a dimension of each neighbour
     /// above 192 dimensions. Without, they hold their points in single precision: a walk takes several
