@@ -160,12 +160,11 @@ class VectorStore(_native.VectorStore):
         exact) or `"none"`, which drops the index; without it that of `backend`, where `"auto"` is
         `"hnsw"`. A graph takes `m`, `m_max`, `ef_construction` and `ef_search`, an inverted file
         `cells` and `nprobe`, a cascade `num_probes`, `ef_search` and what `CascadeIndex` lists, all
-        of them `seed`. `ef_search`, `nprobe` and `num_probes` are what a search does that is not
-        told otherwise (and what a graph is tried with at the end of its build); one that the index
-        has not is ignored by a search. An inverted file without
-        `nprobe` looks at 48 cells, and compares 100 candidates; both are raised where a sample
-        shows that of vectors without structure these find less than .96 of the ten nearest. In
-        their place `target_recall` has any kind tuned for ten neighbours, as the class says.
+        of them `seed`. `ef_search` (a build tries its graph with it), `nprobe` and `num_probes` are
+        what a search does that is not told otherwise; one that the index has not is ignored. An
+        inverted file without `nprobe` looks at 48 cells, and compares 100 candidates; both are
+        raised where a sample shows that of vectors without structure these find less than .96 of
+        the ten nearest. `target_recall` in their place has any kind tuned for ten neighbours.
 
         An index compares codes and ranks what it found by the vectors themselves. With
         `quantization=None` it compares those that it was built of in single precision, no codes:
