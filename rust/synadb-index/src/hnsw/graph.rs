@@ -6,10 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::SharedBytes;
 use crate::hnsw::codes::CODE_ALIGN;
 use crate::hnsw::codes::{Code, Terms};
 use crate::quantize::{BLOCK_ROWS, LinkSteps, link_block_bytes};
+use crate::{IndexError, SharedBytes};
 
 /// Bytes that a block's length is a multiple of: a cache line.
 pub(super) const LINE: usize = 64;
@@ -95,17 +95,21 @@ impl Graph {
         &(*self.blocks).as_ref()[self.start..][..len]
     }
 
-    /// The graph of blocks that were made here; they begin at a cache line.
-    pub(super) fn from_pieces(layout: Layout, nodes: usize, pieces: Vec<Vec<u8>>) -> Self {
+    /// The graph of blocks that `write` makes where they stay, each at a cache line.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    pub(super) fn written(
+        layout: Layout,
+        nodes: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), IndexError>,
+    ) -> Result<Self, IndexError> {
         let len = nodes * layout.stride();
-        let mut bytes: Vec<u8> = Vec::with_capacity(len + LINE);
+        let mut bytes = vec![0; len + LINE];
         let start = bytes.as_ptr().align_offset(LINE).min(LINE);
-        bytes.resize(start, 0);
-        for piece in pieces {
-            bytes.extend_from_slice(&piece);
-        }
-        assert_eq!(bytes.len(), start + len, "every node has a block");
-        Self { layout, nodes, blocks: Arc::new(bytes), start }
+        write(&mut bytes[start..][..len])?;
+        Ok(Self { layout, nodes, blocks: Arc::new(bytes), start })
     }
 }
 

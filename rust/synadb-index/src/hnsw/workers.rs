@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Mutex;
 
 use crate::job::{Crew, Meter};
 use crate::{IndexError, Job};
@@ -27,6 +28,27 @@ impl<'a> Workers<'a> {
     /// Tells that the stage is done, where not all of its work was needed.
     pub(super) fn skip(&self) {
         self.meter.borrow_mut().tell(self.stage.1);
+    }
+
+    /// As [`Workers::map`] with a place of so many numbers for each item, that `work` fills.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Cancelled`] when the build is to stop.
+    pub(super) fn fill<S, T: Send>(
+        &self,
+        (out, width): (&mut [T], usize),
+        grain: usize,
+        scratch: impl Fn() -> S + Sync,
+        work: impl Fn(&mut S, Range<usize>, &mut [T]) + Sync,
+    ) -> Result<(), IndexError> {
+        let count = out.len() / width.max(1);
+        let places: Vec<_> = out.chunks_mut((grain * width).max(1)).map(Mutex::new).collect();
+        self.map(count, grain, scratch, |scratch, range| {
+            let mut place = places[range.start / grain].lock().expect("no worker panicked");
+            work(scratch, range, &mut place);
+        })?;
+        Ok(())
     }
 
     /// As [`Crew::map`], with the progress within the stage.

@@ -1,7 +1,9 @@
 //! The blocks of the finished graph, with the codes of the neighbours.
 
+use bytemuck::cast_slice;
 use synadb_types::RowId;
 
+use crate::distance::prefetch_many;
 use crate::hnsw::NO_NODE;
 use crate::hnsw::codes::Codes;
 use crate::hnsw::config::HnswConfig;
@@ -15,6 +17,8 @@ use crate::{IndexError, VectorSource};
 
 /// Nodes that a worker writes at once.
 const GRAIN: usize = 256;
+/// Neighbours whose points are on their way while one is coded.
+const AHEAD: usize = 2;
 
 /// Where the points of the nodes come from.
 pub(super) struct Points<'a> {
@@ -31,16 +35,15 @@ impl Points<'_> {
         let kernels = code_kernels()?;
         let (dimensions, padded) = (self.space.dimensions(), rotation.padded());
         let point = || vec![0.0; dimensions];
-        let pieces = workers.map(self.rows.len(), GRAIN, point, |point, range| {
-            let mut rotated = vec![0.0; range.len() * padded];
-            for (&row, out) in self.rows[range].iter().zip(rotated.chunks_exact_mut(padded)) {
+        let mut rotated = vec![0.0; self.rows.len() * padded];
+        workers.fill((&mut rotated, padded), GRAIN, point, |point, range, out| {
+            for (&row, out) in self.rows[range].iter().zip(out.chunks_exact_mut(padded)) {
                 point.fill(0.0);
                 self.space.place(self.source.vector(RowId(row)).unwrap_or_default(), point);
                 rotation.rotate(kernels, point, 1.0, out);
             }
-            rotated
         })?;
-        Ok(pieces.concat())
+        Ok(rotated)
     }
 }
 
@@ -64,20 +67,24 @@ pub(super) fn write(
         Vec::new()
     };
     let layout = Layout { code_bytes: codes.code_bytes(), packed: padded, degree };
-    let groups = layout.groups();
-    let packed = || (vec![0; groups * layout.group_bytes()], vec![LinkSteps::default(); groups]);
-    let pieces = workers.map(codes.len(), GRAIN, packed, |(packed, steps), range| {
-        let mut bytes = Vec::with_capacity(range.len() * layout.stride());
-        for node in range {
-            let links = &links[node * degree..][..degree];
-            if padded > 0 {
-                pack(codes, (&rotated, padded), node, links, (packed, steps));
+    let (groups, stride) = (layout.groups(), layout.stride());
+    let scratch = || {
+        let packed = vec![0; groups * layout.group_bytes()];
+        (packed, vec![LinkSteps::default(); groups], Vec::with_capacity(stride))
+    };
+    Graph::written(layout, codes.len(), |blocks| {
+        workers.fill((blocks, stride), GRAIN, scratch, |(packed, steps, block), range, out| {
+            for (node, out) in range.zip(out.chunks_exact_mut(stride)) {
+                let links = &links[node * degree..][..degree];
+                if padded > 0 {
+                    pack(codes, (&rotated, padded), node, links, (packed, steps));
+                }
+                block.clear();
+                push_block(layout, codes.code(node), (packed, steps), links, block);
+                out.copy_from_slice(block);
             }
-            push_block(layout, codes.code(node), (packed, steps), links, &mut bytes);
-        }
-        bytes
-    })?;
-    Ok(Graph::from_pieces(layout, codes.len(), pieces))
+        })
+    })
 }
 
 /// Codes the neighbours of a node relative to it.
@@ -98,8 +105,19 @@ fn pack(
             (point(link as usize), extra * extra)
         })
     };
+    let ask = |index: usize| {
+        let ahead = links.get(index).filter(|&&link| link != NO_NODE);
+        ahead.into_iter().for_each(|&link| prefetch_many(cast_slice(point(link as usize))));
+    };
+    (0..AHEAD).for_each(ask);
     let groups = packed.chunks_exact_mut(link_block_bytes(padded));
-    for ((group, steps), links) in groups.zip(steps).zip(links.chunks(BLOCK_ROWS)) {
-        *steps = encode_links(&anchor, links.iter().map(neighbour), group);
+    for (group, ((bytes, steps), links)) in
+        groups.zip(steps).zip(links.chunks(BLOCK_ROWS)).enumerate()
+    {
+        let links = links.iter().enumerate().map(|(index, link)| {
+            ask(group * BLOCK_ROWS + index + AHEAD);
+            neighbour(link)
+        });
+        *steps = encode_links(&anchor, links, bytes);
     }
 }

@@ -2,6 +2,7 @@
 //! joins the leaves of its nearest leaders, which are sampled anew at every level.
 
 use crate::IndexError;
+use crate::distance::prefetch_many;
 use crate::hnsw::codes::{CodeKernels, Codes};
 use crate::hnsw::workers::Workers;
 use crate::random::{Random, mix};
@@ -16,6 +17,9 @@ const LEADERS_MAX: usize = 256;
 const DEPTH_MAX: usize = 12;
 /// Nodes that a worker takes at once.
 const GRAIN: usize = 512;
+/// Nodes that are compared with a piece of the leaders at once, and leaders of a piece.
+const TILE: usize = 16;
+const PIECE: usize = 64;
 
 /// The leaves of all nodes. A node joins as many leaders as `fan` says for the first two levels,
 /// and one from then on.
@@ -35,28 +39,12 @@ pub(super) fn split(
         return Ok(vec![all]);
     }
     let leaders = leaders(codes, &all, fan[1], seed);
-    let pieces = workers.map(
-        all.len(),
-        GRAIN,
-        || vec![0.0; LEADERS_MAX],
-        |distances, range| {
-            let mut pairs = Vec::with_capacity(range.len() * fan[0]);
-            for node in range {
-                nearest_leaders(
-                    codes,
-                    node as u32,
-                    &leaders,
-                    fan[0],
-                    kernels,
-                    distances,
-                    |leader| {
-                        pairs.push((leader as u32, node as u32));
-                    },
-                );
-            }
-            pairs
-        },
-    )?;
+    let pieces = workers.map(all.len(), GRAIN, Vec::new, |distances, range| {
+        let mut pairs = Vec::with_capacity(range.len() * fan[0]);
+        let take = |node, leader| pairs.push((leader as u32, node));
+        nearest_leaders(codes, &all[range], &leaders, fan[0], kernels, distances, take);
+        pairs
+    })?;
     let mut groups = vec![Vec::new(); leaders.len()];
     for (leader, node) in pieces.into_iter().flatten() {
         groups[leader as usize].push(node);
@@ -99,13 +87,9 @@ impl Divide<'_> {
         let fan = if depth == 1 { self.fan } else { 1 };
         let leaders = leaders(self.codes, &group, fan, seed);
         let mut pieces = vec![Vec::new(); leaders.len()];
-        let mut distances = vec![0.0; leaders.len()];
         let (codes, kernels) = (self.codes, self.kernels);
-        for &node in &group {
-            nearest_leaders(codes, node, &leaders, fan, kernels, &mut distances, |leader| {
-                pieces[leader].push(node);
-            });
-        }
+        let take = |node, leader: usize| pieces[leader].push(node);
+        nearest_leaders(codes, &group, &leaders, fan, kernels, &mut Vec::new(), take);
         drop(group);
         for (index, piece) in pieces.into_iter().enumerate() {
             self.run(piece, mix(seed ^ (index as u64 + 1)), depth + 1);
@@ -124,20 +108,38 @@ fn leaders(codes: &Codes, group: &[u32], fan: usize, seed: u64) -> Codes {
     leaders
 }
 
-/// Calls `take` with the positions of the leaders that are nearest to a node.
+/// Calls `take` with each node and the position of each of the leaders that are nearest to it. The
+/// leaders pass by in pieces that stay in the innermost cache for all of a few nodes.
 fn nearest_leaders(
     codes: &Codes,
-    node: u32,
+    nodes: &[u32],
     leaders: &Codes,
     fan: usize,
     kernels: CodeKernels,
-    distances: &mut [f32],
-    mut take: impl FnMut(usize),
+    distances: &mut Vec<f32>,
+    mut take: impl FnMut(u32, usize),
 ) {
-    let distances = &mut distances[..leaders.len()];
-    leaders.distances(codes.code(node as usize), 0, kernels, distances);
+    let count = leaders.len();
+    for nodes in nodes.chunks(TILE) {
+        nodes.iter().for_each(|&node| prefetch_many(codes.code(node as usize).bytes));
+        distances.resize(nodes.len() * count, 0.0);
+        for first in (0..count).step_by(PIECE) {
+            let end = count.min(first + PIECE);
+            for (&node, distances) in nodes.iter().zip(distances.chunks_exact_mut(count)) {
+                let code = codes.code(node as usize);
+                leaders.distances(code, first, kernels, &mut distances[first..end]);
+            }
+        }
+        for (&node, distances) in nodes.iter().zip(distances.chunks_exact(count)) {
+            nearest(distances, fan, |leader| take(node, leader));
+        }
+    }
+}
+
+/// Calls `take` with the positions of the smallest distances.
+fn nearest(distances: &[f32], fan: usize, mut take: impl FnMut(usize)) {
     let mut nearest = [(f32::INFINITY, usize::MAX); 8];
-    let nearest = &mut nearest[..fan.min(leaders.len())];
+    let nearest = &mut nearest[..fan.min(distances.len())];
     for (leader, &distance) in distances.iter().enumerate() {
         let last = nearest.len() - 1;
         if distance >= nearest[last].0 && nearest[last].1 != usize::MAX {
