@@ -1,7 +1,7 @@
 //! Points of a graph as codes: bytes with a scale, or single precision where there are few
 //! dimensions, or where that is asked for.
 
-use crate::distance::{Kernels, prefetch_bytes};
+use crate::distance::{Kernels, prefetch_many};
 use crate::hnsw::search::pool::{InsertKernel, insert_kernel};
 use crate::quantize::{self, DotsKernel, FillBytes};
 use crate::random::mix;
@@ -172,7 +172,7 @@ impl Codes {
         self.clear();
         for (index, &code) in picked.iter().enumerate() {
             if let Some(&ahead) = picked.get(index + AHEAD) {
-                prefetch_bytes(from.code(ahead as usize).bytes);
+                prefetch_many(from.code(ahead as usize).bytes);
             }
             self.push_code(from.code(code as usize));
         }

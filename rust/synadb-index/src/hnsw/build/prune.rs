@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use crate::IndexError;
-use crate::distance::prefetch_bytes;
+use crate::distance::prefetch_many;
 use crate::hnsw::NO_NODE;
 use crate::hnsw::build::leaves::{distance_of, entry, node_of};
 use crate::hnsw::codes::{CodeKernels, Codes};
@@ -143,7 +143,7 @@ fn prune(
     near.clear();
     for (index, &candidate) in candidates.iter().enumerate() {
         if let Some(&ahead) = candidates.get(index + 4) {
-            prefetch_bytes(codes.code(node_of(ahead) as usize).bytes);
+            prefetch_many(codes.code(node_of(ahead) as usize).bytes);
         }
         let code = codes.code(node_of(candidate) as usize);
         let occluded = (0..near.len()).step_by(COMPARED).any(|start| {

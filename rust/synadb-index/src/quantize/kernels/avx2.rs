@@ -299,7 +299,7 @@ fn dot_of_nibbles(query: &[i8], row: &[u8]) -> i32 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn total(sums: __m256i) -> i32 {
+pub(super) fn total(sums: __m256i) -> i32 {
     let four: __m128i =
         _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
     let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
@@ -309,7 +309,7 @@ fn total(sums: __m256i) -> i32 {
 /// The totals of four registers at once: a step each would take half of the time of a short code.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn totals([a, b, c, d]: [__m256i; ROWS]) -> [i32; ROWS] {
+pub(super) fn totals([a, b, c, d]: [__m256i; ROWS]) -> [i32; ROWS] {
     let parts = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
     let sums = _mm_add_epi32(_mm256_castsi256_si128(parts), _mm256_extracti128_si256::<1>(parts));
     let (low, high) = (_mm_cvtsi128_si64(sums), _mm_cvtsi128_si64(_mm_unpackhi_epi64(sums, sums)));

@@ -16,7 +16,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::bits::{BLOCK_ROWS, GROUP_BYTES};
-use super::avx2::{fill_bytes, finish, finish_links};
+use super::avx2::{fill_bytes, finish, finish_links, total, totals};
 use super::scalar::TableScale;
 use super::{
     BYTE_SUMS, CodeKernels, Filled, ROUNDING, ROUNDS_MAX, TABLE_BYTES, TABLE_MAX, TABLE_VALUES,
@@ -277,34 +277,55 @@ fn dots_of_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
     let row = |index: usize| rows[index * stride..][..query.len()].as_chunks::<BYTES>().0;
     let (query, _) = query.as_chunks::<BYTES>();
     let (groups, rest) = out.as_chunks_mut::<ROWS>();
-    let grouped = ROWS * groups.len();
+    let (grouped, all) = (ROWS * groups.len(), excess(query));
     for (index, dots) in groups.iter_mut().enumerate() {
         let first = ROWS * index;
-        *dots = dots_of_group(query, [row(first), row(first + 1), row(first + 2), row(first + 3)]);
+        let rows = [row(first), row(first + 1), row(first + 2), row(first + 3)];
+        *dots = totals(dots_of_group(query, all, rows).map(|sums| halves(sums)));
     }
     for (index, dot) in rest.iter_mut().enumerate() {
-        *dot = dots_of_group(query, [row(grouped + index)])[0];
+        *dot = total(halves(dots_of_group(query, all, [row(grouped + index)])[0]));
     }
 }
 
-/// Inner products of `N` rows that share each load of the query: of their values plus 128 each, for
-/// one side has to be unsigned, less 128 times the query's sum.
+/// 128 times the sum of a query, in sixteen parts.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn dots_of_group<const N: usize>(query: &[[i8; BYTES]], rows: [&[[i8; BYTES]]; N]) -> [i32; N] {
-    assert!(rows.iter().all(|row| row.len() == query.len()));
-    let (flip, ones) = (_mm512_set1_epi8(i8::MIN), _mm512_set1_epi8(1));
+fn excess(query: &[[i8; BYTES]]) -> __m512i {
     let mut all = _mm512_setzero_si512();
-    let mut sums = [all; N];
+    for query in query {
+        all = _mm512_dpbusd_epi32(all, _mm512_set1_epi8(1), signed(query));
+    }
+    _mm512_slli_epi32::<7>(all)
+}
+
+/// Inner products of `N` rows that share each load of the query, in sixteen parts each: of their
+/// values plus 128 each, for one side has to be unsigned, less the excess of the query.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dots_of_group<const N: usize>(
+    query: &[[i8; BYTES]],
+    excess: __m512i,
+    rows: [&[[i8; BYTES]]; N],
+) -> [__m512i; N] {
+    assert!(rows.iter().all(|row| row.len() == query.len()));
+    let flip = _mm512_set1_epi8(i8::MIN);
+    let mut sums = [_mm512_setzero_si512(); N];
     for (at, query) in query.iter().enumerate() {
         let query = signed(query);
-        all = _mm512_dpbusd_epi32(all, ones, query);
         for (sum, row) in sums.iter_mut().zip(rows) {
             *sum = _mm512_dpbusd_epi32(*sum, _mm512_xor_si512(signed(&row[at]), flip), query);
         }
     }
-    let all = _mm512_slli_epi32::<7>(all);
-    sums.map(|sum| _mm512_reduce_add_epi32(_mm512_sub_epi32(sum, all)))
+    sums.map(|sum| _mm512_sub_epi32(sum, excess))
+}
+
+/// The sums of the lanes of both halves.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(sums: __m512i) -> __m256i {
+    let high = _mm512_extracti64x4_epi64::<1>(sums);
+    _mm256_add_epi32(_mm512_castsi512_si256(sums), high)
 }
 
 /// Inner product of the query and the nibbles of a row.
