@@ -16,6 +16,7 @@ mod ivf;
 mod job;
 mod kmeans;
 mod lowest;
+mod pages;
 mod part;
 pub mod quantize;
 mod query;

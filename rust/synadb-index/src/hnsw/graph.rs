@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::hnsw::codes::CODE_ALIGN;
 use crate::hnsw::codes::{Code, Terms};
+use crate::pages::Pages;
 use crate::quantize::{BLOCK_ROWS, LinkSteps, link_block_bytes};
 use crate::{IndexError, SharedBytes};
 
@@ -106,9 +107,9 @@ impl Graph {
         write: impl FnOnce(&mut [u8]) -> Result<(), IndexError>,
     ) -> Result<Self, IndexError> {
         let len = nodes * layout.stride();
-        let mut bytes = vec![0; len + LINE];
-        let start = bytes.as_ptr().align_offset(LINE).min(LINE);
-        write(&mut bytes[start..][..len])?;
+        let mut bytes = Pages::zeroed(len + LINE);
+        let start = bytes.as_ref().as_ptr().align_offset(LINE).min(LINE);
+        write(&mut bytes.as_mut()[start..][..len])?;
         Ok(Self { layout, nodes, blocks: Arc::new(bytes), start })
     }
 }

@@ -1,6 +1,6 @@
 //! The blocks of the finished graph, with the codes of the neighbours.
 
-use bytemuck::cast_slice;
+use bytemuck::{cast_slice, cast_slice_mut};
 use synadb_types::RowId;
 
 use crate::distance::prefetch_many;
@@ -10,6 +10,7 @@ use crate::hnsw::config::HnswConfig;
 use crate::hnsw::graph::{Graph, Layout, packed_dimensions, push_block};
 use crate::hnsw::space::Space;
 use crate::hnsw::workers::Workers;
+use crate::pages::Pages;
 use crate::quantize::{
     Anchor, BLOCK_ROWS, LinkSteps, Rotation, code_kernels, encode_links, link_block_bytes,
 };
@@ -31,12 +32,13 @@ pub(super) struct Points<'a> {
 
 impl Points<'_> {
     /// The rotated points of all nodes, side by side.
-    fn rotated(&self, rotation: &Rotation, workers: &Workers<'_>) -> Result<Vec<f32>, IndexError> {
+    fn rotated(&self, rotation: &Rotation, workers: &Workers<'_>) -> Result<Pages, IndexError> {
         let kernels = code_kernels()?;
         let (dimensions, padded) = (self.space.dimensions(), rotation.padded());
         let point = || vec![0.0; dimensions];
-        let mut rotated = vec![0.0; self.rows.len() * padded];
-        workers.fill((&mut rotated, padded), GRAIN, point, |point, range, out| {
+        let mut rotated = Pages::zeroed(size_of::<f32>() * self.rows.len() * padded);
+        let floats = cast_slice_mut(rotated.as_mut());
+        workers.fill((floats, padded), GRAIN, point, |point, range, out: &mut [f32]| {
             for (&row, out) in self.rows[range].iter().zip(out.chunks_exact_mut(padded)) {
                 point.fill(0.0);
                 self.space.place(self.source.vector(RowId(row)).unwrap_or_default(), point);
@@ -64,8 +66,9 @@ pub(super) fn write(
     let rotated = if padded > 0 {
         points.rotated(&Rotation::new(dimensions, config.seed), workers)?
     } else {
-        Vec::new()
+        Pages::zeroed(0)
     };
+    let rotated = cast_slice(rotated.as_ref());
     let layout = Layout { code_bytes: codes.code_bytes(), packed: padded, degree };
     let (groups, stride) = (layout.groups(), layout.stride());
     let scratch = || {
@@ -77,7 +80,7 @@ pub(super) fn write(
             for (node, out) in range.zip(out.chunks_exact_mut(stride)) {
                 let links = &links[node * degree..][..degree];
                 if padded > 0 {
-                    pack(codes, (&rotated, padded), node, links, (packed, steps));
+                    pack(codes, (rotated, padded), node, links, (packed, steps));
                 }
                 block.clear();
                 push_block(layout, codes.code(node), (packed, steps), links, block);
