@@ -89,10 +89,12 @@ impl HnswIndex {
         let known = (!parts.is_empty()).then_some(&known as leaves::Known<'_>);
         let keep = config.candidates();
         let nearest = leaves::nearest(&codes, kernels, &leaves, known, keep, &workers)?;
+        let order = split::order(&leaves, codes.len());
         drop(leaves);
 
         let (degree, stages) = (config.degree(), [STAGES[3], STAGES[4]]);
-        let mut links = prune::links(&codes, kernels, &nearest, degree, &mut workers, stages)?;
+        let of = (degree, order.as_slice());
+        let mut links = prune::links(&codes, kernels, &nearest, of, &mut workers, stages)?;
         let mut entries: Vec<u32> = (0..codes.len() as u32).collect();
         Random::new(config.seed).draw(&mut entries, ENTRIES);
         entries.truncate(ENTRIES);

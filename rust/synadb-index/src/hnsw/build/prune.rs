@@ -42,6 +42,10 @@ impl PruneScratch {
 
 /// The links of all nodes, `degree` each and padded with [`NO_NODE`].
 ///
+/// Nodes are worked on in the `order` given, in which those that lie near each other should follow
+/// each other: they have candidates in common, whose codes then are in the caches. The links are
+/// the same in any order.
+///
 /// # Errors
 ///
 /// [`IndexError::Cancelled`].
@@ -49,7 +53,7 @@ pub(super) fn links(
     codes: &Codes,
     kernels: CodeKernels,
     nearest: &[Vec<u64>],
-    degree: usize,
+    (degree, order): (usize, &[u32]),
     workers: &mut Workers<'_>,
     stages: [f32; 2],
 ) -> Result<Vec<u32>, IndexError> {
@@ -57,25 +61,31 @@ pub(super) fn links(
     workers.stage(stages[0]);
     let pieces = workers.map(codes.len(), GRAIN, scratch, |scratch, range| {
         let mut kept = Kept { entries: Vec::new(), ends: Vec::with_capacity(range.len()) };
-        for node in range {
-            prune(codes, kernels, &nearest[node], degree, scratch, &mut kept.entries);
+        for &node in &order[range] {
+            let nearest = &nearest[node as usize];
+            prune(codes, kernels, nearest, degree, scratch, &mut kept.entries);
             kept.ends.push(kept.entries.len());
         }
         kept
     })?;
-    let incoming = Incoming::new(codes.len(), &pieces);
+    let incoming = Incoming::new(order, &pieces);
     workers.stage(stages[1]);
     let chosen = workers.map(codes.len(), GRAIN, scratch, |scratch, range| {
         let mut links = Vec::with_capacity(range.len() * degree);
-        for node in range {
-            let piece = &pieces[node / GRAIN];
-            let kept = &piece.entries[piece.range(node % GRAIN)];
-            gather(codes, node as u32, kept, &incoming, &nearest[node], scratch);
+        for at in range {
+            let (node, piece) = (order[at], &pieces[at / GRAIN]);
+            let kept = &piece.entries[piece.range(at % GRAIN)];
+            gather(codes, node, kept, &incoming, &nearest[node as usize], scratch);
             choose(codes, kernels, degree, scratch, &mut links);
         }
         links
     })?;
-    Ok(chosen.concat())
+    let mut links = vec![NO_NODE; codes.len() * degree];
+    let chosen = chosen.iter().flat_map(|piece| piece.chunks_exact(degree));
+    for (&node, chosen) in order.iter().zip(chosen) {
+        links[node as usize * degree..][..degree].copy_from_slice(chosen);
+    }
+    Ok(links)
 }
 
 /// What the nodes of one piece of work kept, side by side.
@@ -98,8 +108,9 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn new(count: usize, pieces: &[Kept]) -> Self {
-        let mut ends = vec![0; count];
+    /// Of what nodes in this order kept, by the numbers of the nodes.
+    fn new(order: &[u32], pieces: &[Kept]) -> Self {
+        let mut ends = vec![0; order.len()];
         for &kept in pieces.iter().flat_map(|piece| &piece.entries) {
             ends[node_of(kept) as usize] += 1;
         }
@@ -109,14 +120,14 @@ impl Incoming {
             (*end, sum) = (sum, sum + *end);
         }
         let mut entries = vec![0; sum];
-        for (piece, kept) in pieces.iter().enumerate() {
-            for index in 0..kept.ends.len() {
-                let node = (piece * GRAIN + index) as u32;
-                for &to in &kept.entries[kept.range(index)] {
-                    let place = &mut ends[node_of(to) as usize];
-                    entries[*place] = entry(distance_of(to), node);
-                    *place += 1;
-                }
+        let mut places = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(at, &node)| places[node as usize] = at);
+        for (node, at) in (0..).zip(places) {
+            let piece = &pieces[at / GRAIN];
+            for &to in &piece.entries[piece.range(at % GRAIN)] {
+                let place = &mut ends[node_of(to) as usize];
+                entries[*place] = entry(distance_of(to), node);
+                *place += 1;
             }
         }
         Self { entries, ends }

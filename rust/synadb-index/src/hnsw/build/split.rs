@@ -64,6 +64,18 @@ pub(super) fn split(
     Ok(leaves.into_iter().flatten().collect())
 }
 
+/// All of so many nodes, each in the place of the first leaf that it is in.
+pub(super) fn order(leaves: &[Vec<u32>], count: usize) -> Vec<u32> {
+    let (mut seen, mut order) = (vec![false; count], Vec::with_capacity(count));
+    for &node in leaves.iter().flatten() {
+        if !std::mem::replace(&mut seen[node as usize], true) {
+            order.push(node);
+        }
+    }
+    assert_eq!(order.len(), count, "every node is in a leaf");
+    order
+}
+
 /// The division of a group of the first level.
 struct Divide<'a> {
     codes: &'a Codes,
