@@ -242,3 +242,42 @@ fn choose(
     links.extend(left.map(|(&entry, _)| node_of(entry)).take(end - links.len()));
     links.resize(end, NO_NODE);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hnsw::build::leaves;
+    use crate::random::Random;
+    use crate::{Job, kernels};
+
+    const NODES: u32 = 700;
+    const DEGREE: usize = 32;
+
+    #[test]
+    fn links_are_the_same_in_any_order() -> Result<(), IndexError> {
+        let (mut random, kernels) = (Random::new(3), CodeKernels::new(kernels()?));
+        let mut codes = Codes::new(60, true);
+        for node in 0..NODES {
+            // Every tenth lies in the middle: more nodes keep these than are considered.
+            let scale = if node % 10 == 0 { 1e-3 } else { 1.0 };
+            let mut point = || scale * (random.below(2001) as f32 / 1000.0 - 1.0);
+            codes.push(&[(); 60].map(|()| point()), 0.0, kernels);
+        }
+        let job = Job::with_threads(2);
+        let mut workers = Workers::new(&job);
+        let leaf = [(0..NODES).collect::<Vec<u32>>()];
+        let nearest = leaves::nearest(&codes, kernels, &leaf, None, 100, &workers)?;
+        let ascending = leaf[0].clone();
+        let mut drawn = ascending.clone();
+        random.draw(&mut drawn, NODES as usize);
+        let mut of = |order: &[u32]| {
+            links(&codes, kernels, &nearest, (DEGREE, order), &mut workers, [0.5, 1.0])
+        };
+        let expected = of(&ascending)?;
+        assert!(expected == of(&drawn)?);
+        let most =
+            ascending.iter().map(|node| expected.iter().filter(|&link| link == node).count());
+        assert!(most.max() > Some(INCOMING_MAX), "no node is kept by more than are considered");
+        Ok(())
+    }
+}
