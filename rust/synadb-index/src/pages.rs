@@ -7,15 +7,17 @@ use memmap2::MmapMut;
 const MAPPED_MIN: usize = 8 << 20;
 
 /// Bytes that are zero at first, on pages of 2 MiB where the system gives such to those that ask:
-/// a million blocks lie on half a million small pages, and each read of another one is a walk.
+/// a build first touches each page, and then reads points from all over them.
 #[derive(Debug)]
 pub(crate) enum Pages {
+    /// Anonymous memory, private to the process.
     Mapped(MmapMut),
     /// Words, so that numbers of any kind may lie there, and how many bytes of them.
     Plain(Vec<u64>, usize),
 }
 
 impl Pages {
+    /// So many bytes of zero.
     pub(crate) fn zeroed(len: usize) -> Self {
         let map = (len >= MAPPED_MIN).then(|| MmapMut::map_anon(len).ok()).flatten();
         let Some(map) = map else {

@@ -395,7 +395,7 @@ fn entry_points_for_groups_are_the_same_on_any_number_of_threads() -> Result<(),
     assert!(one == bytes(3)?);
     let entries = one.iter().find(|(name, _)| *name == "hnsw.entries").expect("a section");
     assert!(entries.1.len() > 4 * 160, "{} bytes: none was added", entries.1.len());
-    // While it looks for them it can be stopped: it is not done before the last has been entered.
+    // While it searches for them it can be stopped.
     let last = stop_at(0.975, 2, build);
     assert!(last < 1.0, "{last}");
     Ok(())

@@ -166,13 +166,21 @@ impl Codes {
         a.bytes == b.bytes && a.floats == b.floats && a.terms == b.terms
     }
 
+    /// Asks the processor for a code that will be read soon.
+    #[inline]
+    pub(super) fn prefetch(&self, index: u32) {
+        let code = self.code(index as usize);
+        prefetch_many(code.bytes);
+        prefetch_many(bytemuck::cast_slice(code.floats));
+    }
+
     /// Replaces the content by these codes of another collection.
     pub(super) fn pick(&mut self, from: &Self, picked: &[u32]) {
         const AHEAD: usize = 4;
         self.clear();
         for (index, &code) in picked.iter().enumerate() {
             if let Some(&ahead) = picked.get(index + AHEAD) {
-                prefetch_many(from.code(ahead as usize).bytes);
+                from.prefetch(ahead);
             }
             self.push_code(from.code(code as usize));
         }

@@ -22,7 +22,8 @@ pub struct HnswConfig {
     pub ef_construction: usize,
     /// Default length of the queue of a search: recall and time grow with it. At least `k`
     /// in use; [`HnswIndex::tune`](crate::HnswIndex::tune) finds it for a recall. A build
-    /// searches for a sample of its rows with it, and makes entry points of groups that are missed.
+    /// searches for a sample of its rows with it (10 to 1,024), and makes entry points of groups that
+    /// are missed.
     pub ef_search: usize,
     /// Level multiplier of HNSW, `1 / ln(m)`. There are no levels: it is of no effect, not saved,
     /// and makes no two configurations differ.

@@ -43,6 +43,7 @@ impl<'a> Workers<'a> {
         work: impl Fn(&mut S, Range<usize>, &mut [T]) + Sync,
     ) -> Result<(), IndexError> {
         let count = out.len() / width.max(1);
+        assert_eq!(count * width, out.len(), "every item has a place");
         let places: Vec<_> = out.chunks_mut((grain * width).max(1)).map(Mutex::new).collect();
         self.map(count, grain, scratch, |scratch, range| {
             let mut place = places[range.start / grain].lock().expect("no worker panicked");

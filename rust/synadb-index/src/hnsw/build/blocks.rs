@@ -35,6 +35,7 @@ impl Points<'_> {
     fn rotated(&self, rotation: &Rotation, workers: &Workers<'_>) -> Result<Pages, IndexError> {
         let kernels = code_kernels()?;
         let (dimensions, padded) = (self.space.dimensions(), rotation.padded());
+        assert_eq!(padded, packed_dimensions(dimensions, self.config.quantized));
         let point = || vec![0.0; dimensions];
         let mut rotated = Pages::zeroed(size_of::<f32>() * self.rows.len() * padded);
         let floats = cast_slice_mut(rotated.as_mut());

@@ -30,8 +30,8 @@ pub(super) const ENTRIES: usize = 128;
 const FAN: [usize; 2] = [6, 4];
 /// The same where most neighbours are known from the parts that are merged.
 const FAN_OF_MERGE: [usize; 2] = [2, 2];
-/// Shares of the build that are done after each stage, as measured; the last takes a hundredth of the
-/// build of 100,000 rows, more of a small one, and more where rows are missed.
+/// Shares of the build that are done after each stage, as measured; the last one takes a hundredth
+/// of the build of 100,000 rows, more of a small one and where rows are missed.
 const STAGES: [f32; 7] = [0.04, 0.12, 0.50, 0.70, 0.95, 0.97, 1.0];
 
 impl HnswIndex {

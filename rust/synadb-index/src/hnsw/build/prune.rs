@@ -5,7 +5,6 @@
 use std::ops::Range;
 
 use crate::IndexError;
-use crate::distance::prefetch_many;
 use crate::hnsw::NO_NODE;
 use crate::hnsw::build::leaves::{distance_of, entry, node_of};
 use crate::hnsw::codes::{CodeKernels, Codes};
@@ -154,7 +153,7 @@ fn prune(
     near.clear();
     for (index, &candidate) in candidates.iter().enumerate() {
         if let Some(&ahead) = candidates.get(index + 4) {
-            prefetch_many(codes.code(node_of(ahead) as usize).bytes);
+            codes.prefetch(node_of(ahead));
         }
         let code = codes.code(node_of(candidate) as usize);
         let occluded = (0..near.len()).step_by(COMPARED).any(|start| {
@@ -277,7 +276,10 @@ mod tests {
         assert!(expected == of(&drawn)?);
         let most =
             ascending.iter().map(|node| expected.iter().filter(|&link| link == node).count());
-        assert!(most.max() > Some(INCOMING_MAX), "no node is kept by more than are considered");
+        assert!(
+            most.max() > Some(INCOMING_MAX),
+            "no node has so many links to it that some are passed over"
+        );
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //! joins the leaves of its nearest leaders, which are sampled anew at every level.
 
 use crate::IndexError;
-use crate::distance::prefetch_many;
 use crate::hnsw::codes::{CodeKernels, Codes};
 use crate::hnsw::workers::Workers;
 use crate::random::{Random, mix};
@@ -17,9 +16,11 @@ const LEADERS_MAX: usize = 256;
 const DEPTH_MAX: usize = 12;
 /// Nodes that a worker takes at once.
 const GRAIN: usize = 512;
-/// Nodes that are compared with a piece of the leaders at once, and leaders of a piece.
+/// Nodes that are compared with a piece of the leaders at once.
 const TILE: usize = 16;
-const PIECE: usize = 64;
+/// Bytes of codes of a piece, which stays in the innermost cache, and its leaders at least and at most.
+const PIECE_BYTES: usize = 24 << 10;
+const PIECE: [usize; 2] = [16, 64];
 
 /// The leaves of all nodes. A node joins as many leaders as `fan` says for the first two levels,
 /// and one from then on.
@@ -131,12 +132,13 @@ fn nearest_leaders(
     distances: &mut Vec<f32>,
     mut take: impl FnMut(u32, usize),
 ) {
-    let count = leaders.len();
+    let (count, [least, most]) = (leaders.len(), PIECE);
+    let piece = (PIECE_BYTES / codes.code_bytes().max(1)).clamp(least, most);
     for nodes in nodes.chunks(TILE) {
-        nodes.iter().for_each(|&node| prefetch_many(codes.code(node as usize).bytes));
+        nodes.iter().for_each(|&node| codes.prefetch(node));
         distances.resize(nodes.len() * count, 0.0);
-        for first in (0..count).step_by(PIECE) {
-            let end = count.min(first + PIECE);
+        for first in (0..count).step_by(piece) {
+            let end = count.min(first + piece);
             for (&node, distances) in nodes.iter().zip(distances.chunks_exact_mut(count)) {
                 let code = codes.code(node as usize);
                 leaders.distances(code, first, kernels, &mut distances[first..end]);

@@ -277,14 +277,14 @@ fn dots_of_bytes(query: &[i8], rows: &[i8], stride: usize, out: &mut [i32]) {
     let row = |index: usize| rows[index * stride..][..query.len()].as_chunks::<BYTES>().0;
     let (query, _) = query.as_chunks::<BYTES>();
     let (groups, rest) = out.as_chunks_mut::<ROWS>();
-    let (grouped, all) = (ROWS * groups.len(), excess(query));
+    let (grouped, excess) = (ROWS * groups.len(), excess(query));
     for (index, dots) in groups.iter_mut().enumerate() {
         let first = ROWS * index;
         let rows = [row(first), row(first + 1), row(first + 2), row(first + 3)];
-        *dots = totals(dots_of_group(query, all, rows).map(|sums| halves(sums)));
+        *dots = totals(dots_of_group(query, excess, rows).map(|sums| halves(sums)));
     }
     for (index, dot) in rest.iter_mut().enumerate() {
-        *dot = total(halves(dots_of_group(query, all, [row(grouped + index)])[0]));
+        *dot = total(halves(dots_of_group(query, excess, [row(grouped + index)])[0]));
     }
 }
 
