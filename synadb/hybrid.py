@@ -231,10 +231,10 @@ class HybridVectorStore(_native.HybridVectorStore):
     ) -> tuple[NDArray[np.float32], list[str]]:
         """Every vector and its key, `matrix, keys`, the hot ones first; see `VectorStore.as_array`.
 
-        Two tables do not lie side by side: where both have vectors it is a copy, and `copy=False`
-        raises `ValueError`. With `source`, `"hot"` or `"cold"`, it is that table alone, and a view
-        of the mapped file where its rows lie side by side. All is of one moment. Raises
-        `InvalidArgumentError` for another source, `CorruptionError`, `DatabaseClosedError`.
+        Where both tables have vectors it is a view of the mapped file if those of both fill pages,
+        else a copy, and `copy=False` raises `ValueError`. With `source`, `"hot"` or `"cold"`, it is
+        that table alone. All is of one moment. Raises `InvalidArgumentError` for another source,
+        `CorruptionError`, `DatabaseClosedError`.
 
         >>> import synadb
         >>> with synadb.HybridVectorStore("array.hot", "array.cold", dimensions=2) as store:

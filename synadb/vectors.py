@@ -337,10 +337,12 @@ class VectorStore(_native.VectorStore):
         """Every vector and its key: `matrix, keys`, row `i` of the matrix being that of `keys[i]`.
 
         `matrix` is float32 of shape `(len(store), dimensions)` and read-only, in the order of the
-        file. It is a view of the mapped file, without a copy, where the live vectors lie side by
-        side: after one `insert_batch`, or `compact()`, of up to 64 MiB, with nothing deleted or
-        replaced. Else it is a copy; `matrix.flags.owndata` says so. `copy=False` raises
-        `ValueError` instead, `copy=True` always copies. `as_blocks` never copies.
+        file. It is a view of the mapped file, page by page, where nothing was deleted or replaced
+        since `compact()` and batches filled pages (of 1,000 vectors of 384 dimensions, say; any
+        multiple of 64 does, and a batch of any size alone). Else it is a copy;
+        `matrix.flags.owndata` says so. `copy=False` raises `ValueError` instead, `copy=True`
+        always copies. Of a view, too, what shares a page with something else is copied, a sixteenth
+        at most; `as_blocks` never copies.
 
         Rows of a view are 4 times the dimensions rounded up to 64 bytes apart, so that a view is
         C-contiguous for dimensions that 16 divides. It shows what was stored when it was made,
@@ -362,7 +364,7 @@ class VectorStore(_native.VectorStore):
 
         A block is a run of live vectors that lie side by side; a deleted or replaced one ends it.
         The views are as those of `as_array`, never copies. A store of many deletes has many blocks;
-        `compact()` leaves one for each 64 MiB. Raises as `as_array`.
+        `compact()` leaves one for about 64 MiB each. Raises as `as_array`.
 
         >>> import synadb
         >>> with synadb.VectorStore("blocks.db", dimensions=1) as store:

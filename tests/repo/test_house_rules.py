@@ -15,6 +15,7 @@ FUNCTION_LINES_MAX = 70
 TEXT = (".rs", ".py", ".pyi", ".toml", ".md", ".sh", ".in", ".txt", ".yml", ".yaml")
 
 UNSAFE_FILES = {
+    "rust/synadb-storage/src/region/joined.rs",
     "rust/synadb-storage/src/region/map.rs",
     "rust/synadb-storage/src/region/disk.rs",
     "rust/synadb-storage/src/lock/file.rs",

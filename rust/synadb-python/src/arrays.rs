@@ -15,7 +15,7 @@ use synadb::vector::{Answers, Mark, Reader, VectorStore};
 
 use crate::convert::{answered, names_of, tuple_of_keys};
 use crate::errors::{dimension, width};
-use crate::numpy::{check_finite, float_array, mapped, owned};
+use crate::numpy::{Shown, check_finite, float_array, mapped, owned};
 
 /// Queries that one thread answers before the first look at the signals.
 const QUERIES_PER_LOOK: usize = 64;
@@ -251,7 +251,7 @@ fn view<'py>(
     reader: &Reader,
     run: &Range<u32>,
 ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let view = mapped(py, reader, run.clone())?;
+    let view = mapped(py, Shown::Run(reader.clone(), run.clone()))?;
     view.ok_or_else(|| PyValueError::new_err(format!("rows {run:?} do not lie side by side")))
 }
 
@@ -286,7 +286,18 @@ fn runs_of(tables: &[Rows]) -> impl Iterator<Item = (&Reader, &Range<u32>)> {
     tables.iter().flat_map(|(reader, runs)| runs.iter().map(move |run| (reader, run)))
 }
 
-/// Every one of the rows in one array, with the keys: a view where they lie side by side.
+/// The rows that lie in several places as one view, where they fill pages.
+fn joined<'py>(py: Python<'py>, tables: &[Rows]) -> PyResult<Option<Block<'py>>> {
+    let Some(joined) = answered(py.detach(|| Reader::join(tables)))? else { return Ok(None) };
+    let keys = PyList::empty(py);
+    for (reader, run) in runs_of(tables) {
+        name_run(py, reader, run, &keys)?;
+    }
+    Ok(mapped(py, Shown::Joined(joined))?.map(|view| (view, keys)))
+}
+
+/// Every one of the rows in one array, with the keys: a view where they lie side by side, or can be
+/// shown so page by page.
 ///
 /// # Errors
 /// `ValueError` where it would be a copy and must not, with what brings them `together`;
@@ -299,8 +310,12 @@ pub fn matrix<'py>(
     together: &str,
 ) -> PyResult<Block<'py>> {
     let places = runs_of(tables).count();
-    if let (1, None | Some(false), Some((reader, run))) = (places, copy, runs_of(tables).next()) {
+    let wants_view = copy != Some(true);
+    if let (1, true, Some((reader, run))) = (places, wants_view, runs_of(tables).next()) {
         return block(py, reader, run);
+    }
+    if let Some(view) = if wants_view { joined(py, tables)? } else { None } {
+        return Ok(view);
     }
     if copy == Some(false) && places > 0 {
         let message = format!(
@@ -308,6 +323,11 @@ pub fn matrix<'py>(
         );
         return Err(PyValueError::new_err(message));
     }
+    copied(py, tables, wide)
+}
+
+/// Every one of the rows in an array that owns them, with the keys.
+fn copied<'py>(py: Python<'py>, tables: &[Rows], wide: usize) -> PyResult<Block<'py>> {
     let rows = runs_of(tables).map(|(_, run)| run.len()).sum();
     let array = room(py, rows, wide)?;
     let mut filling = array.try_readwrite()?;

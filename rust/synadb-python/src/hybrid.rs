@@ -325,7 +325,7 @@ impl HybridVectorStore {
     ) -> PyResult<Block<'py>> {
         let rows = self.rows_of(py, source)?;
         let together = match source {
-            None => "and those of the two tables never lie together: source='hot' and 'cold'",
+            None => "compact() of the file brings those of a table together, source='hot' and 'cold'",
             Some(_) => "compact() of the file brings them together",
         };
         arrays::matrix(py, &rows, self.width(), copy, together)

@@ -13,7 +13,7 @@ use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyFloatingPointError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyModule, PyType};
-use synadb::vector::Reader;
+use synadb::vector::{JoinedRows, MappedRows, Reader};
 
 use crate::errors::{dimension, invalid_vector, width};
 
@@ -31,27 +31,38 @@ pub fn owned<T: Element>(py: Python<'_>, values: Vec<T>) -> Bound<'_, PyArray1<T
 
 /// What an array of mapped rows holds on to: the file as it was, its map and all.
 #[pyclass(frozen, module = "synadb._native")]
-struct Mapped {
-    reader: Reader,
+pub struct Mapped(Shown);
+
+/// Rows over the mapped file.
+pub enum Shown {
+    /// A run of them where it lies.
+    Run(Reader, Range<u32>),
+    /// Several runs.
+    Joined(JoinedRows),
 }
 
-/// The rows of a run as a read-only array over the mapped file; `None` for rows that are no run.
+impl Shown {
+    fn rows(&self) -> Option<MappedRows<'_>> {
+        match self {
+            Self::Run(reader, run) => reader.block(run.clone()),
+            Self::Joined(joined) => joined.rows(),
+        }
+    }
+}
+
+/// Rows as a read-only array over the mapped file; `None` for rows that are no run.
 ///
 /// # Errors
 /// Python could not allocate it.
-pub fn mapped<'py>(
-    py: Python<'py>,
-    reader: &Reader,
-    run: Range<u32>,
-) -> PyResult<Option<Bound<'py, PyArray2<f32>>>> {
-    let holder = Bound::new(py, Mapped { reader: reader.clone() })?;
-    let Some(rows) = holder.get().reader.block(run) else { return Ok(None) };
+pub fn mapped(py: Python<'_>, shown: Shown) -> PyResult<Option<Bound<'_, PyArray2<f32>>>> {
+    let holder = Bound::new(py, Mapped(shown))?;
+    let Some(rows) = holder.get().0.rows() else { return Ok(None) };
     let shape = (rows.rows, rows.dimensions).strides((rows.stride, 1));
     let shaped = ArrayView2::from_shape(shape, rows.data);
     let Ok(view) = shaped else { return Ok(None) };
-    // SAFETY: the array keeps `holder`, whose reader holds the generation and with it the map that
-    // `view` lies in (docs/safety.md); the rows were committed, so that nobody writes to them, and
-    // the array is made read-only before anybody else sees it.
+    // SAFETY: the array keeps `holder`, which owns what `view` lies in: a reader that holds the
+    // generation and with it the map, or memory of its own (docs/safety.md). The rows were committed,
+    // so that nobody writes to them, and the array is made read-only before anybody else sees it.
     #[expect(unsafe_code, reason = "the array outlives the borrow, and holds its owner")]
     let array = unsafe { PyArray2::borrow_from_array(&view, holder.clone().into_any()) };
     let array = array.try_readwrite()?.make_nonwriteable();

@@ -1,6 +1,7 @@
 //! A region in a file: small stores through a shared map, large ones by `pwrite`.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{Region, map::Map};
+use super::{Joined, Region, map::Map};
 use crate::{Result, StorageError};
 
 const MAP_BYTES_LEAST: u64 = 64 << 30;
@@ -97,6 +98,13 @@ impl Region for DiskRegion {
             std::io::ErrorKind::UnexpectedEof => super::beyond(offset),
             _ => StorageError::io("read the log", error),
         })
+    }
+
+    fn join(&self, ranges: &[Range<u64>]) -> Result<Option<Joined>> {
+        if ranges.iter().any(|range| range.start > range.end || range.end > self.len()) {
+            return Ok(None);
+        }
+        Joined::of(&self.file, ranges).map_err(|e| StorageError::io("read the log", e))
     }
 
     #[inline]

@@ -1,12 +1,14 @@
 //! The one seam through which a log is changed: a body on disk, one in memory, one to crash.
 
 mod disk;
+mod joined;
 mod map;
 mod memory;
 #[cfg(feature = "simulation")]
 mod simulated;
 
 pub use disk::DiskRegion;
+pub use joined::Joined;
 pub use memory::MemoryRegion;
 #[cfg(feature = "simulation")]
 pub(crate) use simulated::SimulatedFile;
@@ -14,6 +16,7 @@ pub(crate) use simulated::SimulatedFile;
 pub use simulated::SimulatedRegion;
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -46,6 +49,15 @@ pub trait Region: Send + Sync {
         let bytes = self.bytes(offset, out.len());
         out.copy_from_slice(bytes.ok_or_else(|| beyond(offset))?);
         Ok(())
+    }
+
+    /// Published ranges as memory that shows them one behind the other without a copy of most;
+    /// `None` where that cannot be had.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn join(&self, _ranges: &[Range<u64>]) -> Result<Option<Joined>> {
+        Ok(None)
     }
 
     /// The word at `offset` (a multiple of 8) with acquire order.

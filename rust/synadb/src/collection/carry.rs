@@ -7,7 +7,9 @@ use synadb_storage::{Result, StorageError};
 use synadb_types::TableId;
 use synadb_types::limits::ROWS_MAX;
 
-use super::rows::{NO_ROW, RowsReader, RowsView, Slots, open_rows, reservation, stride};
+use super::rows::{
+    NO_ROW, RowsReader, RowsView, Slots, open_rows, reservation, rows_within, stride,
+};
 use crate::db::{Carried, Rewrite, Source};
 
 /// Bytes of one extent of rows that are all known beforehand.
@@ -29,7 +31,7 @@ pub(crate) fn carry_live(
     let log = &source.from.log;
     let positions = reader.live_positions(source.end);
     let stride = stride(table.row_bytes);
-    let per_extent = (EXTENT_BYTES / stride).max(1) as usize;
+    let per_extent = rows_within(table.row_bytes, EXTENT_BYTES) as usize;
     let mut first = 0;
     for piece in positions.chunks(per_extent) {
         let reservation = reservation(table.row_bytes, first, piece.len() as u32);

@@ -101,15 +101,26 @@ pub(crate) fn stride(row_bytes: u32) -> u64 {
     u64::from(row_bytes).next_multiple_of(EXTENT_ALIGN)
 }
 
+/// So many rows fill whole pages: stride and page share at least a factor of 64.
+fn rows_of_whole_pages(stride: u64) -> u64 {
+    PAGE >> stride.trailing_zeros().min(PAGE.trailing_zeros())
+}
+
+/// How many rows take at most so many bytes: whole pages of them where they are many, so that an
+/// extent for as many has no slot that stays empty.
+pub(crate) fn rows_within(row_bytes: u32, bytes: u64) -> u64 {
+    let rows = (bytes / stride(row_bytes)).max(1);
+    let granule = rows_of_whole_pages(stride(row_bytes));
+    if rows < granule { rows } else { rows / granule * granule }
+}
+
 /// The reservation for at least `rows` rows: large ones begin on a page and fill whole pages.
 pub(crate) fn reservation(row_bytes: u32, first_row: u32, rows: u32) -> Reservation {
     let stride = stride(row_bytes);
     let mut rows = u64::from(rows);
     let mut align = EXTENT_ALIGN as u32;
     if rows * stride >= PAGE_ALIGNED_BYTES_MIN {
-        // Stride and page share at least a factor of 64; so many rows fill whole pages.
-        let shared = 1 << stride.trailing_zeros().min(PAGE.trailing_zeros());
-        rows = rows.next_multiple_of(PAGE / shared);
+        rows = rows.next_multiple_of(rows_of_whole_pages(stride));
         align = PAGE as u32;
     }
     let rows = rows.min(u64::from(ROWS_MAX - first_row)) as u32;

@@ -116,17 +116,23 @@ impl Snapshot {
 
     /// The longest run of slots from `row` on.
     pub fn slots(&self, row: RowId) -> Option<Slots<'_>> {
+        let (offset, count) = self.place(row)?;
+        let len =
+            (count - 1) * super::rows::stride(self.row_bytes) as usize + self.row_bytes as usize;
+        let bytes = self.generation.log.region().bytes(offset, len)?;
+        Some(Slots { count, bytes })
+    }
+
+    /// Where the slot of `row` lies, and how many there are from it on, side by side.
+    pub fn place(&self, row: RowId) -> Option<(u64, usize)> {
         if row.0 >= self.rows_end {
             return None;
         }
         let extent = self.reader.extent_of(row.0)?;
         let last = extent.filled().min(self.rows_end - extent.first);
-        let count = last.checked_sub(row.0 - extent.first).filter(|count| *count > 0)? as usize;
+        let count = last.checked_sub(row.0 - extent.first).filter(|count| *count > 0)?;
         let stride = super::rows::stride(self.row_bytes);
-        let offset = extent.start + u64::from(row.0 - extent.first) * stride;
-        let len = (count - 1) * stride as usize + self.row_bytes as usize;
-        let bytes = self.generation.log.region().bytes(offset, len)?;
-        Some(Slots { count, bytes })
+        Some((extent.start + u64::from(row.0 - extent.first) * stride, count as usize))
     }
 
     /// The record of a key that is visible here.

@@ -129,11 +129,20 @@ impl VectorStore {
 }
 
 impl Reader {
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         usize::from(self.config.dimensions)
     }
 
-    fn failure(&self, error: StorageError) -> Error {
+    pub(super) fn config(&self) -> StoredConfig {
+        self.config
+    }
+
+    /// What it shows; `None` while the table has no row.
+    pub(super) fn shown(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
+    }
+
+    pub(super) fn failure(&self, error: StorageError) -> Error {
         Error::storage(&self.path, error)
     }
 
