@@ -231,9 +231,9 @@ class HybridVectorStore(_native.HybridVectorStore):
     ) -> tuple[NDArray[np.float32], list[str]]:
         """Every vector and its key, `matrix, keys`, the hot ones first; see `VectorStore.as_array`.
 
-        Where both tables have vectors it is a view of the mapped file if those of both fill pages,
-        else a copy, and `copy=False` raises `ValueError`. With `source`, `"hot"` or `"cold"`, it is
-        that table alone. All is of one moment. Raises `InvalidArgumentError` for another source,
+        Where both tables have vectors it is a copy, and `copy=False` raises `ValueError`, unless
+        those of both fill pages of the file. With `source`, `"hot"` or `"cold"`, it is that table
+        alone. All is of one moment. Raises `InvalidArgumentError` for another source,
         `CorruptionError`, `DatabaseClosedError`.
 
         >>> import synadb

@@ -337,12 +337,11 @@ class VectorStore(_native.VectorStore):
         """Every vector and its key: `matrix, keys`, row `i` of the matrix being that of `keys[i]`.
 
         `matrix` is float32 of shape `(len(store), dimensions)` and read-only, in the order of the
-        file. It is a view of the mapped file, page by page, where nothing was deleted or replaced
-        since `compact()` and batches filled pages (of 1,000 vectors of 384 dimensions, say; any
-        multiple of 64 does, and a batch of any size alone). Else it is a copy;
-        `matrix.flags.owndata` says so. `copy=False` raises `ValueError` instead, `copy=True`
-        always copies. Of a view, too, what shares a page with something else is copied, a sixteenth
-        at most; `as_blocks` never copies.
+        file. It is a view of the mapped file, page by page, unless since the last `compact()`
+        vectors were deleted or replaced, or single ones and batches took turns, or few came at a
+        time, 2 MiB in all; then it is a copy, and `matrix.flags.owndata` true. Of a view, too, what
+        shares a page with something else is copied, an eighth at most. `copy=False` raises
+        `ValueError` instead of a copy, `copy=True` always copies, `as_blocks` never does.
 
         Rows of a view are 4 times the dimensions rounded up to 64 bytes apart, so that a view is
         C-contiguous for dimensions that 16 divides. It shows what was stored when it was made,

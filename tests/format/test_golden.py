@@ -1,6 +1,7 @@
 """The golden files of the format, `tests/format/v1`: read by the engine and by the second reader.
 
-`make golden` writes them anew; `rust/synadb/tests/golden.rs` compares what it would write.
+`make golden` writes them anew; `rust/synadb/tests/golden.rs` compares what it would write. What
+earlier writers laid out otherwise lies in `v1_earlier`: it is read for good, and no longer written.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from read_log import ALIGN, FORMAT, IN_EXTENT, PAGE, ROW, DamageError, Log
 from synadb import SynaDB, SynaError, VectorStore
 
 FOLDER = Path(__file__).with_name("v1")
-NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
-STRIDES = {"vectors": (17, 97), "checkpoint": (3, 3)}
+EARLIER = Path(__file__).with_name("v1_earlier")
+FOLDERS = {path.stem: folder for folder in (FOLDER, EARLIER) for path in folder.glob("*.json")}
+NAMES = sorted(FOLDERS)
+STRIDES = {"vectors": (17, 97), "vectors_without_lead": (17, 97), "checkpoint": (3, 3)}
 """How far apart the bytes are that are changed, in frames and in rows; 1 where nothing is said."""
 SECOND_COPY = 2048
 
 
 def expected(name: str) -> dict[str, Any]:
     """What a file must hold, as Python values."""
-    found = json.loads((FOLDER / f"{name}.json").read_text())
+    found = json.loads((FOLDERS[name] / f"{name}.json").read_text())
     histories = found["histories"].items()
     found["histories"] = {key: [plain(value) for value in values] for key, values in histories}
     return found
@@ -57,7 +60,7 @@ def copy(tmp_path: Path) -> Iterator[Any]:
 
     def of(name: str) -> Path:
         folder.mkdir(exist_ok=True)
-        for path in FOLDER.glob(f"{name}.db*"):
+        for path in FOLDERS[name].glob(f"{name}.db*"):
             shutil.copyfile(path, folder / path.name)
         return folder / f"{name}.db"
 
@@ -65,18 +68,19 @@ def copy(tmp_path: Path) -> Iterator[Any]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_no_byte_of_a_golden_file_has_changed() -> None:
-    lines = [line.split() for line in (FOLDER / "MANIFEST").read_text().splitlines()]
-    assert {name for name, _, _ in lines} | {"MANIFEST"} == {p.name for p in FOLDER.iterdir()}
+@pytest.mark.parametrize("folder", [FOLDER, EARLIER], ids=lambda folder: folder.name)
+def test_no_byte_of_a_golden_file_has_changed(folder: Path) -> None:
+    lines = [line.split() for line in (folder / "MANIFEST").read_text().splitlines()]
+    assert {name for name, _, _ in lines} | {"MANIFEST"} == {p.name for p in folder.iterdir()}
     for name, size, crc in lines:
-        data = (FOLDER / name).read_bytes()
+        data = (folder / name).read_bytes()
         assert (len(data), f"{crc32c(data):08x}") == (int(size), crc), name
 
 
 def test_golden_files_have_every_flag_kind_and_tag() -> None:
     frame_flags, record_flags, kinds, tags = 0, 0, set(), set()
     for name in NAMES:
-        log = Log(FOLDER / f"{name}.db")
+        log = Log(FOLDERS[name] / f"{name}.db")
         for frame in log.frames:
             frame_flags |= frame.flags
             for record in log.records(frame):
@@ -92,7 +96,7 @@ def test_golden_files_have_every_flag_kind_and_tag() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_second_reader_finds_what_is_listed(name: str) -> None:
-    wanted, log = expected(name), Log(FOLDER / f"{name}.db")
+    wanted, log = expected(name), Log(FOLDERS[name] / f"{name}.db")
     assert not log.identity.damage
     assert int.from_bytes(log.data[8:10], "little") == FORMAT
     assert (log.identity.generation, log.sequence) == (wanted["generation"], wanted["sequence"])
@@ -163,7 +167,7 @@ def looked_at(name: str, log: Log) -> list[int]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_changed_byte_is_noticed(name: str, copy: Any) -> None:
-    path, wanted, log = copy(name), expected(name), Log(FOLDER / f"{name}.db")
+    path, wanted, log = copy(name), expected(name), Log(FOLDERS[name] / f"{name}.db")
     offsets = looked_at(name, log)
     with path.open("r+b", buffering=0) as file:
         for offset in offsets:
@@ -189,7 +193,7 @@ def is_noticed(path: Path, wanted: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("name", ["batches", "compacted", "killed"])
 def test_second_reader_notices_a_changed_byte(name: str, copy: Any) -> None:
-    path, log = copy(name), Log(FOLDER / f"{name}.db")
+    path, log = copy(name), Log(FOLDERS[name] / f"{name}.db")
     for offset in looked_at(name, log)[::17]:
         data = bytearray(log.data)
         data[offset] ^= 1 << offset % 8

@@ -314,7 +314,7 @@ pub fn matrix<'py>(
     if let (1, true, Some((reader, run))) = (places, wants_view, runs_of(tables).next()) {
         return block(py, reader, run);
     }
-    if let Some(view) = if wants_view { joined(py, tables)? } else { None } {
+    if wants_view && let Some(view) = joined(py, tables)? {
         return Ok(view);
     }
     if copy == Some(false) && places > 0 {

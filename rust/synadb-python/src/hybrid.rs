@@ -325,7 +325,7 @@ impl HybridVectorStore {
     ) -> PyResult<Block<'py>> {
         let rows = self.rows_of(py, source)?;
         let together = match source {
-            None => "compact() of the file brings those of a table together, source='hot' and 'cold'",
+            None => "source='hot' and 'cold' those of one table, which compact() brings together",
             Some(_) => "compact() of the file brings them together",
         };
         arrays::matrix(py, &rows, self.width(), copy, together)

@@ -31,7 +31,7 @@ pub fn owned<T: Element>(py: Python<'_>, values: Vec<T>) -> Bound<'_, PyArray1<T
 
 /// What an array of mapped rows holds on to: the file as it was, its map and all.
 #[pyclass(frozen, module = "synadb._native")]
-pub struct Mapped(Shown);
+struct Mapped(Shown);
 
 /// Rows over the mapped file.
 pub enum Shown {

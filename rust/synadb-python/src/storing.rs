@@ -31,7 +31,7 @@ pub fn insert_all(
     let width = usize::from(store.dimensions());
     let (held, array) = paired(keys, vectors, width)?;
     let values = array.as_slice()?;
-    let rows_per_commit = store.rows_within(BATCH_BYTES);
+    let rows_per_commit = (BATCH_BYTES / (4 * width)).max(1);
     if held.len() <= rows_per_commit {
         // The rows are looked at while the keys are.
         return store.insert_rows_with(values, |pending| {
@@ -81,7 +81,7 @@ pub fn ingest_all(
     let width = usize::from(store.dimensions());
     let (held, array) = paired(keys, vectors, width)?;
     let (keys, values) = (names_of(&held)?, array.as_slice()?);
-    let most = store.hot().rows_within(BYTES_PER_LOOK).min(KEYS_PER_LOOK);
+    let most = (BYTES_PER_LOOK / (4 * width)).clamp(1, KEYS_PER_LOOK);
     if keys.len() > most {
         check_keys(keys.iter().copied())?;
         py.detach(|| check_finite(values, width))?;

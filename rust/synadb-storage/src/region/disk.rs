@@ -104,7 +104,7 @@ impl Region for DiskRegion {
         if ranges.iter().any(|range| range.start > range.end || range.end > self.len()) {
             return Ok(None);
         }
-        Joined::of(&self.file, ranges).map_err(|e| StorageError::io("read the log", e))
+        Joined::of(&self.file, ranges)
     }
 
     #[inline]

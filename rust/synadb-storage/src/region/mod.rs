@@ -51,8 +51,8 @@ pub trait Region: Send + Sync {
         Ok(())
     }
 
-    /// Published ranges as memory that shows them one behind the other without a copy of most;
-    /// `None` where that cannot be had.
+    /// Published ranges as memory that shows them one behind the other, at most an eighth of it a
+    /// copy; `None` where that cannot be had.
     ///
     /// # Errors
     /// `Io`.

@@ -10,7 +10,5 @@ mod snapshot;
 pub(crate) use carry::{RowTable, carry, carry_live, carry_row};
 pub(crate) use companion::{Companion, FIRST_KIND, SharedCompanion};
 pub(crate) use key_order::KeyOrder;
-pub(crate) use rows::{
-    NO_ROW, RowsReader, RowsView, Slots, open_rows, reservation, rows_within, stride,
-};
+pub(crate) use rows::{NO_ROW, RowsReader, RowsView, Slots, lead, open_rows, reservation, stride};
 pub(crate) use snapshot::Snapshot;

@@ -67,6 +67,14 @@ pub(crate) struct Slots {
     pub offset: u64,
 }
 
+impl Slots {
+    /// Those behind the first few.
+    pub fn behind(self, count: u32, row_bytes: u32) -> Self {
+        let offset = self.offset + u64::from(count) * stride(row_bytes);
+        Self { first: self.first + count, count: self.count - count, offset }
+    }
+}
+
 /// Readers' half.
 #[derive(Default)]
 pub(crate) struct RowsReader {
@@ -106,22 +114,34 @@ fn rows_of_whole_pages(stride: u64) -> u64 {
     PAGE >> stride.trailing_zeros().min(PAGE.trailing_zeros())
 }
 
-/// How many rows take at most so many bytes: whole pages of them where they are many, so that an
-/// extent for as many has no slot that stays empty.
+/// How many rows take at most so many bytes, one at least: whole pages of them where they are many.
 pub(crate) fn rows_within(row_bytes: u32, bytes: u64) -> u64 {
     let rows = (bytes / stride(row_bytes)).max(1);
     let granule = rows_of_whole_pages(stride(row_bytes));
     if rows < granule { rows } else { rows / granule * granule }
 }
 
-/// The reservation for at least `rows` rows: large ones begin on a page and fill whole pages.
-pub(crate) fn reservation(row_bytes: u32, first_row: u32, rows: u32) -> Reservation {
+/// Slots that an extent for `rows` rows leaves empty at its begin, `before` rows being alive: the first
+/// one then lies in its page as it does in a matrix of all of them, so that whole pages of the file can
+/// be shown as pages of that. None in small extents, and no more than it has rows.
+pub(crate) fn lead(row_bytes: u32, before: u64, rows: u32) -> u32 {
     let stride = stride(row_bytes);
-    let mut rows = u64::from(rows);
+    let lead = (before % rows_of_whole_pages(stride)) as u32;
+    let is_worth_it = u64::from(rows) * stride >= PAGE_ALIGNED_BYTES_MIN && lead <= rows;
+    if is_worth_it { lead } else { 0 }
+}
+
+/// The reservation for at least `rows` rows behind `lead` empty slots: large ones begin on a page, and
+/// fill whole pages where they are not short of some at their begin already.
+pub(crate) fn reservation(row_bytes: u32, first_row: u32, (lead, rows): (u32, u32)) -> Reservation {
+    let stride = stride(row_bytes);
+    let mut rows = u64::from(lead) + u64::from(rows);
     let mut align = EXTENT_ALIGN as u32;
     if rows * stride >= PAGE_ALIGNED_BYTES_MIN {
-        rows = rows.next_multiple_of(rows_of_whole_pages(stride));
         align = PAGE as u32;
+        if lead == 0 {
+            rows = rows.next_multiple_of(rows_of_whole_pages(stride));
+        }
     }
     let rows = rows.min(u64::from(ROWS_MAX - first_row)) as u32;
     Reservation { bytes: u64::from(rows) * stride, align, first_row, rows }

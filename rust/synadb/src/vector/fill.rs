@@ -6,7 +6,7 @@ use synadb_storage::region::Region;
 
 use super::VectorStore;
 use super::sums::Sum;
-use crate::collection::{NO_ROW, Slots, rows_within, stride};
+use crate::collection::{NO_ROW, Slots, stride};
 use crate::error::Result;
 use crate::value::DTYPE_F32;
 
@@ -36,31 +36,20 @@ impl VectorStore {
         Ok(())
     }
 
-    /// Rows with their names, in blocks of at most so many bytes.
+    /// Rows with their names, in blocks of about so many bytes.
     pub(super) fn blocks<'a>(
         &self,
         names: &'a [&'a str],
         rows: &'a [f32],
         bytes: usize,
     ) -> impl Iterator<Item = (&'a [&'a str], &'a [f32])> {
-        let count = self.rows_within(bytes);
+        let count = (bytes / stride(self.config.row_bytes()) as usize).max(1);
         names.chunks(count).zip(rows.chunks(count * usize::from(self.config.dimensions)))
-    }
-
-    /// How many vectors take at most so many bytes of the file, one at least.
-    ///
-    /// Batches of as many have no gap between them, so that [`Reader::join`](super::Reader::join)
-    /// shows them as one matrix.
-    #[must_use]
-    pub fn rows_within(&self, bytes: usize) -> usize {
-        rows_within(self.config.row_bytes(), bytes as u64) as usize
     }
 
     /// The slots from the given one on.
     pub(super) fn part_of(&self, slots: Slots, from: usize) -> Slots {
-        let offset = slots.offset + from as u64 * stride(self.config.row_bytes());
-        let from = from as u32;
-        Slots { first: slots.first + from, count: slots.count - from, offset }
+        slots.behind(from as u32, self.config.row_bytes())
     }
 
     /// Describes rows; fails at the first that is not finite.

@@ -20,7 +20,7 @@ pub struct JoinedRows {
     dimensions: usize,
     stride: usize,
     /// Keeps the file as it was.
-    _shown: Arc<Snapshot>,
+    _snapshot: Arc<Snapshot>,
 }
 
 impl std::fmt::Debug for JoinedRows {
@@ -41,15 +41,17 @@ impl JoinedRows {
 }
 
 impl Reader {
-    /// The vectors of runs of this table, and of others of the same file and width, in that order as
-    /// one matrix: whole pages are shown where they are, and what shares a page with something else
-    /// is copied.
+    /// The vectors of runs of tables of one file as one matrix, in that order: whole pages are shown
+    /// where they are, and what shares a page with something else is copied.
     ///
-    /// `None` where more than a sixteenth would be a copy: rows behind one that was deleted do not
-    /// lie in their pages as the matrix needs them. A compaction brings them together. O(runs).
+    /// `None` where more than an eighth would be a copy: rows behind some that were deleted do not
+    /// lie in their pages as the matrix needs them, until a compaction brings them together, nor do
+    /// those of several small batches. Also for tables in memory, of several files or widths, and
+    /// where this process already shows 16,384 pieces so, between pages and copies. O(runs), and
+    /// reads what is copied.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Io`, `Corruption` where the file is too short.
     ///
     /// ```
     /// # fn main() -> synadb::Result<()> {
@@ -58,16 +60,16 @@ impl Reader {
     /// use synadb::vector::{Reader, VectorConfig, VectorStore};
     ///
     /// let store = VectorStore::new(&path, VectorConfig { dimensions: 4, ..VectorConfig::default() })?;
-    /// let keys: Vec<String> = (0..8192).map(|number| number.to_string()).collect();
+    /// let keys: Vec<String> = (0..9000).map(|number| number.to_string()).collect();
     /// let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    /// for keys in keys.chunks(4096) {
-    ///     store.insert_rows(keys, &[0.5; 4 * 4096])?;
+    /// for keys in keys.chunks(4500) {
+    ///     store.insert_rows(keys, &[0.5; 4 * 4500])?;
     /// }
     /// let reader = store.reader()?;
     /// let runs = reader.runs();
     /// assert_eq!(runs.len(), 2);
-    /// let joined = Reader::join(&[(reader, runs)])?.expect("whole pages");
-    /// assert_eq!(joined.rows().map(|matrix| matrix.rows), Some(8192));
+    /// let joined = Reader::join(&[(reader, runs)])?.expect("large batches");
+    /// assert_eq!(joined.rows().map(|matrix| matrix.rows), Some(9000));
     /// # Ok(())
     /// # }
     /// ```
@@ -92,8 +94,10 @@ impl Reader {
         let joined = snapshot.generation.log.region().join(&places);
         let joined = joined.map_err(|error| reader.failure(error))?;
         let (dimensions, stride) = (reader.width(), reader.stride() as usize / size_of::<f32>());
-        let _shown = Arc::clone(snapshot);
-        Ok(joined.map(|joined| JoinedRows { joined, rows, dimensions, stride, _shown }))
+        Ok(joined.map(|joined| {
+            let _snapshot = Arc::clone(snapshot);
+            JoinedRows { joined, rows, dimensions, stride, _snapshot }
+        }))
     }
 
     /// Whether another shows the same file as of the same generation, and rows as wide.

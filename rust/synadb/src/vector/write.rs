@@ -11,7 +11,7 @@ use synadb_types::limits::ROWS_MAX;
 use super::VectorStore;
 use super::bulk::RESERVED_BYTES_MAX;
 use super::fill::Payloads;
-use crate::collection::{RowsView, Slots, open_rows, reservation, stride};
+use crate::collection::{RowsView, Slots, lead, open_rows, reservation, stride};
 use crate::db::{Engine, Op, TOUCHED, TableInfo, TableKind, Transaction};
 use crate::error::{Error, Result};
 use crate::keys;
@@ -179,7 +179,7 @@ impl VectorStore {
         while payloads.len() < keys.len() {
             let done = payloads.len();
             let left = keys.len() - done;
-            let mut slots = self.open_slots(transaction, table, &mut taken, left)?;
+            let mut slots = self.open_slots(transaction, table, &mut taken, (done, left))?;
             slots.count = slots.count.min(left as u32);
             taken += slots.count;
             let piece = &rows[done * dimensions..(done + slots.count as usize) * dimensions];
@@ -188,25 +188,25 @@ impl VectorStore {
         Ok(payloads)
     }
 
-    /// Free slots for single rows, `taken` of those in the newest extent being spoken for.
+    /// Free slots for single rows, of which some are `done`; `taken` of those in the newest extent
+    /// are spoken for.
     fn open_slots(
         &self,
         transaction: &mut Transaction<'_>,
         table: TableId,
         taken: &mut u32,
-        wanted: usize,
+        (done, wanted): (usize, usize),
     ) -> Result<Slots> {
         let view = transaction.view::<RowsView>(table);
         if let Some(slots) = view.and_then(|view| view.open_slots(*taken)) {
             return Ok(slots);
         }
-        *taken = 0;
         let first = self.next_extent(transaction, table, wanted)?;
-        let row_bytes = self.config.row_bytes();
-        let count = open_rows(row_bytes, first, wanted as u32);
-        let reservation = reservation(row_bytes, first, count);
-        let offset = transaction.reserve(table, &reservation, OPEN)?;
-        Ok(Slots { first, count: reservation.rows, offset })
+        let count = open_rows(self.config.row_bytes(), first, wanted as u32);
+        let slots = self.reserve(transaction, table, first, (done as u64, count, OPEN))?;
+        // Those that stay empty at its begin are passed over by the first commit into it.
+        *taken = slots.first - first;
+        Ok(slots)
     }
 
     /// Slots in an extent of their own, for the caller alone.
@@ -221,9 +221,24 @@ impl VectorStore {
             return Ok(slots);
         }
         let first = self.next_extent(transaction, table, wanted)?;
-        let reservation = reservation(self.config.row_bytes(), first, wanted as u32);
-        let offset = transaction.reserve(table, &reservation, 0)?;
-        Ok(Slots { first, count: reservation.rows, offset })
+        self.reserve(transaction, table, first, (0, wanted as u32, 0))
+    }
+
+    /// An extent from row `first` on, without the slots that it leaves empty at its begin; `done` rows
+    /// before it are not committed yet.
+    fn reserve(
+        &self,
+        transaction: &mut Transaction<'_>,
+        table: TableId,
+        first: u32,
+        (done, count, tag): (u64, u32, u8),
+    ) -> Result<Slots> {
+        let row_bytes = self.config.row_bytes();
+        let lead = lead(row_bytes, transaction.live(table) + done, count);
+        let lead = lead.min((ROWS_MAX - first).saturating_sub(count));
+        let reservation = reservation(row_bytes, first, (lead, count));
+        let offset = transaction.reserve(table, &reservation, tag)?;
+        Ok(Slots { first, count: reservation.rows, offset }.behind(lead, row_bytes))
     }
 
     /// First row of the next extent.
