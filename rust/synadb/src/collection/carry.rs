@@ -34,7 +34,7 @@ pub(crate) fn carry_live(
     let per_extent = rows_within(table.row_bytes, EXTENT_BYTES) as usize;
     let mut first = 0;
     for piece in positions.chunks(per_extent) {
-        let reservation = reservation(table.row_bytes, first, (0, piece.len() as u32));
+        let reservation = reservation(table.row_bytes, first, piece.len() as u32);
         let offset = rewrite.reserve(table.id, &reservation, 0)?;
         rewrite.region().allocate(offset + reservation.bytes)?;
         let mut slots = Slots { first, count: reservation.rows, offset };
@@ -122,8 +122,7 @@ fn next_slot(table: RowTable, rewrite: &mut Rewrite<'_>) -> Result<(u32, u64)> {
     if first == ROWS_MAX {
         return Err(StorageError::Unsupported { what: "a table of so many rows".to_owned() });
     }
-    let rows = open_rows(table.row_bytes, first, 1);
-    let reservation = reservation(table.row_bytes, first, (0, rows));
+    let reservation = reservation(table.row_bytes, first, open_rows(table.row_bytes, first, 1));
     let offset = rewrite.reserve(table.id, &reservation, OPEN)?;
     rewrite.region().allocate(offset + reservation.bytes)?;
     let mut slots = Slots { first, count: reservation.rows, offset };

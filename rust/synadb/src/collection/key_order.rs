@@ -38,8 +38,10 @@ struct State {
 pub(crate) struct KeyOrder {
     keys: KeptKeys,
     rows: Vec<u32>,
-    /// Rows below `end` that were not born when they were put in order.
+    /// Rows below `end` that were not born when they were put in order, and may come.
     pub unborn: Vec<u32>,
+    /// Rows below `end` that never come.
+    pub passed_over: Vec<u32>,
     pub end: u32,
     /// Snapshots as of earlier positions may not show the rows.
     since: u64,
@@ -54,15 +56,21 @@ impl KeyOrders {
 
 impl KeyOrder {
     fn new(keys: KeptKeys, snapshot: &Snapshot) -> Self {
-        let (mut known, mut unborn) = (Vec::new(), Vec::new());
+        let (mut known, mut unborn, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
         let end = snapshot.rows_end();
         for row in 0..end {
             let is_known = !snapshot.is_unborn(RowId(row)) && keys.get(RowId(row)).is_some();
-            if is_known { known.push((0, row)) } else { unborn.push(row) }
+            if is_known {
+                known.push((0, row));
+            } else if snapshot.reader.is_passed_over(row) {
+                passed_over.push(row);
+            } else {
+                unborn.push(row);
+            }
         }
         sort(&keys, &mut known, 0);
         let rows = known.into_iter().map(|(_, row)| row).collect();
-        Self { keys, rows, unborn, end, since: snapshot.visible() }
+        Self { keys, rows, unborn, passed_over, end, since: snapshot.visible() }
     }
 
     /// The key of a row that has one here.
@@ -78,8 +86,9 @@ impl KeyOrder {
     }
 
     fn bytes(&self) -> u64 {
-        (size_of::<Self>() + size_of::<u32>() * (self.rows.capacity() + self.unborn.capacity()))
-            as u64
+        let rows = [&self.rows, &self.unborn, &self.passed_over];
+        let rows: usize = rows.iter().map(|rows| rows.capacity()).sum();
+        (size_of::<Self>() + size_of::<u32>() * rows) as u64
     }
 }
 

@@ -131,20 +131,12 @@ pub(crate) fn lead(row_bytes: u32, before: u64, rows: u32) -> u32 {
     if is_worth_it { lead } else { 0 }
 }
 
-/// The reservation for at least `rows` rows behind `lead` empty slots: large ones begin on a page, and
-/// fill whole pages where they are not short of some at their begin already.
-pub(crate) fn reservation(row_bytes: u32, first_row: u32, (lead, rows): (u32, u32)) -> Reservation {
-    let stride = stride(row_bytes);
-    let mut rows = u64::from(lead) + u64::from(rows);
-    let mut align = EXTENT_ALIGN as u32;
-    if rows * stride >= PAGE_ALIGNED_BYTES_MIN {
-        align = PAGE as u32;
-        if lead == 0 {
-            rows = rows.next_multiple_of(rows_of_whole_pages(stride));
-        }
-    }
-    let rows = rows.min(u64::from(ROWS_MAX - first_row)) as u32;
-    Reservation { bytes: u64::from(rows) * stride, align, first_row, rows }
+/// The reservation for `rows` rows, or as many as a table may still have; large ones begin on a page.
+pub(crate) fn reservation(row_bytes: u32, first_row: u32, rows: u32) -> Reservation {
+    let rows = rows.min(ROWS_MAX - first_row);
+    let bytes = u64::from(rows) * stride(row_bytes);
+    let align = if bytes >= PAGE_ALIGNED_BYTES_MIN { PAGE } else { EXTENT_ALIGN } as u32;
+    Reservation { bytes, align, first_row, rows }
 }
 
 /// Rows of the next extent for single ones, `first` being there: twice as many, within bounds.
@@ -307,6 +299,15 @@ impl RowsReader {
         let rows = (0..self.born.len()).filter(is_live);
         let born = rows.filter_map(|row| self.born.get(row));
         born.filter(|at| *at != 0 && *at < visible).collect()
+    }
+
+    /// Whether the row will never be born: who fills an extent commits its rows in their order, so
+    /// that what lies before the last one that is known is there or never comes.
+    pub fn is_passed_over(&self, row: u32) -> bool {
+        let Some(extent) = self.extent_of(row) else { return false };
+        // In this order: the last one may be on its way in, those before it are in.
+        let filled = extent.filled();
+        row - extent.first + 1 < filled && self.born.get(u64::from(row)).unwrap_or(0) == 0
     }
 
     /// The extent that holds a row.

@@ -67,10 +67,15 @@ impl Snapshot {
         }
     }
 
-    /// Whether the row is reserved and may be committed after this moment.
+    /// Whether the row was not committed before this moment.
     pub fn is_unborn(&self, row: RowId) -> bool {
         let born = self.reader.born.get(u64::from(row.0)).unwrap_or(0);
         born == 0 || born >= self.visible
+    }
+
+    /// Whether the row is reserved and may be committed after this moment.
+    pub fn may_come(&self, row: RowId) -> bool {
+        self.is_unborn(row) && !self.reader.is_passed_over(row.0)
     }
 
     /// The rows that are reserved and may be committed after this moment.
@@ -79,7 +84,7 @@ impl Snapshot {
         self.reader.born.for_each_slice(0, u64::from(self.rows_end), |words| {
             for (row, word) in (first..).zip(words) {
                 let born = word.load(std::sync::atomic::Ordering::Acquire);
-                if born == 0 || born >= self.visible {
+                if (born == 0 || born >= self.visible) && self.may_come(RowId(row)) {
                     unborn.push(row);
                 }
             }

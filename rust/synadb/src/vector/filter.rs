@@ -78,7 +78,7 @@ pub(super) struct Found {
     allowed: RowSet,
     /// The rows below this one were looked at.
     end: u32,
-    /// Those of them that were not committed yet.
+    /// Those of them that were not committed yet, and may be.
     unborn: Vec<u32>,
     filters: Filters,
     /// What was prepared for an index, while searches go past it.
@@ -281,7 +281,8 @@ impl KeyFilter {
         (*unborn, *end) = (order.unborn.clone(), order.end);
         if self.is_inverted {
             *allowed = RowSet::range(RowId(0), order.end);
-            unborn.iter().for_each(|row| _ = allowed.remove(RowId(*row)));
+            let absent = unborn.iter().chain(&order.passed_over);
+            absent.for_each(|row| _ = allowed.remove(RowId(*row)));
         }
         for &row in order.with_prefix(pattern.prefix()) {
             if !pattern.is_prefix() && !pattern.matches(order.key(row)) {
@@ -313,6 +314,7 @@ impl KeyFilter {
         let end = snapshot.rows_end().max(found.end);
         let Found { unborn, allowed, .. } = found;
         let mut take = |row: RowId, key: Option<&str>, unborn: &mut Vec<u32>| match key {
+            None if !snapshot.may_come(row) => {}
             None => unborn.push(row.0),
             Some(key) if self.allows(key) => _ = allowed.insert(row),
             Some(_) => _ = allowed.remove(row),

@@ -236,7 +236,7 @@ impl VectorStore {
         let row_bytes = self.config.row_bytes();
         let lead = lead(row_bytes, transaction.live(table) + done, count);
         let lead = lead.min((ROWS_MAX - first).saturating_sub(count));
-        let reservation = reservation(row_bytes, first, (lead, count));
+        let reservation = reservation(row_bytes, first, lead + count);
         let offset = transaction.reserve(table, &reservation, tag)?;
         Ok(Slots { first, count: reservation.rows, offset }.behind(lead, row_bytes))
     }

@@ -200,8 +200,8 @@ mod tests {
 
     use super::super::Extent;
     use super::*;
-    use crate::vector::VectorConfig;
     use crate::vector::source::MappedVectors;
+    use crate::vector::{HnswConfig, VectorConfig};
 
     fn rows(numbers: &[u32]) -> RowSet {
         let mut rows = RowSet::new();
@@ -225,6 +225,35 @@ mod tests {
         });
         assert!(outcome.is_err());
         assert!(at_leisure(&terms, |job| job.check()).is_err(), "told before");
+    }
+
+    #[test]
+    fn slots_that_batches_leave_empty_are_not_scanned() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let backend = IndexBackend::Hnsw(HnswConfig::default());
+        let config = VectorConfig { dimensions: 100, backend, ..VectorConfig::default() };
+        let store = VectorStore::new(directory.path().join("a.db"), config).expect("opens");
+        let keys: Vec<String> = (0..900).map(|number| number.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let insert = |keys: &[&str]| {
+            for keys in keys.chunks(150) {
+                store.insert_rows(keys, &vec![1.0; 100 * keys.len()]).expect("inserts");
+            }
+        };
+        insert(&keys[..600]);
+        store.build_index().expect("builds");
+        let check = |rows: u32| {
+            let snapshot = store.snapshot().expect("open").expect("rows");
+            assert!(snapshot.rows_end() > rows, "some slots stay empty");
+            let index = store.config.index_of(&snapshot).expect("an index");
+            let known = &index.any().expect("an index").known;
+            assert!(known.unborn.is_none(), "{:?}", known.rows_behind(&snapshot));
+            assert_eq!(snapshot.unborn_rows(), []);
+        };
+        check(600);
+        insert(&keys[600..]);
+        store.build_index().expect("builds");
+        check(900);
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl Build<'_> {
                 return Err(Error::Cancelled { what: "the build of the index" });
             }
             let slot = &snapshot.reader.companion;
-            slot.set(|before| Box::new(index.with_tail_of(before.and_then(index_in))));
+            slot.set(|before| Box::new(index.with_tail_of(before.and_then(index_in), &snapshot)));
             if self.is_of_now(&snapshot)? {
                 return Ok(());
             }
@@ -472,7 +472,7 @@ fn rows_of(snapshot: &Snapshot) -> (RowSet, RowSet) {
     for row in (0..end).map(RowId) {
         if snapshot.is_live(row) {
             live.insert(row);
-        } else if snapshot.is_unborn(row) {
+        } else if snapshot.may_come(row) {
             unborn.insert(row);
         }
     }

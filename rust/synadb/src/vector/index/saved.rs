@@ -141,10 +141,11 @@ impl StoredConfig {
             DROPPED => None,
             _ => Some(Arc::new(self.import(kind, &named, end, snapshot).ok()??)),
         };
-        let known = Extent { end, unborn };
+        // What another process knows of rows may be more by now.
+        let known = Extent { end, unborn }.without_passed_over(snapshot);
         let index = StoreIndex::of_part(built, is_chosen, (age, visible), known, bytes);
         let index = index.tuned_as(tunings_of(&named));
-        Some(Box::new(index.with_tail_of(before.and_then(index_in))))
+        Some(Box::new(index.with_tail_of(before.and_then(index_in), snapshot)))
     }
 
     fn import(

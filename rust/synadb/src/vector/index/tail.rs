@@ -77,7 +77,7 @@ impl StoreIndex {
     /// its part.
     ///
     /// What neither holds is scanned until it is coded, whichever of the two was built of what.
-    pub(super) fn with_tail_of(mut self, before: Option<&Self>) -> Self {
+    pub(super) fn with_tail_of(mut self, before: Option<&Self>, snapshot: &Snapshot) -> Self {
         let Some(before) = before.filter(|before| before.known.end > self.known.end) else {
             return self;
         };
@@ -107,7 +107,7 @@ impl StoreIndex {
             self.bytes += tail.bytes();
         }
         self.pieces.iter().for_each(|piece| missing.subtract(&piece.rows()));
-        self.known = Extent { end, unborn: filter_of(missing) };
+        self.known = Extent { end, unborn: filter_of(missing) }.without_passed_over(snapshot);
         self
     }
 
@@ -180,6 +180,15 @@ impl Extent {
         self.rows_there(snapshot, |row| !snapshot.is_unborn(row))
     }
 
+    /// As it is, but for rows that will never be born.
+    pub(super) fn without_passed_over(mut self, snapshot: &Snapshot) -> Self {
+        if let Some(Filter::Rows(rows)) = self.unborn.take() {
+            let may_come = |row: &RowId| !snapshot.reader.is_passed_over(row.0);
+            self.unborn = filter_of(rows.iter().filter(may_come).collect());
+        }
+        self
+    }
+
     fn rows_after(&self, snapshot: &Snapshot) -> usize {
         snapshot.rows_end().saturating_sub(self.end) as usize
     }
@@ -189,7 +198,11 @@ impl Extent {
         let end = snapshot.rows_end().min(self.end.saturating_add(ROWS_AT_ONCE)).max(self.end);
         let (mut born, mut unborn) = (RowSet::with_rows(end), RowSet::new());
         let mut look = |row| {
-            let _ = if snapshot.is_unborn(row) { unborn.insert(row) } else { born.insert(row) };
+            if !snapshot.is_unborn(row) {
+                born.insert(row);
+            } else if snapshot.may_come(row) {
+                unborn.insert(row);
+            }
         };
         if let Some(Filter::Rows(rows)) = &self.unborn {
             rows.iter().for_each(&mut look);
