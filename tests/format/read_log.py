@@ -139,19 +139,24 @@ class Table:
     """First row, rows and start of each extent of rows."""
     rows: set[int] = field(default_factory=set)
     """Rows that were committed."""
+    last: dict[int, int] = field(default_factory=dict)
+    """Of each extent by its first row the one that was committed last."""
 
     @property
     def dimensions(self) -> int:
         """Components of a row."""
         return int.from_bytes(self.config[:2], "little")
 
-    def offset_of(self, row: int) -> int | None:
-        """Where a row must lie."""
+    def take(self, row: int, offset: int) -> bool:
+        """Takes a row that lies there; false where it cannot: rows of an extent come in order."""
         stride = round_up(4 * self.dimensions, ALIGN)
         for first, rows, start in self.extents:
             if first <= row < first + rows:
-                return start + (row - first) * stride
-        return None
+                fits = offset == start + (row - first) * stride and row > self.last.get(first, -1)
+                self.rows.add(row)
+                self.last[first] = row
+                return fits
+        return False
 
 
 class Log:
@@ -367,10 +372,8 @@ class Log:
         self.value(record)
         if record.kind == ROW:
             row, offset, data = self.row(record) or (0, 0, b"")
-            fits = row not in table.rows and offset == table.offset_of(row)
-            if not fits or len(data) != 4 * table.dimensions:
+            if not table.take(row, offset) or len(data) != 4 * table.dimensions:
                 raise DamageError(record.position, "a row out of its place")
-            table.rows.add(row)
         table.keys.setdefault(record.key, []).append(record)
 
     def _add_table(self, record: Record) -> None:

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use synadb::SynaDB;
 use synadb::vector::{JoinedRows, Reader, VectorConfig, VectorStore};
+use synadb::{SynaDB, WriteBatch};
 
 fn opened(path: &Path, dimensions: u16) -> VectorStore {
     VectorStore::new(path, VectorConfig { dimensions, ..VectorConfig::default() }).expect("opens")
@@ -80,4 +80,34 @@ fn other_tables_are_joined_where_they_are_of_one_file() {
     let (reader, runs) = of(&first);
     let behind = runs[0].start..runs[0].end + 1;
     assert_eq!(join(&[(reader, vec![behind])]), None, "no such run");
+}
+
+#[test]
+fn a_batch_of_more_than_an_extent_fills_each_slot_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.db");
+    let store = opened(&path, 100);
+    // So many that the next extent leaves some slots empty.
+    for number in 0..1030 {
+        insert(&store, number..number + 1);
+    }
+    let mut batch = WriteBatch::new();
+    for number in 1030..90_000 {
+        let row = vec![number as f32; 100];
+        store.insert_in(&mut batch, &number.to_string(), &row).expect("fits");
+    }
+    let db = SynaDB::new(&path).expect("opens");
+    db.commit(&batch).expect("commits");
+    assert_eq!(db.verify().expect("verifies").damage, []);
+    assert_eq!(store.len(), 90_000);
+    let reader = store.reader().expect("is open");
+    for run in reader.runs() {
+        let rows = reader.block(run.clone()).expect("a run");
+        for (place, key) in reader.keys(run).expect("intact").iter().enumerate() {
+            let number: f32 = key.parse().expect("a number");
+            assert!(rows.row(place).iter().all(|&found| found == number), "{key}");
+        }
+    }
+    let (_, joined) = joined(&store);
+    assert_eq!(joined.expect("in order").rows().map(|rows| rows.rows), Some(90_000));
 }

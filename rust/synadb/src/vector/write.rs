@@ -204,7 +204,7 @@ impl VectorStore {
         let first = self.next_extent(transaction, table, wanted)?;
         let count = open_rows(self.config.row_bytes(), first, wanted as u32);
         let slots = self.reserve(transaction, table, first, (done as u64, count, OPEN))?;
-        // Those that stay empty at its begin are passed over by the first commit into it.
+        // Those before them stay empty: the first commit into it passes them over.
         *taken = slots.first - first;
         Ok(slots)
     }

@@ -249,6 +249,15 @@ mod tests {
             let known = &index.any().expect("an index").known;
             assert!(known.unborn.is_none(), "{:?}", known.rows_behind(&snapshot));
             assert_eq!(snapshot.unborn_rows(), []);
+            // As an index of an earlier version or another process may have it.
+            let all = RowSet::range(RowId(0), snapshot.rows_end());
+            let empty = all.iter().filter(|row| snapshot.is_unborn(*row));
+            let unborn = Some(Filter::Rows(empty.collect()));
+            let known = Extent { end: snapshot.rows_end(), unborn };
+            assert!(known.rows_behind(&snapshot) > 0);
+            assert!(known.without_passed_over(&snapshot).unborn.is_none());
+            let (born, known) = Extent { end: 0, unborn: None }.look_on(&snapshot);
+            assert_eq!((born.len(), known.unborn.is_none()), (rows as usize, true));
         };
         check(600);
         insert(&keys[600..]);

@@ -194,7 +194,7 @@ impl Extent {
     }
 
     /// Looks at some rows more: those that were born, and what is known then.
-    fn look_on(&self, snapshot: &Snapshot) -> (RowSet, Self) {
+    pub(super) fn look_on(&self, snapshot: &Snapshot) -> (RowSet, Self) {
         let end = snapshot.rows_end().min(self.end.saturating_add(ROWS_AT_ONCE)).max(self.end);
         let (mut born, mut unborn) = (RowSet::with_rows(end), RowSet::new());
         let mut look = |row| {
