@@ -103,3 +103,17 @@ fn ef_construction_is_twice_what_the_links_are_chosen_from() -> Result<(), Index
     assert!(graph(&of(1024)?) == graph(&of(5000)?));
     Ok(())
 }
+
+#[test]
+fn a_configuration_is_read_as_it_was_written_and_as_the_original_wrote_it() {
+    let config = HnswConfig::with_m(24).ef_search(70).seed(9).quantized(false);
+    let text = serde_json::to_string(&config).expect("writes");
+    let read: HnswConfig = serde_json::from_str(&text).expect("reads");
+    assert_eq!(read, config);
+    assert!((read.ml - config.ml).abs() < 1e-12);
+    let original =
+        r#"{"m":8,"m_max":16,"ef_construction":100,"ef_search":50,"ml":0.480898346962988}"#;
+    let read: HnswConfig = serde_json::from_str(original).expect("reads");
+    assert_eq!(read, HnswConfig::with_m(8).ef_construction(100).ef_search(50));
+    assert!((read.ml - HnswConfig::with_m(8).ml).abs() < 1e-12);
+}

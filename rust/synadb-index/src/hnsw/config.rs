@@ -1,5 +1,7 @@
 //! Parameters of the graph.
 
+use serde::{Deserialize, Serialize};
+
 /// Largest degree of a node: links of one block of packed codes.
 pub(crate) const DEGREE_MAX: usize = 128;
 /// The degree is a multiple of this: neighbours whose codes are estimated at once.
@@ -8,8 +10,10 @@ pub(super) const DEGREE_ALIGN: usize = 32;
 /// Parameters of the HNSW index.
 ///
 /// The names are those of HNSW (Malkov and Yashunin 2018). The graph has one layer only, as
-/// DiskANN's and SymphonyQG's, so they mean here:
-#[derive(Debug, Clone, Copy)]
+/// DiskANN's and SymphonyQG's, so they mean here. With serde those that are left out have their
+/// defaults: what the original wrote is read.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HnswConfig {
     /// Links that a node chooses by itself at least, before those that lead back to it: a node
     /// of HNSW has as many on the upper layers. Here nothing but the default of `m_max` follows.
