@@ -338,10 +338,11 @@ class VectorStore(_native.VectorStore):
 
         `matrix` is float32 of shape `(len(store), dimensions)` and read-only, in the order of the
         file. It is a view of the mapped file, page by page, unless since the last `compact()`
-        vectors were deleted or replaced, or single ones and batches took turns, or few came at a
-        time, 2 MiB in all; then it is a copy, and `matrix.flags.owndata` true. Of a view, too, what
-        shares a page with something else is copied, an eighth at most. `copy=False` raises
-        `ValueError` instead of a copy, `copy=True` always copies, `as_blocks` never does.
+        vectors were deleted or replaced, single ones and batches took turns, or all is less than
+        2 MiB in several places; or views that are held show some 8,000 places. Then it is a copy,
+        and `matrix.flags.owndata` true. Of a view, too, what shares a page with something else is
+        copied, an eighth at most. `copy=False` raises `ValueError` instead of a copy, `copy=True`
+        always copies, `as_blocks` never does.
 
         Rows of a view are 4 times the dimensions rounded up to 64 bytes apart, so that a view is
         C-contiguous for dimensions that 16 divides. It shows what was stored when it was made,

@@ -319,7 +319,8 @@ pub fn matrix<'py>(
     }
     if copy == Some(false) && places > 0 {
         let message = format!(
-            "copy=False: the vectors lie in {places} places; as_blocks() gives each, {together}"
+            "copy=False: the vectors lie in {places} places, and no view shows these as one: \
+             as_blocks() gives each, {together}"
         );
         return Err(PyValueError::new_err(message));
     }

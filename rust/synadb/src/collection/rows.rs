@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use synadb_storage::Result;
 use synadb_storage::extent::{OPEN, PAGE_ALIGNED_BYTES_MIN, Reservation, Row};
@@ -40,11 +40,14 @@ pub(crate) struct RowExtent {
     filled: AtomicU32,
     /// Whether single rows fill it.
     open: bool,
+    /// Whether who had reserved it is gone.
+    forsaken: AtomicBool,
 }
 
 impl RowExtent {
     fn new(first: u32, rows: u32, start: u64, open: bool) -> Self {
-        Self { first, rows, start, filled: AtomicU32::new(0), open }
+        let forsaken = AtomicBool::new(false);
+        Self { first, rows, start, filled: AtomicU32::new(0), open, forsaken }
     }
 
     /// Where one of its rows lies.
@@ -302,12 +305,15 @@ impl RowsReader {
     }
 
     /// Whether the row will never be born: who fills an extent commits its rows in their order, so
-    /// that what lies before the last one that is known is there or never comes.
+    /// that what lies before the last one that is known is there or never comes, and so does all of
+    /// an extent that nobody fills any more.
     pub fn is_passed_over(&self, row: u32) -> bool {
         let Some(extent) = self.extent_of(row) else { return false };
         // In this order: the last one may be on its way in, those before it are in.
+        let is_forsaken = extent.forsaken.load(Ordering::Acquire);
         let filled = extent.filled();
-        row - extent.first + 1 < filled && self.born.get(u64::from(row)).unwrap_or(0) == 0
+        (is_forsaken || row - extent.first + 1 < filled)
+            && self.born.get(u64::from(row)).unwrap_or(0) == 0
     }
 
     /// The extent that holds a row.
@@ -328,6 +334,12 @@ impl RowsReader {
 }
 
 impl TableView for RowsView {
+    fn forsake(&mut self) {
+        // Single rows go on to fill an extent of theirs; others had one owner each.
+        let owned = self.reader.extents.iter().filter(|extent| !extent.open);
+        owned.for_each(|extent| extent.forsaken.store(true, Ordering::Release));
+    }
+
     fn reader(&self) -> Arc<dyn Any + Send + Sync> {
         Arc::clone(&self.reader) as _
     }

@@ -272,7 +272,10 @@ pub(super) fn open_registered(
         (true, true) => Role::Alone,
         (true, false) => Role::Beside,
     };
-    let loaded = load(path, directory, factory, opened, role).map_err(fail)?;
+    let mut loaded = load(path, directory, factory, opened, role).map_err(fail)?;
+    if alone {
+        loaded.commit.views.values_mut().for_each(|view| view.forsake());
+    }
     let region = loaded.generation.log.region();
     if writes && region.load(control::DIR_SYNCED) != Some(1) {
         settle(path, directory, region, loaded.generation.log.identity()).map_err(fail)?;

@@ -47,6 +47,10 @@ pub(crate) trait TableView: Send {
     /// Called once behind each commit, before it is visible.
     fn publish(&mut self) {}
 
+    /// Says that nobody but this process has the file, and that it has just opened it: what others
+    /// had reserved and not committed never comes.
+    fn forsake(&mut self) {}
+
     /// Keys that are alive.
     fn live(&self) -> u64;
 

@@ -367,4 +367,32 @@ mod tests {
             assert_eq!(store.get(key).expect("reads").as_deref(), Some(row));
         }
     }
+
+    #[test]
+    fn what_a_dead_writer_had_reserved_is_not_waited_for_once_nobody_else_has_the_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || {
+            let config = VectorConfig { dimensions: 16, ..VectorConfig::default() };
+            VectorStore::new(directory.path().join("a.db"), config).expect("opens")
+        };
+        let keys: Vec<String> = (0..3000).map(|number| number.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let store = open();
+        let insert = |store: &VectorStore, keys: &[&str]| {
+            store.insert_rows(keys, &vec![1.0; 16 * keys.len()]).expect("inserts");
+        };
+        // As one that dies between the reservation and its commits.
+        drop(store.reserve_for(&keys).expect("reserves"));
+        insert(&store, &keys[..1500]);
+        let unborn = |store: &VectorStore| {
+            let snapshot = store.snapshot().expect("open").expect("rows");
+            (snapshot.rows_end(), snapshot.unborn_rows().len())
+        };
+        assert_eq!(unborn(&store), (4500, 3000));
+        drop(store);
+        let store = open();
+        assert_eq!(unborn(&store), (4500, 0));
+        insert(&store, &keys[1500..]);
+        assert_eq!((unborn(&store).1, store.len()), (0, 3000));
+    }
 }
