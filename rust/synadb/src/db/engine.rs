@@ -74,6 +74,8 @@ pub(super) struct Commit {
     pub put_off_at: u64,
     /// The transaction that is open and keeps the write lock.
     pub reserved: Option<Owner>,
+    /// The last handle was closed: others may have the file by now.
+    pub closed: bool,
 }
 
 impl Commit {
@@ -96,6 +98,7 @@ impl Commit {
             unsaved_bytes: 0,
             put_off_at: 0,
             reserved: None,
+            closed: false,
         }
     }
 }
@@ -124,8 +127,12 @@ impl Engine {
         Error::storage(&self.path, error)
     }
 
+    /// What commits are made with; another thread may have closed the file while this one was at it.
     pub(super) fn lock_commit(&self) -> Result<MutexGuard<'_, Commit>> {
         let guard = self.commit.lock().map_err(|_| self.poison())?;
+        if guard.closed {
+            return Err(Error::Closed);
+        }
         self.check_poison()?;
         Ok(guard)
     }

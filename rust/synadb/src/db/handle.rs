@@ -239,9 +239,8 @@ impl Engine {
         }
         self.background.stop();
         self.maintainer.stop(self.applied().log.region());
-        let result = self.shut_down();
         // Nobody else in this process can open the file before its locks are gone.
-        self.locks.store(None);
+        let result = self.shut_down();
         drop(writer);
         result
     }

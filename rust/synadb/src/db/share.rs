@@ -232,25 +232,38 @@ impl Engine {
 impl Engine {
     /// Syncs, saves and vouches for everything; the last handle is closing.
     pub(super) fn shut_down(&self) -> Result<()> {
+        let (mut commit, result) = match self.commit.lock() {
+            Ok(mut commit) => {
+                let result = self.finish(&mut commit);
+                (commit, result)
+            }
+            Err(poisoned) => (poisoned.into_inner(), Err(self.poison())),
+        };
+        // Who commits in pieces must not go on: without the locks somebody else may have the file.
+        commit.closed = true;
+        self.locks.store(None);
+        result
+    }
+
+    fn finish(&self, commit: &mut Commit) -> Result<()> {
         if !self.writes || self.poisoned.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut commit = self.lock_commit()?;
         let generation = self.generation.load_full();
         let locks = self.locks()?;
         let fail = |error| self.failure(error);
         commit.write.release(&*locks.0, generation.log.region()).map_err(fail)?;
         self.sync_to(&generation, commit.writer.tail)?;
         if !self.is_shared() {
-            return self.vouch(&mut commit, &generation);
+            return self.vouch(commit, &generation);
         }
         // Only who has the file alone may trim it, and nobody may come meanwhile.
         if take_alone(&*locks.0).map_err(fail)? {
-            if is_superseded(generation.log.region()) && self.was_replaced(&commit)? {
+            if is_superseded(generation.log.region()) && self.was_replaced(commit)? {
                 return Ok(());
             }
             commit.follow(&generation, &*self.factory, true).map_err(fail)?;
-            return self.vouch(&mut commit, &generation);
+            return self.vouch(commit, &generation);
         }
         Ok(())
     }
