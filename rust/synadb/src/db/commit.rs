@@ -146,6 +146,9 @@ impl Engine {
     ) -> Result<Option<R>> {
         self.check_poison()?;
         let Ok(commit) = self.commit.try_lock() else { return Ok(None) };
+        if commit.closed {
+            return Err(Error::Closed);
+        }
         let generation = self.generation.load_full();
         let ours = !self.is_shared() || commit.write.is_held();
         let room = commit.writer.has_room(&generation.log, bytes as u64);

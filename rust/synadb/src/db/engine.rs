@@ -129,10 +129,11 @@ impl Engine {
 
     /// What commits are made with; another thread may have closed the file while this one was at it.
     pub(super) fn lock_commit(&self) -> Result<MutexGuard<'_, Commit>> {
-        let guard = self.commit.lock().map_err(|_| self.poison())?;
-        if guard.closed {
-            return Err(Error::Closed);
-        }
+        let guard = match self.commit.lock() {
+            Ok(guard) if !guard.closed => guard,
+            Err(poisoned) if !poisoned.get_ref().closed => return Err(self.poison()),
+            Ok(_) | Err(_) => return Err(Error::Closed),
+        };
         self.check_poison()?;
         Ok(guard)
     }
@@ -147,8 +148,10 @@ impl Engine {
     /// After a failed sync or a panic nothing more is written until all have closed the file.
     pub(super) fn poison(&self) -> Error {
         self.poisoned.store(true, Ordering::Release);
+        // Once it is closed the file may be somebody else's.
+        let is_ours = self.locks.load().is_some();
         let generation = self.applied();
-        if generation.log.region().publish(control::POISONED, 1).is_err() {
+        if is_ours && generation.log.region().publish(control::POISONED, 1).is_err() {
             // A region that cannot be written needs no word against writing.
         }
         Error::Poisoned { path: self.path.clone() }

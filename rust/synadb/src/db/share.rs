@@ -35,6 +35,10 @@ impl Engine {
     #[cold]
     fn look_again(&self) -> Result<()> {
         let Ok(mut commit) = self.commit.try_lock() else { return Ok(()) };
+        if commit.closed {
+            // Nothing of the file is ours any more: what was read is what there is.
+            return Ok(());
+        }
         let generation = self.generation.load_full();
         if is_superseded(generation.log.region()) && self.was_replaced(&commit)? {
             return self.reopen(&mut commit);
@@ -232,11 +236,13 @@ impl Engine {
 impl Engine {
     /// Syncs, saves and vouches for everything; the last handle is closing.
     pub(super) fn shut_down(&self) -> Result<()> {
+        let is_told = !self.writes || self.poisoned.load(Ordering::Acquire);
         let (mut commit, result) = match self.commit.lock() {
             Ok(mut commit) => {
                 let result = self.finish(&mut commit);
                 (commit, result)
             }
+            Err(poisoned) if is_told => (poisoned.into_inner(), Ok(())),
             Err(poisoned) => (poisoned.into_inner(), Err(self.poison())),
         };
         // Who commits in pieces must not go on: without the locks somebody else may have the file.
@@ -246,7 +252,7 @@ impl Engine {
     }
 
     fn finish(&self, commit: &mut Commit) -> Result<()> {
-        if !self.writes || self.poisoned.load(Ordering::Acquire) {
+        if commit.closed || !self.writes || self.poisoned.load(Ordering::Acquire) {
             return Ok(());
         }
         let generation = self.generation.load_full();
