@@ -5,9 +5,11 @@ mod content;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use content::{Content, Item, Random, content, effective, fast, overlap, place, write_everything};
+use content::{
+    Content, Item, Random, chance_heads, content, effective, fast, overlap, place, write_everything,
+};
 use synadb::vector::{VectorConfig, VectorStore};
-use synadb::{Error, RepairReport, Value, repair};
+use synadb::{Error, RepairReport, Value, WriteBatch, repair};
 use synadb_storage::record::RecordKind;
 
 const PAGE: u64 = 4096;
@@ -160,6 +162,80 @@ fn a_broken_first_word_is_had_from_the_next_frame() {
         assert_eq!(report.lost.len(), usize::from(is_last), "frame {index}");
         assert_eq!(found.items.len() + usize::from(is_last), case.whole.items.len());
     }
+}
+
+#[test]
+fn what_looks_like_a_large_commit_by_chance_hides_nothing_behind_it() {
+    let case = Case::new(false);
+    let frames = case.whole.frames.windows(2).map(|pair| pair[0]..pair[1]);
+    let (index, frame) = frames.enumerate().max_by_key(|(_, f)| f.end - f.start).expect("frames");
+    assert!(index + 10 < case.whole.frames.len(), "much is behind it");
+    for length in [64 << 20, 1 << 20, (case.original.len() as u64 - frame.end) as u32] {
+        let mut bytes = case.original.clone();
+        bytes[frame.start as usize] ^= 0x81;
+        chance_heads(&mut bytes, frame.start + 24..frame.end, length);
+        case.check(&bytes, &frame);
+    }
+}
+
+/// Of a file that nobody closed, so that nothing but whole commits says what was there.
+#[test]
+fn chance_heads_in_a_value_do_not_cost_the_batches_behind_it() {
+    let (directory, path) = place();
+    let db = fast().open(&path).expect("opens");
+    db.append("before", Value::Int(1)).expect("appends");
+    db.append("value", Value::Bytes(vec![7; 200_000])).expect("appends");
+    for i in 0..6 {
+        let mut batch = WriteBatch::new();
+        for j in 0..2_000 {
+            batch.put(&format!("{i}/{j}"), Value::Int(j)).expect("fits");
+        }
+        db.commit(&batch).expect("commits");
+    }
+    let damaged = directory.path().join("damaged.db");
+    std::fs::copy(&path, &damaged).expect("copied");
+    let whole = content(&damaged);
+    let (value, batches) = (whole.frames[1]..whole.frames[2], &whole.frames[2..]);
+    assert_eq!((whole.frames.len(), value.end - value.start > 200_000), (8, true));
+    let mut bytes = std::fs::read(&damaged).expect("read");
+    bytes[value.start as usize] ^= 0x81;
+    chance_heads(&mut bytes, value.start + 24..value.end, (whole.end - value.end) as u32);
+    // Of one the checksum, and of one the length.
+    bytes[batches[1] as usize + 5] ^= 1;
+    bytes[batches[3] as usize] ^= 1;
+    std::fs::write(&damaged, &bytes).expect("written");
+    let target = directory.path().join("repaired.db");
+    let report = repair(&damaged, &target, &mut |_, _| true).expect("repairs");
+    let lost: Vec<_> = report.lost.iter().map(|lost| lost.offset).collect();
+    assert_eq!(lost, [value.start]);
+    let found = content(&target);
+    let keys = |items: &[Item]| items.iter().map(|item| item.key.clone()).collect::<Vec<_>>();
+    assert_eq!(keys(&found.items), keys(&whole.beside(&[value])));
+    assert_eq!(found.sequence, whole.sequence);
+}
+
+#[test]
+fn garbage_hides_nothing_behind_it() {
+    let (directory, path) = place();
+    let db = fast().open(&path).expect("opens");
+    for i in 0..2_000 {
+        db.append(&format!("k{i}"), Value::Bytes(vec![i as u8; 500])).expect("appends");
+    }
+    db.close().expect("closes");
+    let (whole, mut random) = (content(&path), Random(6));
+    let garbage = whole.frames[500]..whole.frames[1_000];
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[garbage.start as usize..garbage.end as usize].fill_with(|| random.word() as u8);
+    for broken in [1_200, 1_500] {
+        bytes[whole.frames[broken] as usize + broken % 8] ^= 0x81;
+    }
+    std::fs::write(&path, &bytes).expect("written");
+    let target = directory.path().join("repaired.db");
+    let report = repair(&path, &target, &mut |_, _| true).expect("repairs");
+    let lost: Vec<_> = report.lost.iter().map(|lost| (lost.offset, lost.bytes)).collect();
+    assert_eq!(lost, [(garbage.start, garbage.end - garbage.start)]);
+    let keys = |items: &[Item]| items.iter().map(|item| item.key.clone()).collect::<Vec<_>>();
+    assert_eq!(keys(&content(&target).items), keys(&whole.beside(&[garbage])));
 }
 
 #[test]

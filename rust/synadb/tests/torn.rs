@@ -1,5 +1,7 @@
 //! What opening does to a file that it cannot use.
 
+mod content;
+
 use std::sync::Arc;
 
 use synadb::{Durability, Error, OpenOptions, Value};
@@ -64,4 +66,23 @@ fn a_file_that_ends_inside_a_gap_is_torn_there_and_does_not_grow_to_fill_it() {
     let recovery = db.recovery().expect("open");
     assert_eq!((recovery.torn, recovery.dropped().start), (true, end));
     assert!(db.stats().expect("open").file_bytes < 1_000_000);
+}
+
+#[test]
+fn what_looks_like_commits_by_chance_behind_a_torn_end_is_no_reason_to_refuse_the_file() {
+    let (directory, path) = content::place();
+    let db = content::fast().open(&path).expect("opens");
+    db.append("there", Value::Int(1)).expect("appends");
+    let end = db.stats().expect("open").log_bytes;
+    // What a writer leaves that dies over a batch, of which the first page never came.
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes.resize(end as usize, 0);
+    bytes.resize(end as usize + (1 << 20), 0);
+    content::chance_heads(&mut bytes, end + 4096..end + 100_000, 900_000);
+    let killed = directory.path().join("killed.db");
+    std::fs::write(&killed, &bytes).expect("written");
+    let db = content::fast().open(&killed).expect("opens");
+    assert_eq!(db.get("there").expect("reads"), Some(Value::Int(1)));
+    let recovery = db.recovery().expect("open");
+    assert_eq!((recovery.torn, recovery.dropped().start), (true, end));
 }

@@ -127,6 +127,10 @@ pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
 }
 
 /// Looks for whole frames in `(from, to)`: how many of them are commits, and the highest of their marks.
+///
+/// # Errors
+/// `Corrupt` where too much would have to be checksummed to know whether a mark behind `from` is one.
+/// Commits without such a mark are not counted then.
 fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
     let region = log.region();
     let mut budget = region.len().saturating_mul(4);
@@ -140,17 +144,19 @@ fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
             }
             _ => None,
         };
-        // By chance, one place in 65,536 looks like a head; what it names may be of any length.
+        // What is laid out like a head has a fitting check by chance in one of 65,536 places, and
+        // may claim to be of any length.
         let Some(head) = head.filter(|head| head.end() <= region.len()) else {
             at += 8;
             continue;
         };
-        if budget < u64::from(head.length) {
+        let is_affordable = head.front_len as u64 <= budget;
+        if !is_affordable && head.mark > from {
             let reason = "too much to check behind the last good frame";
             return Err(StorageError::corrupt(from, reason));
         }
-        budget -= u64::from(head.length);
-        if matches!(log.frame(at), Ok(Some(_))) {
+        budget -= if is_affordable { head.front_len as u64 } else { 0 };
+        if is_affordable && matches!(log.frame(at), Ok(Some(_))) {
             found += u64::from(head.counts());
             marks = marks.max(head.mark);
             at = next_offset(head.end(), head.gap);

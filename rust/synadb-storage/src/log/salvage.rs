@@ -16,6 +16,11 @@ use crate::{Result, StorageError};
 const STEP_BYTES: u64 = 1 << 20;
 /// Fewer zero bytes than this in front of a frame are what fills up the one before.
 const PADDING_BYTES_MAX: u64 = 64;
+/// Bytes that may be checksummed in search of frames, for each byte of the log.
+const FRAME_BUDGET: u64 = 4;
+/// The same in search of records, for each byte of a stretch without frames. A byte of garbage costs
+/// a hundred at most, as a rule: more is forged, and must not keep the walk busy for hours.
+const RECORD_BUDGET: u64 = 256;
 /// Lengths of heads.
 const HEADS: [u64; 4] = [24, 28, 32, 36];
 
@@ -58,6 +63,30 @@ struct Broken {
     head: Option<Head>,
 }
 
+/// Bytes that may yet be checksummed.
+struct Budget(u64);
+
+impl Budget {
+    fn of(bytes: u64, times: u64) -> Self {
+        Self(bytes.saturating_mul(times))
+    }
+
+    /// Spends some; false where that is more than half of what is left: what claims to be much must
+    /// leave enough for what is less.
+    fn spend(&mut self, bytes: u64) -> bool {
+        let is_affordable = bytes <= self.0 / 2;
+        if is_affordable {
+            self.0 -= bytes;
+        }
+        is_affordable
+    }
+
+    /// Has more to spend.
+    fn earn(&mut self, bytes: u64, times: u64) {
+        self.0 = self.0.saturating_add(bytes.saturating_mul(times));
+    }
+}
+
 /// Stretches of the log, and what is wrong with each.
 type Stretches = Vec<(Range<u64>, &'static str)>;
 
@@ -68,10 +97,14 @@ struct Walk<'a, 'v> {
     end: u64,
     /// Everything before this position was on the medium.
     vouched: u64,
-    /// Of the last whole frame.
+    /// Of the last frame, as far as one can tell.
     time: u64,
-    /// Bytes that may yet be checksummed in search of something.
-    budget: u64,
+    /// Of the last whole frame: all behind it are later.
+    last_time: u64,
+    /// The farthest place that a head has named as the next one's.
+    passed: u64,
+    /// Bytes that may yet be checksummed in search of frames.
+    budget: Budget,
     goes_on: &'v mut dyn FnMut(u64) -> bool,
     visit: &'v mut dyn FnMut(Found<'a>) -> Result<()>,
 }
@@ -92,8 +125,9 @@ pub fn salvage<'a>(
     visit: &mut dyn FnMut(Found<'a>) -> Result<()>,
 ) -> Result<()> {
     let end = end.min(log.region().len());
-    let budget = end.saturating_mul(4);
-    let mut walk = Walk { log, end, vouched, time: 0, budget, goes_on, visit };
+    let budget = Budget::of(end, FRAME_BUDGET);
+    let mut walk =
+        Walk { log, end, vouched, time: 0, last_time: 0, passed: 0, budget, goes_on, visit };
     let mut at = FRAMES_START;
     loop {
         if at >= end {
@@ -122,7 +156,8 @@ impl<'a> Walk<'a, '_> {
 
     fn whole(&mut self, head: Head) -> Result<()> {
         self.vouched = self.vouched.max(head.mark);
-        self.time = head.time;
+        (self.time, self.last_time) = (head.time, head.time);
+        self.budget.earn(u64::from(head.length), FRAME_BUDGET);
         (self.visit)(Found::Frame(head))
     }
 
@@ -170,18 +205,30 @@ impl<'a> Walk<'a, '_> {
         Head::decode(self.log.seed(), at, word, bytes)
     }
 
-    /// Spends some of what may be checksummed; false where it is used up.
-    fn spend(&mut self, bytes: u64) -> bool {
-        let left = self.budget.checked_sub(bytes);
-        self.budget = left.unwrap_or(0);
-        left.is_some()
+    /// As `head`, of what may be a frame that lies behind the last whole one.
+    ///
+    /// What is laid out like a head has a fitting check by chance in one of 65,536 places, and may
+    /// claim to be of any length.
+    fn candidate(&mut self, at: u64) -> Option<Head> {
+        let len = self.log.region().len();
+        let head = self.head(at).filter(|head| head.end() <= len && head.time > self.last_time)?;
+        self.budget.spend(head.front_len as u64).then_some(head)
+    }
+
+    /// As `head`, of a broken frame, whose length says where the next one is. To come by once costs
+    /// nothing, so that the way through the log is never barred.
+    fn milestone(&mut self, at: u64) -> Option<Head> {
+        let head = self.head(at)?;
+        let is_first = head.next() > self.passed;
+        self.passed = self.passed.max(head.next());
+        (is_first || self.budget.spend(head.front_len as u64)).then_some(head)
     }
 
     /// The next whole frame behind `at`, and what is broken before it.
     fn next_whole(&mut self, at: u64) -> Result<Option<(Vec<Broken>, Head)>> {
         let mut broken = Vec::new();
         let mut next = at;
-        while let Some(head) = self.head(next).filter(|head| self.spend(head.front_len as u64)) {
+        while let Some(head) = self.milestone(next) {
             broken.push(Broken { range: next..head.end(), head: Some(head) });
             next = head.next();
             if next >= self.end {
@@ -204,13 +251,10 @@ impl<'a> Walk<'a, '_> {
             if at.is_multiple_of(STEP_BYTES) {
                 self.look(at)?;
             }
-            if let Some(head) = self.head(at) {
-                if !self.spend(head.front_len as u64) {
-                    return Ok(None);
-                }
-                if let Ok(Some(head)) = self.log.frame(at) {
-                    return Ok(Some(head));
-                }
+            if self.candidate(at).is_some()
+                && let Ok(Some(head)) = self.log.frame(at)
+            {
+                return Ok(Some(head));
             }
             at += 8;
         }
@@ -292,12 +336,13 @@ impl<'a> Walk<'a, '_> {
         let mut records = Vec::new();
         // What the records take up, their large payloads too.
         let mut taken: Vec<Range<u64>> = Vec::new();
+        let mut budget = Budget::of(bytes.len() as u64, RECORD_BUDGET);
         let mut at = 0;
         while at < bytes.len() {
             if (at as u64).is_multiple_of(STEP_BYTES) {
                 self.look(range.start + at as u64)?;
             }
-            let Some(record) = self.record(bytes, range.start, at) else {
+            let Some(record) = self.record((bytes, range.start), at, &mut budget) else {
                 at += 1;
                 continue;
             };
@@ -330,9 +375,15 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// The record at an index of some bytes that stand at `start`, if its own checksum fits.
-    fn record(&mut self, bytes: &'a [u8], start: u64, index: usize) -> Option<Record<'a>> {
+    fn record(
+        &self,
+        (bytes, start): (&'a [u8], u64),
+        index: usize,
+        budget: &mut Budget,
+    ) -> Option<Record<'a>> {
         let raw = record::decode(&bytes[index..])?;
-        if raw.flags & record::SOLE != 0 || !self.spend(raw.covered as u64) {
+        let is_plausible = raw.flags & record::SOLE == 0 && str::from_utf8(raw.key).is_ok();
+        if !is_plausible || !budget.spend(raw.covered as u64) {
             return None;
         }
         let position = start + index as u64;
@@ -387,4 +438,23 @@ fn without(range: &Range<u64>, mut taken: Vec<Range<u64>>) -> Vec<Range<u64>> {
         left.push(at..range.end);
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_that_are_too_large_leave_enough_for_smaller_ones() {
+        let mut budget = Budget::of(1_000, 4);
+        assert!(!budget.spend(2_001));
+        let spent = (0..100).filter(|_| budget.spend(1_000)).count();
+        assert_eq!((spent, budget.0), (3, 1_000));
+        for _ in 0..100 {
+            budget.spend(300);
+        }
+        assert!(budget.0 >= 300 && budget.spend(150));
+        budget.earn(1_000, 4);
+        assert!(budget.spend(2_000));
+    }
 }

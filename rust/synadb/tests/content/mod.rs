@@ -9,7 +9,7 @@ use synadb::vector::{VectorConfig, VectorStore};
 use synadb::{Durability, OpenOptions, SynaDB, Value, WriteBatch};
 use synadb_storage::directory::{Directory, DiskDirectory};
 use synadb_storage::extent::{Row, Seal, sealed_bytes};
-use synadb_storage::frame::{Records, SOLE};
+use synadb_storage::frame::{Head, Records, SOLE, Seed};
 use synadb_storage::identity::{FRAMES_START, Identity};
 use synadb_storage::log::{Log, Record};
 use synadb_storage::record::{IN_EXTENT, RecordKind};
@@ -254,5 +254,24 @@ impl Random {
 
     pub fn below(&mut self, end: u64) -> u64 {
         self.word() % end.max(1)
+    }
+}
+
+/// Fills a part of a file with what looks like heads of frames of `length` by chance, as a place in
+/// 65,536 does where small numbers lie.
+pub fn chance_heads(bytes: &mut [u8], range: Range<u64>, length: u32) {
+    let (identity, _) = Identity::read(&bytes[..4096]).expect("an identity");
+    let seed = Seed::of(&identity);
+    for at in (range.start..range.end - 24).step_by(24).take(200) {
+        let mut head = [0; 24];
+        head[..4].copy_from_slice(&length.to_le_bytes());
+        // Later than all others.
+        head[23] = 0x40;
+        let mut fits = |check: u16| {
+            head[14..16].copy_from_slice(&check.to_le_bytes());
+            Head::decode(seed, at, u64::from(length), &head).is_some()
+        };
+        assert!((0..=u16::MAX).any(&mut fits), "one of the checks fits");
+        bytes[at as usize..at as usize + 24].copy_from_slice(&head);
     }
 }
