@@ -102,7 +102,7 @@ kind!(
     IvfIndex,
     (0.99, 0.95),
     |config, metric, rows, source, job| IvfIndex::build(metric, config, rows, source, job),
-    |sections, source| IvfIndex::import(sections, source, &Job::default())
+    |sections, source| IvfIndex::import(sections, source.rows_end(), source, &Job::default())
 );
 kind!(
     Hnsw,

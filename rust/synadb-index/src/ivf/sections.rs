@@ -108,7 +108,7 @@ impl IvfIndex {
         ]
     }
 
-    /// Opens a saved index over the source that holds its rows. The codes stay where they are, as
+    /// Opens a saved index over the source that holds its rows, all below `end`. The codes stay where they are, as
     /// in a mapped file; costs a copy of the vectors where there are none.
     ///
     /// # Errors
@@ -117,6 +117,7 @@ impl IvfIndex {
     /// what cannot be: no number in it is trusted. The errors of [`kernels`].
     pub fn import(
         sections: &[(&str, SharedBytes)],
+        end: u32,
         source: &dyn VectorSource,
         job: &Job<'_>,
     ) -> Result<Self, IndexError> {
@@ -139,7 +140,7 @@ impl IvfIndex {
         let listed = words(ROWS, &find(ROWS)?, header.entries)?;
         let block = block_of(header.config.codes);
         let lists = Lists::open(counts, listed, block).ok_or(damaged(ROWS, "has other counts"))?;
-        let rows = checked_rows(&lists, source.rows_end())?;
+        let rows = checked_rows(&lists, end.min(source.rows_end()))?;
         let frame = Frame::new(header.metric, mean, header.factor);
         let centroids = Arc::new(Centroids { frame, points, dimensions });
         let origin = Origin::of(header.metric, &centroids.frame);
@@ -264,9 +265,10 @@ fn metric_number(metric: Metric) -> u64 {
     }
 }
 
-/// The rows that are listed, when all are below `rows_end` and only padding is not a row.
-fn checked_rows(lists: &Lists, rows_end: u32) -> Result<RowSet, IndexError> {
-    let mut rows = RowSet::with_rows(rows_end);
+/// The rows that are listed, when all are below `end`, none is in more than two places, and only
+/// padding is not a row.
+fn checked_rows(lists: &Lists, end: u32) -> Result<RowSet, IndexError> {
+    let (mut rows, mut again) = (RowSet::with_rows(end), RowSet::new());
     for cell in 0..lists.cells() {
         let entries = lists.entries(cell);
         let padding = &lists.rows[entries.end..lists.starts[cell + 1] as usize];
@@ -274,10 +276,12 @@ fn checked_rows(lists: &Lists, rows_end: u32) -> Result<RowSet, IndexError> {
             return Err(damaged(ROWS, "has rows beyond a cell's end"));
         }
         for &row in &lists.rows[entries] {
-            if row >= rows_end {
+            if row >= end {
                 return Err(damaged(ROWS, "names a row that there is not"));
             }
-            rows.insert(RowId(row));
+            if !rows.insert(RowId(row)) && !again.insert(RowId(row)) {
+                return Err(damaged(ROWS, "names a row more than twice"));
+            }
         }
     }
     Ok(rows)

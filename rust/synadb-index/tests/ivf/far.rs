@@ -59,7 +59,7 @@ fn far_rows_are_taken_in_and_saved() -> Result<(), IndexError> {
         let half = RowSet::range(RowId(0), 1000);
         let index = IvfIndex::build(metric, &config, &half, &source, &job)?;
         let grown = index.extend(&RowSet::range(RowId(0), 2000), &source, &job)?;
-        let opened = IvfIndex::import(&shared(&grown.export()), &source, &job)?;
+        let opened = IvfIndex::import(&shared(&grown.export()), source.rows_end(), &source, &job)?;
         let all = all_of(&grown);
         let found = recall(&grown, all, &queries, &rows, &Filter::All, &source)?;
         assert!(found >= 0.99, "{metric:?} {found}");

@@ -280,7 +280,12 @@ fn the_default_is_raised_where_rows_have_no_structure() -> Result<(), IndexError
     // The default goes with the index and its successors; what was asked for stays.
     let index = index.with_search(raised.search);
     let grown = index.extend(&RowSet::range(RowId(0), 4990), &source, &job)?;
-    let opened = IvfIndex::import(&super::sections::shared(&grown.export()), &source, &job)?;
+    let opened = IvfIndex::import(
+        &super::sections::shared(&grown.export()),
+        source.rows_end(),
+        &source,
+        &job,
+    )?;
     assert_eq!((opened.default_search(), opened.config().search), (raised.search, standard));
     let cancel = AtomicBool::new(true);
     let job = Job { cancel: Some(&cancel), ..Job::default() };

@@ -19,7 +19,7 @@ fn an_opened_index_is_the_saved_one() -> Result<(), IndexError> {
         for codes in CODES {
             let index = build(metric, &config(codes, 32), &source)?;
             let saved = index.export();
-            let opened = IvfIndex::import(&shared(&saved), &source, &Job::default())?;
+            let opened = IvfIndex::import(&shared(&saved), u32::MAX, &source, &Job::default())?;
             assert_eq!(opened.export(), saved);
             assert_eq!(opened.rows(), index.rows());
             for query in &vectors[..20] {
@@ -40,7 +40,7 @@ fn the_sections_of_another_version_are_refused() -> Result<(), IndexError> {
     for version in [0, 1, 2, 4_u64] {
         let mut saved = index.export();
         saved[0].1.to_mut()[..8].copy_from_slice(&version.to_le_bytes());
-        let refused = IvfIndex::import(&shared(&saved), &source, &Job::default()).err();
+        let refused = IvfIndex::import(&shared(&saved), u32::MAX, &source, &Job::default()).err();
         let problem = "is of another version";
         assert_eq!(refused, Some(IndexError::Section { name: "ivf.header", problem }));
     }
@@ -68,7 +68,7 @@ fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
                 let last = bytes.len() - 1;
                 bytes[place.min(last)] ^= 1 << (round % 8);
             }
-            match IvfIndex::import(&shared(&damaged), &source, &Job::default()) {
+            match IvfIndex::import(&shared(&damaged), u32::MAX, &source, &Job::default()) {
                 Ok(index) => {
                     let how = IvfSearch { nprobe: 4, candidates: 20, ..IvfSearch::default() };
                     search(&index, how, &vectors[1], &Filter::All, &source, 10)?;
@@ -78,13 +78,33 @@ fn a_damaged_section_is_refused_or_harmless() -> Result<(), IndexError> {
             }
         }
         assert!(refused > 200, "{refused}");
-        assert!(IvfIndex::import(&[], &source, &Job::default()).is_err());
+        assert!(IvfIndex::import(&[], u32::MAX, &source, &Job::default()).is_err());
         let other = Memory::new(&clustered(17, 300, 9, 10), 9);
         let sections = shared(&saved);
-        assert!(IvfIndex::import(&sections, &other, &Job::default()).is_err());
-        // Rows that the source does not have are refused.
+        assert!(IvfIndex::import(&sections, u32::MAX, &other, &Job::default()).is_err());
+        // Rows that the source does not have are refused, and rows that others search.
         let fewer = Memory::new(&vectors[..200], 8);
-        assert!(IvfIndex::import(&sections, &fewer, &Job::default()).is_err());
+        assert!(IvfIndex::import(&sections, u32::MAX, &fewer, &Job::default()).is_err());
+        assert!(IvfIndex::import(&sections, 300, &source, &Job::default()).is_ok());
+        assert!(IvfIndex::import(&sections, 299, &source, &Job::default()).is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_row_in_more_than_two_places_is_refused() -> Result<(), IndexError> {
+    let vectors = clustered(19, 300, 8, 10);
+    let source = Memory::new(&vectors, 8);
+    for codes in CODES {
+        let index = build(Metric::Euclidean, &config(codes, 12), &source)?;
+        let mut saved = index.export();
+        let rows = saved.iter_mut().find(|(name, _)| *name == "ivf.rows").expect("rows");
+        for row in rows.1.to_mut().chunks_mut(4).filter(|row| **row != [0xff; 4]) {
+            row.copy_from_slice(&7_u32.to_le_bytes());
+        }
+        let refused = IvfIndex::import(&shared(&saved), 300, &source, &Job::default()).err();
+        let problem = "names a row more than twice";
+        assert_eq!(refused, Some(IndexError::Section { name: "ivf.rows", problem }));
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl Snapshot {
         self.reader.born.for_each_slice(0, u64::from(self.rows_end), |words| {
             for (row, word) in (first..).zip(words) {
                 let born = word.load(std::sync::atomic::Ordering::Acquire);
-                if (born == 0 || born >= self.visible) && self.may_come(RowId(row)) {
+                if (born == 0 || born >= self.visible) && !self.reader.is_passed_over(row) {
                     unborn.push(row);
                 }
             }

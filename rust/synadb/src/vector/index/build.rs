@@ -266,7 +266,7 @@ impl Build<'_> {
         if self.saves {
             self.engine.take_over_saved()?;
         }
-        let next = snapshot.reader.companion.age().map_or(0, |age| age + 1);
+        let next = snapshot.reader.companion.age().map_or(0, |age| age.saturating_add(1));
         let age = snapshot.generation.sequence().max(next);
         let known = Extent { end: snapshot.rows_end(), unborn: filter_of(unborn) };
         let built = built.map(Arc::new);

@@ -170,7 +170,7 @@ impl StoredConfig {
                 fits.then_some(Built::Hnsw(index))
             }
             2 => {
-                let index = IvfIndex::import(named, &source, &Job::default())?;
+                let index = IvfIndex::import(named, end, &source, &Job::default())?;
                 (index.metric() == metric).then_some(Built::GravityWell(index))
             }
             4 => {

@@ -176,7 +176,7 @@ impl Tunings {
         let known = self.known.load();
         let is_it = |tuned: &&TunedSearch| tuned.target_recall == target && tuned.k == k;
         let found = known.iter().find(is_it).copied();
-        found.filter(|tuned| rows <= GROWN * tuned.rows)
+        found.filter(|tuned| rows <= tuned.rows.saturating_mul(GROWN))
     }
 
     fn remember(&self, tuned: TunedSearch) {
