@@ -19,6 +19,7 @@ def run_program(name: str, arguments: list[object], timeout_s: float) -> str:
         start_new_session=True,
         env=dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
     )
+    output = ""
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
