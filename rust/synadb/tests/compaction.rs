@@ -4,12 +4,13 @@ mod common;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::model::{Change, Op, STORES};
 use common::reads::{Judge, Seen, read_all};
 use common::scribe::Scribe;
 use common::{Open, Random, fast, folder, load, reading, store};
-use synadb::{CompactOptions, Error, Keep, Value};
+use synadb::{CompactOptions, CompactionReport, Error, Keep, SynaDB, Value};
 
 const BULK: usize = 1500;
 
@@ -163,6 +164,68 @@ fn a_cancelled_compaction_changes_nothing() {
     assert!(last > 5, "cancelled {last} times");
     scribe.model.compact();
     read_all(&scribe.open, &scribe.model, &["none"], &mut Judge::strict());
+}
+
+/// Compacts on a thread of its own, which must come to an end, with a function that is given how
+/// often it was called and whether all is done; returns what it was told, too.
+fn compact_beside(
+    db: &SynaDB,
+    mut act: impl FnMut(usize, bool) + Send + 'static,
+) -> (Result<CompactionReport, Error>, Vec<(u64, u64)>) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let db = db.clone();
+    std::thread::spawn(move || {
+        let mut told = Vec::new();
+        let done = db.compact_with(&CompactOptions::default(), &mut |done, total| {
+            act(told.len(), done == total);
+            told.push((done, total));
+            true
+        });
+        // Nobody waits for it any more where this came too late.
+        let _ = sender.send((done, told));
+    });
+    receiver.recv_timeout(Duration::from_secs(60)).expect("who is told waits for nothing")
+}
+
+#[test]
+fn who_is_told_how_far_it_is_may_write_and_close() {
+    let folder = folder();
+    let path = folder.path().join("a.db");
+    let db = fast().create(true).open(&path).expect("opens");
+    for i in 0..2_000 {
+        db.append(&format!("{i}"), Value::Bytes(vec![i as u8; 2_000])).expect("appends");
+    }
+    // As much as is carried over: the compaction has to hold up who writes.
+    let writer = db.clone();
+    let (done, told) = compact_beside(&db, move |call, _| {
+        if call < 60 {
+            let value = Value::Bytes(vec![call as u8; 1 << 20]);
+            writer.append("meanwhile", value).expect("appends");
+        }
+    });
+    done.expect("compacts");
+    let written = told.len().min(60);
+    assert_eq!(db.get_history("meanwhile").expect("reads").len(), written);
+    assert!(told.len() > 20, "{}", told.len());
+    let is_whole = |told: &&(u64, u64)| told.0 == told.1;
+    assert_eq!(told.iter().filter(is_whole).count(), 1, "before what cannot be taken back");
+    assert!(told.last().is_some_and(|last| is_whole(&last)));
+
+    db.close_handle().expect("closes");
+    for at_last in [false, true] {
+        let db = fast().open(&path).expect("opens once more");
+        let closing = db.clone();
+        let (done, _) = compact_beside(&db, move |call, is_whole| {
+            if is_whole || !at_last && call == 3 {
+                closing.close_handle().expect("closes");
+            }
+        });
+        assert!(matches!(done, Err(Error::Closed)), "{done:?}");
+        assert!(temporary_files(folder.path()).is_empty(), "left behind");
+        let db = fast().open(&path).expect("opens");
+        assert_eq!(db.get_history("meanwhile").expect("reads").len(), written);
+        db.close().expect("closes");
+    }
 }
 
 #[test]

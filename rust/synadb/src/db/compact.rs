@@ -235,7 +235,7 @@ impl Compaction<'_> {
         let replaced = self.check_place().and_then(|()| {
             let factory = &*engine.factory;
             let tail = commit.writer.tail;
-            source.carry_frames(reached, tail, factory, &mut rewrite)?;
+            source.carry_quietly(reached, tail, factory, &mut rewrite)?;
             self.put_in_place(&mut commit, (rewrite, saving), (temporary, created.locks))
         });
         let skipped = std::mem::take(&mut source.skipped);
@@ -320,7 +320,7 @@ impl Compaction<'_> {
             engine.enter(&mut commit, self.terms)?;
             let carried = self.check_place().and_then(|()| {
                 let end = commit.writer.tail.min(reached.0 + PIECE_BYTES);
-                source.carry_frames(*reached, end, &*engine.factory, rewrite)
+                source.carry_quietly(*reached, end, &*engine.factory, rewrite)
             });
             let left = carried.as_ref().map_or(0, |reached| commit.writer.tail - reached.0);
             engine.leave(&mut commit, Durability::Sync)?;
@@ -329,6 +329,7 @@ impl Compaction<'_> {
             if left <= REST_BYTES {
                 return Ok(());
             }
+            source.look_at(reached.0)?;
             std::thread::sleep(OTHERS_TURN);
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Source<'a> {
     looked_at: u64,
     /// What `goes_on` was told last.
     told: u64,
+    /// Whether it is not told: it is somebody else's, and may wait for what is held here.
+    is_quiet: bool,
     carried: u64,
     live: u64,
 }
@@ -67,6 +69,7 @@ impl<'a> Source<'a> {
             goes_on,
             looked_at: 0,
             told: 0,
+            is_quiet: false,
             carried: 0,
             live: tables.map(super::generation::Table::live).sum(),
         }
@@ -137,12 +140,20 @@ impl<'a> Source<'a> {
     /// # Errors
     /// `Interrupted` where the whole is to end.
     pub(super) fn last_look(&mut self) -> Result<()> {
-        self.look(self.end)
+        self.tell(self.end)
     }
 
+    /// Before the last look it is never said that all is done.
     fn look(&mut self, at: u64) -> Result<()> {
-        self.told = at.min(self.end).max(self.told);
-        if (self.goes_on)(self.told) { Ok(()) } else { Err(StorageError::Interrupted) }
+        if self.is_quiet {
+            return Ok(());
+        }
+        self.tell(at.min(self.end.saturating_sub(1)).max(self.told))
+    }
+
+    fn tell(&mut self, done: u64) -> Result<()> {
+        self.told = done;
+        if (self.goes_on)(done) { Ok(()) } else { Err(StorageError::Interrupted) }
     }
 
     /// Carries everything before the end over, every version.
@@ -180,6 +191,24 @@ impl<'a> Source<'a> {
             self.look_at(at)?;
         }
         Ok((at, sequence))
+    }
+
+    /// As `carry_frames`, with the write lock held: nobody is told how far it is, who may want to
+    /// write.
+    ///
+    /// # Errors
+    /// As `carry_frames`, but never `Interrupted`.
+    pub(super) fn carry_quietly(
+        &mut self,
+        start: (u64, u64),
+        end: u64,
+        factory: &dyn ViewFactory,
+        rewrite: &mut Rewrite<'_>,
+    ) -> Result<(u64, u64)> {
+        self.is_quiet = true;
+        let carried = self.carry_frames(start, end, factory, rewrite);
+        self.is_quiet = false;
+        carried
     }
 
     fn carry_frame(
