@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,7 +27,8 @@ def run_program(name: str, arguments: list[object], timeout_s: float) -> str:
         output = f"{name} hangs"
     finally:
         if process.poll() != 0:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # All of them may be gone.
+                os.killpg(process.pid, signal.SIGKILL)
             output += process.communicate()[0] or ""
     assert process.returncode == 0, f"{name} {arguments}: {output}"
     return output

@@ -170,16 +170,15 @@ fn a_cancelled_compaction_changes_nothing() {
 /// often it was called and whether all is done; returns what it was told, too.
 fn compact_beside(
     db: &SynaDB,
-    mut act: impl FnMut(usize, bool) + Send + 'static,
+    mut goes_on: impl FnMut(usize, bool) -> bool + Send + 'static,
 ) -> (Result<CompactionReport, Error>, Vec<(u64, u64)>) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let db = db.clone();
     std::thread::spawn(move || {
         let mut told = Vec::new();
         let done = db.compact_with(&CompactOptions::default(), &mut |done, total| {
-            act(told.len(), done == total);
             told.push((done, total));
-            true
+            goes_on(told.len(), done == total)
         });
         // Nobody waits for it any more where this came too late.
         let _ = sender.send((done, told));
@@ -187,30 +186,47 @@ fn compact_beside(
     receiver.recv_timeout(Duration::from_secs(60)).expect("who is told waits for nothing")
 }
 
+/// Each time it is told something, so much is written: a compaction that carries it over is told of
+/// that, and has to hold up who writes.
+const MEANWHILE: usize = 60;
+
+fn write_meanwhile(db: &SynaDB, call: usize) {
+    if call <= MEANWHILE {
+        db.append("meanwhile", Value::Bytes(vec![call as u8; 1 << 20])).expect("appends");
+    }
+}
+
 #[test]
-fn who_is_told_how_far_it_is_may_write_and_close() {
+fn who_is_told_how_far_it_is_may_write_close_and_cancel() {
     let folder = folder();
     let path = folder.path().join("a.db");
     let db = fast().create(true).open(&path).expect("opens");
     for i in 0..2_000 {
         db.append(&format!("{i}"), Value::Bytes(vec![i as u8; 2_000])).expect("appends");
     }
-    // As much as is carried over: the compaction has to hold up who writes.
-    let writer = db.clone();
-    let (done, told) = compact_beside(&db, move |call, _| {
-        if call < 60 {
-            let value = Value::Bytes(vec![call as u8; 1 << 20]);
-            writer.append("meanwhile", value).expect("appends");
+    let mut written = 0;
+    // The first is cancelled where it holds others up.
+    for calls in [MEANWHILE - 5, usize::MAX] {
+        let writer = db.clone();
+        let (done, told) = compact_beside(&db, move |call, _| {
+            write_meanwhile(&writer, call);
+            call < calls
+        });
+        let is_whole = |told: &&(u64, u64)| told.0 == told.1;
+        let wholes = told.iter().filter(is_whole).count();
+        if calls < usize::MAX {
+            assert!(matches!(done, Err(Error::Cancelled { .. })), "{done:?}");
+            assert_eq!((told.len(), wholes), (calls, 0));
+            written += calls;
+        } else {
+            done.expect("compacts");
+            assert!(told.len() >= MEANWHILE, "{}", told.len());
+            assert!(wholes == 1 && told.last().is_some_and(|last| is_whole(&last)));
+            written = db.get_history("meanwhile").expect("reads").len();
+            assert!(written >= MEANWHILE);
         }
-    });
-    done.expect("compacts");
-    let written = told.len().min(60);
-    assert_eq!(db.get_history("meanwhile").expect("reads").len(), written);
-    assert!(told.len() > 20, "{}", told.len());
-    let is_whole = |told: &&(u64, u64)| told.0 == told.1;
-    assert_eq!(told.iter().filter(is_whole).count(), 1, "before what cannot be taken back");
-    assert!(told.last().is_some_and(|last| is_whole(&last)));
-
+        assert!(db.get_history("meanwhile").expect("reads").len() >= written);
+    }
     db.close_handle().expect("closes");
     for at_last in [false, true] {
         let db = fast().open(&path).expect("opens once more");
@@ -219,6 +235,7 @@ fn who_is_told_how_far_it_is_may_write_and_close() {
             if is_whole || !at_last && call == 3 {
                 closing.close_handle().expect("closes");
             }
+            true
         });
         assert!(matches!(done, Err(Error::Closed)), "{done:?}");
         assert!(temporary_files(folder.path()).is_empty(), "left behind");

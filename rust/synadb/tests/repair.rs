@@ -170,7 +170,8 @@ fn what_looks_like_a_large_commit_by_chance_hides_nothing_behind_it() {
     let frames = case.whole.frames.windows(2).map(|pair| pair[0]..pair[1]);
     let (index, frame) = frames.enumerate().max_by_key(|(_, f)| f.end - f.start).expect("frames");
     assert!(index + 10 < case.whole.frames.len(), "much is behind it");
-    for length in [64 << 20, 1 << 20, (case.original.len() as u64 - frame.end) as u32] {
+    let behind = (case.original.len() as u64 - frame.end) as u32;
+    for length in [64 << 20, behind, behind / 2, behind / 16] {
         let mut bytes = case.original.clone();
         bytes[frame.start as usize] ^= 0x81;
         chance_heads(&mut bytes, frame.start + 24..frame.end, length);

@@ -1,5 +1,6 @@
 //! The log: frames in a region.
 
+mod budget;
 mod reader;
 mod recover;
 mod salvage;

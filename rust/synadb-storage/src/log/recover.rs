@@ -1,6 +1,7 @@
 //! Where a log ends, after whatever happened to it: clean, torn, or corrupt.
 
 use super::Log;
+use super::budget::Budget;
 use crate::control;
 use crate::frame::{Head, Records, next_offset};
 use crate::identity::FRAMES_START;
@@ -83,7 +84,8 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
         return Ok(Recovery { tail: end, synced, commits, ..Recovery::default() });
     }
     let last = behind.unwrap_or(end);
-    let (found, marks) = scan(log, end, last)?;
+    let time = accepted.last().map_or(start.time, |head| head.time);
+    let (found, marks) = scan(log, (end, last), time)?;
     let synced = synced.max(marks);
     if synced > end || synced > region.len() {
         let reason = format!("the log ends there, but everything up to {synced} was synced");
@@ -126,14 +128,15 @@ pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
     None
 }
 
-/// Looks for whole frames in `(from, to)`: how many of them are commits, and the highest of their marks.
+/// Looks for whole frames in `(from, to)` that are later than `time`: how many of them are commits, and
+/// the highest of their marks.
 ///
 /// # Errors
 /// `Corrupt` where too much would have to be checksummed to know whether a mark behind `from` is one.
-/// Commits without such a mark are not counted then.
-fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
+/// Commits without such a mark, of which nothing depends, are not counted then.
+fn scan(log: &Log, (from, to): (u64, u64), time: u64) -> Result<(u64, u64)> {
     let region = log.region();
-    let mut budget = region.len().saturating_mul(4);
+    let mut budget = Budget::of(region.len(), 4);
     let (mut found, mut marks) = (0, 0);
     let mut at = from + 8;
     while at + 24 <= to {
@@ -146,16 +149,17 @@ fn scan(log: &Log, from: u64, to: u64) -> Result<(u64, u64)> {
         };
         // What is laid out like a head has a fitting check by chance in one of 65,536 places, and
         // may claim to be of any length.
-        let Some(head) = head.filter(|head| head.end() <= region.len()) else {
+        let is_candidate = |head: &Head| head.end() <= region.len() && head.time > time;
+        let Some(head) = head.filter(is_candidate) else {
             at += 8;
             continue;
         };
-        let is_affordable = head.front_len as u64 <= budget;
-        if !is_affordable && head.mark > from {
+        let (decides, front) = (head.mark > from, head.front_len as u64);
+        let is_affordable = if decides { budget.spend_all(front) } else { budget.spend(front) };
+        if decides && !is_affordable {
             let reason = "too much to check behind the last good frame";
             return Err(StorageError::corrupt(from, reason));
         }
-        budget -= if is_affordable { head.front_len as u64 } else { 0 };
         if is_affordable && matches!(log.frame(at), Ok(Some(_))) {
             found += u64::from(head.counts());
             marks = marks.max(head.mark);

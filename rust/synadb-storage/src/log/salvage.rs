@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use synadb_types::limits::{EXTENT_ALIGN, FRAME_BYTES_MAX};
 
+use super::budget::Budget;
 use super::recover::last_nonzero;
 use super::{Log, Record};
 use crate::extent::Reservation;
@@ -18,8 +19,9 @@ const STEP_BYTES: u64 = 1 << 20;
 const PADDING_BYTES_MAX: u64 = 64;
 /// Bytes that may be checksummed in search of frames, for each byte of the log.
 const FRAME_BUDGET: u64 = 4;
-/// The same in search of records, for each byte of a stretch without frames. A byte of garbage costs
-/// a hundred at most, as a rule: more is forged, and must not keep the walk busy for hours.
+/// Bytes that may be looked through in search of records, for each byte of a stretch without frames.
+/// A byte of garbage costs a hundred as a rule; what is forged to cost more must not keep the walk
+/// busy for hours.
 const RECORD_BUDGET: u64 = 256;
 /// Lengths of heads.
 const HEADS: [u64; 4] = [24, 28, 32, 36];
@@ -61,30 +63,6 @@ pub struct Lost<'a> {
 struct Broken {
     range: Range<u64>,
     head: Option<Head>,
-}
-
-/// Bytes that may yet be checksummed.
-struct Budget(u64);
-
-impl Budget {
-    fn of(bytes: u64, times: u64) -> Self {
-        Self(bytes.saturating_mul(times))
-    }
-
-    /// Spends some; false where that is more than half of what is left: what claims to be much must
-    /// leave enough for what is less.
-    fn spend(&mut self, bytes: u64) -> bool {
-        let is_affordable = bytes <= self.0 / 2;
-        if is_affordable {
-            self.0 -= bytes;
-        }
-        is_affordable
-    }
-
-    /// Has more to spend.
-    fn earn(&mut self, bytes: u64, times: u64) {
-        self.0 = self.0.saturating_add(bytes.saturating_mul(times));
-    }
 }
 
 /// Stretches of the log, and what is wrong with each.
@@ -216,11 +194,14 @@ impl<'a> Walk<'a, '_> {
     }
 
     /// As `head`, of a broken frame, whose length says where the next one is. To come by once costs
-    /// nothing, so that the way through the log is never barred.
+    /// nothing, so that the way from frame to frame is open when nothing is left for a search.
     fn milestone(&mut self, at: u64) -> Option<Head> {
         let head = self.head(at)?;
-        let is_first = head.next() > self.passed;
-        self.passed = self.passed.max(head.next());
+        // By chance, and in a file that was cut, it may name any place.
+        let is_first = head.next() > self.passed && head.next() <= self.log.region().len();
+        if is_first {
+            self.passed = head.next();
+        }
         (is_first || self.budget.spend(head.front_len as u64)).then_some(head)
     }
 
@@ -382,8 +363,15 @@ impl<'a> Walk<'a, '_> {
         budget: &mut Budget,
     ) -> Option<Record<'a>> {
         let raw = record::decode(&bytes[index..])?;
-        let is_plausible = raw.flags & record::SOLE == 0 && str::from_utf8(raw.key).is_ok();
-        if !is_plausible || !budget.spend(raw.covered as u64) {
+        if raw.flags & record::SOLE != 0 || !budget.affords(raw.covered as u64) {
+            return None;
+        }
+        // Most of what looks like a record by chance has a key that cannot be one.
+        let (looked_through, is_key) = match str::from_utf8(raw.key) {
+            Ok(_) => (raw.covered, true),
+            Err(error) => (error.valid_up_to(), false),
+        };
+        if !budget.spend(looked_through as u64) || !is_key {
             return None;
         }
         let position = start + index as u64;
@@ -438,23 +426,4 @@ fn without(range: &Range<u64>, mut taken: Vec<Range<u64>>) -> Vec<Range<u64>> {
         left.push(at..range.end);
     }
     left
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn claims_that_are_too_large_leave_enough_for_smaller_ones() {
-        let mut budget = Budget::of(1_000, 4);
-        assert!(!budget.spend(2_001));
-        let spent = (0..100).filter(|_| budget.spend(1_000)).count();
-        assert_eq!((spent, budget.0), (3, 1_000));
-        for _ in 0..100 {
-            budget.spend(300);
-        }
-        assert!(budget.0 >= 300 && budget.spend(150));
-        budget.earn(1_000, 4);
-        assert!(budget.spend(2_000));
-    }
 }

@@ -228,6 +228,8 @@ impl Compaction<'_> {
         self.carry_on(&mut source, &mut rewrite, &mut reached).map_err(|e| e.or(fail))?;
         rewrite.region().sync().map_err(fail)?;
         source.last_look().map_err(fail)?;
+        // Who was told may have taken long.
+        self.carry_on(&mut source, &mut rewrite, &mut reached).map_err(|e| e.or(fail))?;
 
         let mut commit = engine.lock_to_write(None, terms)?;
         engine.enter(&mut commit, terms)?;

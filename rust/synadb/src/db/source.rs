@@ -128,19 +128,21 @@ impl<'a> Source<'a> {
     /// # Errors
     /// `Interrupted` where the whole is to end.
     pub fn look_at(&mut self, position: u64) -> Result<()> {
-        if position < self.looked_at + LOOK_BYTES {
+        if self.is_quiet || position < self.looked_at + LOOK_BYTES {
             return Ok(());
         }
         self.looked_at = position;
         self.look(position)
     }
 
-    /// Asks once more before what cannot be taken back.
+    /// Asks once more before what cannot be taken back, and says nothing from then on.
     ///
     /// # Errors
     /// `Interrupted` where the whole is to end.
     pub(super) fn last_look(&mut self) -> Result<()> {
-        self.tell(self.end)
+        self.tell(self.end)?;
+        self.is_quiet = true;
+        Ok(())
     }
 
     /// Before the last look it is never said that all is done.
@@ -205,9 +207,9 @@ impl<'a> Source<'a> {
         factory: &dyn ViewFactory,
         rewrite: &mut Rewrite<'_>,
     ) -> Result<(u64, u64)> {
-        self.is_quiet = true;
+        let was_quiet = std::mem::replace(&mut self.is_quiet, true);
         let carried = self.carry_frames(start, end, factory, rewrite);
-        self.is_quiet = false;
+        self.is_quiet = was_quiet;
         carried
     }
 
