@@ -211,9 +211,15 @@ impl Head {
 
     #[inline]
     fn fits(self, seed: Seed, region: &dyn Region) -> Option<Self> {
-        let front = region.bytes(self.offset, self.front_len)?;
-        region.bytes(self.offset, self.length as usize)?;
-        (seed.frame_crc(self.offset, self.length, &front[8..]) == self.crc).then_some(self)
+        let bytes = region.bytes(self.offset, self.length as usize)?;
+        self.is_of(seed, bytes).then_some(self)
+    }
+
+    /// Whether it is the head of a frame with these bytes.
+    #[inline]
+    pub(crate) fn is_of(&self, seed: Seed, bytes: &[u8]) -> bool {
+        bytes.len() >= self.length as usize
+            && seed.frame_crc(self.offset, self.length, &bytes[8..self.front_len]) == self.crc
     }
 }
 

@@ -1,9 +1,13 @@
 //! Where a log ends, after whatever happened to it: clean, torn, or corrupt.
 
+use std::borrow::Cow;
+
+use synadb_types::limits::FRAME_BYTES_MAX;
+
 use super::Log;
 use super::budget::Budget;
 use crate::control;
-use crate::frame::{Head, Records, next_offset};
+use crate::frame::{HEAD_BYTES_MAX, Head, Records, Seed, next_offset};
 use crate::identity::FRAMES_START;
 use crate::region::Region;
 use crate::{Result, StorageError};
@@ -51,6 +55,42 @@ pub struct Recovery {
 /// # Errors
 /// `Corrupt` where durable bytes are gone: the message names both offsets.
 pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
+    find_end(log, start, synced_floor, |from, _| {
+        let region = log.region();
+        let behind = region.bytes(from, (region.len() - from) as usize);
+        Ok(behind.map(Cow::Borrowed))
+    })
+}
+
+/// As `recover`, while others may close the file and give back what lies behind its end: that is read
+/// and not mapped, for to touch a page of a map that is gone ends the process.
+///
+/// Says `torn` where the file has shrunk meanwhile: it is to be looked at again.
+///
+/// # Errors
+/// As `recover`.
+pub fn recover_beside(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
+    find_end(log, start, synced_floor, |from, to| {
+        let region = log.region();
+        // A frame may end with zeros.
+        let end = region.len().min(to + FRAME_BYTES_MAX as u64).max(to);
+        let mut bytes = vec![0; (end - from) as usize];
+        match region.read(from, &mut bytes[..(to - from) as usize]) {
+            Ok(()) => Ok(Some(Cow::Owned(bytes))),
+            Err(_) if region.refresh()? < to => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+/// Looks for the end; `behind` gives the bytes between two places and some more, `None` where they
+/// are gone.
+fn find_end<'a>(
+    log: &'a Log,
+    start: Start,
+    synced_floor: u64,
+    behind: impl FnOnce(u64, u64) -> Result<Option<Cow<'a, [u8]>>>,
+) -> Result<Recovery> {
     let region = log.region();
     let (mut end, mut link, mut time) = (start.position, start.link, start.time);
     let mut accepted: Vec<Head> = Vec::new();
@@ -79,13 +119,20 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
         accepted.truncate(index);
     }
     let commits = accepted.iter().filter(|head| head.counts()).count() as u64;
-    let behind = last_nonzero(region, end);
-    if behind.is_none() && synced <= end && (synced == 0 || synced <= region.len()) {
+    let last = last_nonzero(region, end)?;
+    if last.is_none() && synced <= end && (synced == 0 || synced <= region.len()) {
         return Ok(Recovery { tail: end, synced, commits, ..Recovery::default() });
     }
-    let last = behind.unwrap_or(end);
+    let bytes = match last {
+        Some(last) => behind(end, last)?,
+        None => Some(Cow::Borrowed(&[][..])),
+    };
+    let Some(bytes) = bytes else {
+        return Ok(Recovery { tail: end, synced, commits, torn: true, ..Recovery::default() });
+    };
+    let (is_torn, last) = (last.is_some(), last.unwrap_or(end));
     let time = accepted.last().map_or(start.time, |head| head.time);
-    let (found, marks) = scan(log, (end, last), time)?;
+    let (found, marks) = scan(log.seed(), &bytes, (end, last), time)?;
     let synced = synced.max(marks);
     if synced > end || synced > region.len() {
         let reason = format!("the log ends there, but everything up to {synced} was synced");
@@ -95,7 +142,7 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
         tail: end,
         synced,
         commits,
-        torn: behind.is_some(),
+        torn: is_torn,
         commits_dropped: found,
         bytes_dropped: last - end,
     })
@@ -113,19 +160,30 @@ fn commits_whole(log: &Log, head: &Head) -> bool {
     true
 }
 
-/// Offset behind the last byte at or behind `from` that is not zero.
-pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
+/// Where the last byte that is not zero ends, `None` where there is none at or behind `from`.
+///
+/// It is read and not mapped: see [`recover_beside`].
+pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Result<Option<u64>> {
     const STEP: u64 = 1 << 16;
+    let mut buffer = vec![0; STEP as usize];
     let mut end = region.len();
     while end > from {
         let start = end.saturating_sub(STEP).max(from);
-        let bytes = region.bytes(start, (end - start) as usize)?;
+        let bytes = &mut buffer[..(end - start) as usize];
+        if let Err(error) = region.read(start, bytes) {
+            let len = region.refresh()?;
+            if len >= end {
+                return Err(error);
+            }
+            end = len;
+            continue;
+        }
         if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
-            return Some(start + index as u64 + 1);
+            return Ok(Some(start + index as u64 + 1));
         }
         end = start;
     }
-    None
+    Ok(None)
 }
 
 /// Looks for whole frames in `(from, to)` that are later than `time`: how many of them are commits, and
@@ -134,22 +192,19 @@ pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Option<u64> {
 /// # Errors
 /// `Corrupt` where too much would have to be checksummed to know whether a mark behind `from` is one.
 /// Commits without such a mark, of which nothing depends, are not counted then.
-fn scan(log: &Log, (from, to): (u64, u64), time: u64) -> Result<(u64, u64)> {
-    let region = log.region();
-    let mut budget = Budget::of(region.len(), 4);
+fn scan(seed: Seed, bytes: &[u8], (from, to): (u64, u64), time: u64) -> Result<(u64, u64)> {
+    let end = from + bytes.len() as u64;
+    let mut budget = Budget::of(end, 4);
     let (mut found, mut marks) = (0, 0);
     let mut at = from + 8;
     while at + 24 <= to {
-        let head = match region.load(at) {
-            Some(word) if word != 0 => {
-                let window = region.bytes(at, ((region.len() - at) as usize).min(36));
-                window.and_then(|bytes| Head::decode(log.seed(), at, word, bytes))
-            }
-            _ => None,
-        };
+        let rest = &bytes[(at - from) as usize..];
+        let (word, window) = (rest.first_chunk(), &rest[..rest.len().min(HEAD_BYTES_MAX)]);
+        let word = word.map_or(0, |word| u64::from_le_bytes(*word));
+        let head = (word != 0).then(|| Head::decode(seed, at, word, window)).flatten();
         // What is laid out like a head has a fitting check by chance in one of 65,536 places, and
         // may claim to be of any length.
-        let is_candidate = |head: &Head| head.end() <= region.len() && head.time > time;
+        let is_candidate = |head: &Head| head.end() <= end && head.time > time;
         let Some(head) = head.filter(is_candidate) else {
             at += 8;
             continue;
@@ -160,7 +215,7 @@ fn scan(log: &Log, (from, to): (u64, u64), time: u64) -> Result<(u64, u64)> {
             let reason = "too much to check behind the last good frame";
             return Err(StorageError::corrupt(from, reason));
         }
-        if is_affordable && matches!(log.frame(at), Ok(Some(_))) {
+        if is_affordable && head.is_of(seed, rest) {
             found += u64::from(head.counts());
             marks = marks.max(head.mark);
             at = next_offset(head.end(), head.gap);

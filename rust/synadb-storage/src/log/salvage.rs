@@ -226,7 +226,7 @@ impl<'a> Walk<'a, '_> {
 
     /// The first whole frame at or behind `from`.
     fn search(&mut self, from: u64) -> Result<Option<Head>> {
-        let Some(last) = last_nonzero(self.log.region(), from) else { return Ok(None) };
+        let Some(last) = last_nonzero(self.log.region(), from)? else { return Ok(None) };
         let mut at = from;
         while at + 24 <= last.min(self.end) {
             if at.is_multiple_of(STEP_BYTES) {
@@ -403,7 +403,7 @@ impl<'a> Walk<'a, '_> {
         if self.vouched > len {
             self.lost(len..self.vouched, "the file ends before what was on the medium")?;
         }
-        let torn = last_nonzero(self.log.region(), at).filter(|_| at < self.end);
+        let torn = last_nonzero(self.log.region(), at)?.filter(|_| at < self.end);
         match torn {
             Some(last) => self.lost(at..last, "a torn end; nothing says that it was whole"),
             None => Ok(()),

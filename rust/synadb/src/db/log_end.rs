@@ -3,7 +3,7 @@
 use synadb_storage::directory::Opened;
 use synadb_storage::identity::FRAMES_START;
 use synadb_storage::lock::{LockKind, Locks};
-use synadb_storage::log::{Log, Recovery, Start, recover};
+use synadb_storage::log::{Log, Recovery, Start, recover, recover_beside};
 use synadb_storage::{Result as StorageResult, StorageError};
 
 use super::open::LOCK_POLL;
@@ -35,7 +35,7 @@ pub(super) fn find_end(
     let mut quiet_end = None;
     for _ in 0..LOOKS_MAX {
         log.region().refresh()?;
-        let found = recover(log, start, floor);
+        let found = recover_beside(log, start, floor);
         let end = match &found {
             Ok(found) if found.torn => found.tail,
             Err(StorageError::Corrupt { offset, .. }) => *offset,
@@ -52,7 +52,7 @@ pub(super) fn find_end(
             return found;
         }
     }
-    recover(log, start, floor)
+    recover_beside(log, start, floor)
 }
 
 fn is_being_written(locks: Option<&dyn Locks>) -> bool {
@@ -71,9 +71,11 @@ mod tests {
     use super::*;
     use crate::{Durability, OpenOptions, Value};
 
-    /// A log of which the frame at `hidden` is shown from a certain look on, as if published then.
+    /// A log of which the frame at `hidden` is shown from a certain look on, as if published then, and
+    /// of which only `kept` bytes are left behind the first look, as if somebody closed it then.
     struct Late {
         body: MemoryRegion,
+        kept: u64,
         hidden: u64,
         shown_from: usize,
         looks: AtomicUsize,
@@ -81,12 +83,21 @@ mod tests {
 
     impl Region for Late {
         fn len(&self) -> u64 {
-            self.body.len()
+            let is_first = self.looks.load(Ordering::Relaxed) <= 1;
+            if is_first { self.body.len() } else { self.kept }
         }
         fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+            assert!(offset + len as u64 <= self.kept, "a page of a map that is gone");
             self.body.bytes(offset, len)
         }
+        fn read(&self, offset: u64, out: &mut [u8]) -> StorageResult<()> {
+            if offset + out.len() as u64 > self.kept {
+                return Err(StorageError::corrupt(offset, "bytes behind the end of the file"));
+            }
+            self.body.read(offset, out)
+        }
         fn load(&self, offset: u64) -> Option<u64> {
+            assert!(offset + 8 <= self.kept, "a page of a map that is gone");
             let is_shown = self.looks.load(Ordering::Relaxed) >= self.shown_from;
             if offset == self.hidden && !is_shown { Some(0) } else { self.body.load(offset) }
         }
@@ -116,7 +127,7 @@ mod tests {
         }
         fn refresh(&self) -> StorageResult<u64> {
             self.looks.fetch_add(1, Ordering::Relaxed);
-            self.body.refresh()
+            Ok(self.len())
         }
         fn kind(&self) -> &'static str {
             self.body.kind()
@@ -152,7 +163,8 @@ mod tests {
         let body = MemoryRegion::with_capacity(bytes.len() as u64).expect("memory");
         body.allocate(bytes.len() as u64).expect("room");
         body.store(0, bytes).expect("stored");
-        Arc::new(Late { body, hidden, shown_from, looks: AtomicUsize::new(0) })
+        let kept = bytes.len() as u64;
+        Arc::new(Late { body, kept, hidden, shown_from, looks: AtomicUsize::new(0) })
     }
 
     fn found(bytes: &[u8], identity: Identity, hidden: u64, from: usize) -> StorageResult<u64> {
@@ -179,5 +191,24 @@ mod tests {
         let last = frames.last().expect("frames");
         assert_eq!(found(&bytes, identity, last.offset, 2).expect("whole"), last.next());
         assert_eq!(found(&bytes, identity, last.offset, usize::MAX).expect("torn"), last.offset);
+    }
+
+    /// Who closes a file last gives back what is behind its end: to touch a page of a map that is gone
+    /// ends the process.
+    #[test]
+    fn a_file_that_shrinks_while_a_reader_looks_is_read_to_its_end() {
+        let (bytes, frames, identity) = written();
+        let end = frames.last().expect("frames").next();
+        for garbage in [false, true] {
+            let mut longer = bytes.clone();
+            longer.resize(bytes.len() + (1 << 20), 0);
+            // A writer that died has left something, and the next one has cut it off.
+            longer[end as usize + 100] = u8::from(garbage);
+            let whole = Arc::into_inner(region(&longer, 0, 0)).expect("nobody has it yet");
+            let kept = (end + 8).next_multiple_of(PAGE_BYTES);
+            let log = Log::new(Arc::new(Late { kept, ..whole }), identity);
+            let found = find_end(&log, Start::beginning(), 0, false, None).expect("an end");
+            assert_eq!((found.tail, found.torn), (end, garbage));
+        }
     }
 }
