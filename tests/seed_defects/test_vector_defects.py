@@ -219,3 +219,20 @@ def test_defect_53_vectors_lie_side_by_side_in_the_file(path: Path) -> None:
     with VectorStore(path, 16) as store:
         store.insert_batch([str(n) for n in range(5000)], rows)
         assert path.read_bytes().count(rows.tobytes()) == 1
+
+
+def test_defect_53_settings_of_a_graph_are_used(path: Path) -> None:
+    rows = random_rows(6_100, 32)
+    queries = rows[6_000:]
+    found = {}
+    with VectorStore(path, 32, metric="euclidean") as store:
+        store.insert_batch([str(n) for n in range(6_000)], rows[:6_000])
+        exact = [{hit.key for hit in hits} for hits in store.search_batch(queries, 10, exact=True)]
+        for m_max in (32, 96):
+            store.build_index("hnsw", m_max=m_max)
+            for ef_search in (10, 60):
+                answers = store.search_batch(queries, 10, ef_search=ef_search)
+                pairs = zip(exact, answers, strict=True)
+                shared = sum(len(keys & {hit.key for hit in hits}) for keys, hits in pairs)
+                found[m_max, ef_search] = shared / 1000
+    assert found[32, 10] + 0.1 < min(found[96, 10], found[32, 60]), found

@@ -12,7 +12,7 @@ use synadb::vector::{
     CascadeParameters, HnswConfig, IndexBackend, IvfCodes, IvfConfig, PackedConfig, SearchOptions,
     SearchResult, VectorConfig, VectorStore,
 };
-use synadb::{Access, Durability, OpenOptions};
+use synadb::{Access, Durability, Error, OpenOptions};
 
 const WIDTH: usize = 40;
 /// So many that a graph is walked, and not scanned by its codes, with a queue of [`QUEUE`] nodes.
@@ -400,4 +400,39 @@ fn try_lies(saved: &Saved, truth: &Truth, access: Access) -> bool {
     }
     store.close_handle().expect("closes");
     is_used
+}
+
+/// Codes and graphs have no checksum of the row: what they find is read from the log, and verified.
+#[test]
+fn a_damaged_row_that_an_index_finds_is_reported_and_costs_the_others_nothing() {
+    const DAMAGED: usize = 701;
+    let folder = folder();
+    for backend in backends() {
+        let saved = Saved::new(folder.path(), backend);
+        let bytes: Vec<u8> = row(DAMAGED).iter().flat_map(|value| value.to_le_bytes()).collect();
+        let places = saved.log.windows(bytes.len()).enumerate();
+        let places: Vec<usize> =
+            places.filter(|(_, window)| *window == bytes).map(|(at, _)| at).collect();
+        let [at] = places[..] else { panic!("{places:?}") };
+        let mut log = saved.log.clone();
+        log[at + 4 * 20 + 1] ^= 0x10;
+        store(&saved.path, &log, Some(&saved.checkpoint));
+        for access in [Access::ReadOnly, Access::Exclusive] {
+            let store = open(&saved.path, access);
+            assert!(store.has_index().expect("open"), "of rows as they were");
+            for way in ways(&saved.backend) {
+                match store.search_with(&row(DAMAGED), 3, &way) {
+                    Err(Error::Corruption { offset, key, .. }) => {
+                        assert_eq!(key.as_deref(), Some("701"), "{offset}");
+                    }
+                    other => panic!("{:?}: {other:?}", saved.backend),
+                }
+                // Of another group of vectors.
+                let found = store.search_with(&row(DAMAGED + 11), 1, &way).expect("searches");
+                assert_eq!(found[0].key, (DAMAGED + 11).to_string());
+            }
+            store.close_handle().expect("closes");
+        }
+        std::fs::remove_file(&saved.path).expect("removed");
+    }
 }

@@ -428,3 +428,21 @@ pub fn a_query_of_other_dimensions_is_refused(kind: &dyn Kind) -> Result<(), Ind
     }
     Ok(())
 }
+
+/// A query with a component that is no finite number is refused, and its position named.
+pub fn a_query_that_is_not_finite_is_refused(kind: &dyn Kind) -> Result<(), IndexError> {
+    for metric in METRICS {
+        let source = data();
+        let mut bench = Bench::new(kind, metric, &source)?;
+        for (position, value) in
+            [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().enumerate()
+        {
+            let mut query = queries()[0].clone();
+            query[position] = value;
+            let refused = bench.search(&query, None, 10).err();
+            assert_eq!(refused, Some(IndexError::NonFinite { position }));
+        }
+        assert_eq!(bench.search(&queries()[0], None, 10)?.len(), 10);
+    }
+    Ok(())
+}

@@ -133,6 +133,7 @@ macro_rules! conformance {
             vectors_of_any_length_are_taken,
             queries_from_elsewhere_are_answered,
             a_query_of_other_dimensions_is_refused,
+            a_query_that_is_not_finite_is_refused,
         );
     };
     (@tests $name:ident, $kind:expr, $($check:ident,)+) => {

@@ -168,3 +168,21 @@ impl StoredConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_builds_depends_on_how_many_vectors_it_has_unless_a_kind_is_asked_for() {
+        for backend in [
+            IndexBackend::Auto,
+            IndexBackend::Aimed { backend: Box::new(IndexBackend::Auto), target_recall: 0.95 },
+        ] {
+            assert!(matches!(backend.for_rows(CELLS_FROM - 1), IndexBackend::Flat(_)));
+            assert!(matches!(backend.for_rows(CELLS_FROM), IndexBackend::GravityWell(_)));
+        }
+        let asked = IndexBackend::Hnsw(HnswConfig::default());
+        assert!(matches!(asked.for_rows(10 * CELLS_FROM), IndexBackend::Hnsw(_)));
+    }
+}
