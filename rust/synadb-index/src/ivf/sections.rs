@@ -108,8 +108,8 @@ impl IvfIndex {
         ]
     }
 
-    /// Opens a saved index over the source that holds its rows, all below `end`. The codes stay where they are, as
-    /// in a mapped file; costs a copy of the vectors where there are none.
+    /// Opens a saved index over the source that holds its rows, all below `end`. The codes stay where
+    /// they are, as in a mapped file; costs a copy of the vectors where there are none.
     ///
     /// # Errors
     ///
