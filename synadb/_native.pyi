@@ -50,6 +50,7 @@ class Database:
         maintenance: str = "thread",
         auto_compact: float | None = None,
         auto_compact_history: bool = True,
+        sync_interval: float | None = None,
     ) -> Self: ...
     @property
     def path(self) -> str: ...

@@ -33,17 +33,19 @@ class SynaDB(_native.Database):
     forked child, and pickles as its path and options.
 
     Parameters: with `sync_on_write` each write survives the machine's death before the call
-    returns, without it the process's death. `config` is a `DbConfig` and overrides
+    returns, without it the process's death, and the machine's once it is synced: within
+    `sync_interval` seconds (default 30) by itself, with all that came meanwhile; never with 0, and
+    sooner once a gibibyte of log has come. `config` is a `DbConfig` and overrides
     `sync_on_write`. `access` is `"shared"` (any number of processes write, each sees what the
     others have committed), `"exclusive"` (the one writer of the file) or `"read_only"` (beside
     any writer; `refresh()` moves to what was committed since). `lock_timeout` is how many seconds
     to wait for another process: for its closing a file that it has for itself (default 0), and in
     each write for its letting go of the write lock (default 5); at most ten years. `maintenance`
-    is `"thread"` (a background thread for each file, started when needed and joined by `close()`,
-    keeps the write lock between writes and gives it back when the file is idle), `"inline"` (no
-    thread: each write gives the lock back, and writes the checkpoint when one is due) or `"off"`
-    (the same, and no checkpoint but at close and by `checkpoint()`); the first handle on a file
-    decides.
+    is `"thread"` (background threads for each file, started when needed and joined by `close()`:
+    one keeps the write lock between writes and gives it back when the file is idle, one syncs what
+    is due), `"inline"` (no thread: each write gives the lock back, and writes the checkpoint and
+    syncs when that is due) or `"off"` (the same, and neither but at close and on request); the
+    first handle on a file decides.
     `checkpoint_bytes` is how much log is written before the next checkpoint. `create=False` raises
     `DatabaseMissingError` for a missing file.
 

@@ -298,6 +298,8 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 DATABASE_OPTIONS: list[dict[str, Any]] = [
     {"checkpoint_bytes": 1 << 20},
+    {"sync_interval": 2.5},
+    {"sync_interval": 0},
     {"create": False},
     {"auto_compact": 0.25},
     {"auto_compact": 0.75, "auto_compact_history": False},

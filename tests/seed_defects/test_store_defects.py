@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 from defect_files import WIDTH, random_rows, run_python
 from index_waits import search_until_indexed
+from sync_waits import become_synced
 
 import synadb
-from synadb import GravityWellIndex, MmapVectorStore
+from synadb import (
+    CascadeIndex,
+    GravityWellIndex,
+    HybridVectorStore,
+    MmapVectorStore,
+    SynaDB,
+    VectorStore,
+)
 
 KILLED = """
 import os, sys, numpy as np, synadb
@@ -52,6 +60,35 @@ def test_defect_54_checkpoint_has_everything_on_the_medium(path: Path) -> None:
             stats = store.stats()
             assert stats["synced_bytes"] == stats["log_bytes"]
             assert stats["tail_bytes"] == 0
+
+
+@pytest.mark.parametrize("kind", [VectorStore, MmapVectorStore, GravityWellIndex, CascadeIndex])
+def test_defect_54_each_insert_is_on_the_medium_in_time(path: Path, kind: Any) -> None:
+    rows = random_rows(900)
+    with SynaDB(path, sync_on_write=False, sync_interval=0.01) as db, kind(db, WIDTH) as store:
+        for write in (
+            lambda: store.insert("k", rows[0]),
+            lambda: store.insert_batch(numbers(900), rows),
+            lambda: store.update("k", rows[1]),
+            lambda: store.delete("k"),
+        ):
+            write()
+            assert become_synced(db)
+
+
+def test_defect_54_each_insert_into_a_hybrid_store_is_on_the_medium_in_time(path: Path) -> None:
+    rows = random_rows(900)
+    with (
+        SynaDB(path, sync_on_write=False, sync_interval=0.01) as db,
+        HybridVectorStore(db, db, WIDTH) as store,
+    ):
+        for write in (
+            lambda: store.ingest("k", rows[0]),
+            lambda: store.ingest_batch(numbers(900), rows),
+            store.promote_to_cold,
+        ):
+            write()
+            assert become_synced(db)
 
 
 def test_defect_55_overwrite_replaces_and_a_batch_is_found_at_once(path: Path) -> None:

@@ -106,38 +106,28 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Unsigned {
     }
 }
 
-/// The argument `lock_timeout`: an `int` or a `float`, and no `bool`.
-pub struct Seconds(pub f64);
+/// Arguments that are an `int` or a `float`, and no `bool`; each has the name that a caller reads.
+macro_rules! number_arguments {
+    ($($type:ident: $name:literal, $wanted:literal;)*) => {$(
+        #[doc = concat!("The argument `", $name, "`: ", $wanted, ".")]
+        #[derive(Clone, Copy)]
+        pub struct $type(pub f64);
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Seconds {
-    type Error = PyErr;
+        impl<'a, 'py> FromPyObject<'a, 'py> for $type {
+            type Error = PyErr;
 
-    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        number(obj, "lock_timeout", "a number of seconds").map(Self)
-    }
+            fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+                number(obj, $name, $wanted).map(Self)
+            }
+        }
+    )*};
 }
 
-/// The argument `auto_compact`: an `int` or a `float`, and no `bool`.
-pub struct Share(pub f64);
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Share {
-    type Error = PyErr;
-
-    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        number(obj, "auto_compact", "a share of the log, a number above 0 and below 1").map(Self)
-    }
-}
-
-/// The argument `target_recall`: an `int` or a `float`, and no `bool`.
-#[derive(Clone, Copy)]
-pub struct Recall(pub f64);
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Recall {
-    type Error = PyErr;
-
-    fn extract(obj: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        number(obj, "target_recall", "a number above 0 and at most 1").map(Self)
-    }
+number_arguments! {
+    Seconds: "lock_timeout", "a number of seconds";
+    Interval: "sync_interval", "a number of seconds";
+    Share: "auto_compact", "a share of the log, a number above 0 and below 1";
+    Recall: "target_recall", "a number above 0 and at most 1";
 }
 
 /// A number, and no `bool`, for an argument that an error names.

@@ -11,8 +11,8 @@ use synadb::{Pattern, ValueRef};
 use crate::batch::{Batch, Transaction};
 use crate::bulk;
 use crate::convert::{
-    self, Blob, Glob, Held, Integer, Key, Prefix, Seconds, Share, Text, Unsigned, absolute_path,
-    answered, into_object, to_object,
+    self, Blob, Glob, Held, Integer, Interval, Key, Prefix, Seconds, Share, Text, Unsigned,
+    absolute_path, answered, into_object, to_object,
 };
 use crate::errors::{closed, key_not_found, type_mismatch};
 use crate::interrupt::on_worker;
@@ -72,7 +72,7 @@ impl Database {
     #[new]
     #[pyo3(signature = (path, sync_on_write=true, *, config=None, access="shared",
         lock_timeout=None, checkpoint_bytes=None, create=true, maintenance="thread", auto_compact=None,
-        auto_compact_history=true))]
+        auto_compact_history=true, sync_interval=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         py: Python<'_>,
@@ -86,9 +86,11 @@ impl Database {
         maintenance: &str,
         auto_compact: Option<Share>,
         #[pyo3(from_py_with = convert::auto_compact_history)] auto_compact_history: bool,
+        sync_interval: Option<Interval>,
     ) -> PyResult<Self> {
         let mut opening = Opening::new(access, lock_timeout, sync_on_write)?;
         opening.maintain(maintenance)?;
+        opening.sync_after(sync_interval)?;
         opening.compact_by_itself(auto_compact, auto_compact_history)?;
         opening.apply(config, checkpoint_bytes.map(|bytes| bytes.0), create)?;
         let file = absolute_path(path, "path")?;

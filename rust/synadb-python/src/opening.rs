@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyModule};
 use synadb::distance::DistanceMetric;
 use synadb::{Access, Durability, Keep, Maintenance, OpenOptions, Settings, SynaDB, vector};
 
-use crate::convert::{Count, Seconds, Share, absolute_path, answered};
+use crate::convert::{Count, Interval, Seconds, Share, absolute_path, answered};
 use crate::database::Database;
 use crate::errors::{config_mismatch, dimension, invalid_argument};
 use crate::interrupt::{is_signalled, on_worker};
@@ -19,7 +19,7 @@ use crate::interrupt::{is_signalled, on_worker};
 /// Stands for the dimensions that the file has.
 const AS_STORED: u16 = 0;
 /// Seconds that a wait may take at most: ten years, which no clock runs over.
-const TIMEOUT_MAX: f64 = 315_360_000.0;
+const TIME_MAX: f64 = 315_360_000.0;
 
 /// How a handle is opened.
 pub struct Opening {
@@ -45,15 +45,21 @@ impl Opening {
         };
         let mut options = OpenOptions::new().access(access).durability(durability(sync_on_write));
         if let Some(Seconds(seconds)) = lock_timeout {
-            if !(0.0..=TIMEOUT_MAX).contains(&seconds) {
-                return Err(invalid_argument(
-                    "lock_timeout",
-                    format!("it must be 0 or more seconds, at most {TIMEOUT_MAX}, got {seconds}"),
-                ));
-            }
-            options = options.lock_timeout(Duration::from_secs_f64(seconds));
+            options = options.lock_timeout(duration("lock_timeout", seconds)?);
         }
         Ok(Self { options })
+    }
+
+    /// Sets after how long what was not synced is; with 0 never.
+    ///
+    /// # Errors
+    /// `InvalidArgumentError` for a bad time.
+    pub fn sync_after(&mut self, interval: Option<Interval>) -> PyResult<()> {
+        let Some(Interval(seconds)) = interval else { return Ok(()) };
+        let interval = duration("sync_interval", seconds)?;
+        let interval = Some(interval).filter(|interval| !interval.is_zero());
+        self.options = self.options.clone().sync_interval(interval);
+        Ok(())
     }
 
     /// Sets who does what need not be done within a call.
@@ -124,6 +130,15 @@ impl Opening {
         self.options = options;
         Ok(())
     }
+}
+
+/// A time that an argument gives in seconds.
+fn duration(argument: &'static str, seconds: f64) -> PyResult<Duration> {
+    if (0.0..=TIME_MAX).contains(&seconds) {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    let reason = format!("it must be 0 or more seconds, at most {TIME_MAX}, got {seconds}");
+    Err(invalid_argument(argument, reason))
 }
 
 /// A field of a `DbConfig`.
@@ -280,6 +295,8 @@ pub fn database_keywords<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let dict = keywords(py, settings)?;
     dict.set_item("checkpoint_bytes", settings.checkpoint_bytes)?;
+    let interval = settings.sync_interval.unwrap_or(Duration::ZERO);
+    dict.set_item("sync_interval", interval.as_secs_f64())?;
     dict.set_item("create", settings.create)?;
     if let Some(wish) = settings.auto_compact {
         dict.set_item("auto_compact", wish.share)?;

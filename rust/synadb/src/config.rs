@@ -42,7 +42,8 @@ pub enum Durability {
     /// It is on the medium; concurrent writers share one sync.
     #[default]
     Sync,
-    /// It survives the death of the process, and of the machine after the next sync.
+    /// It survives the death of the process, and of the machine after the next sync, which comes
+    /// by itself: see [`OpenOptions::sync_interval`].
     Process,
 }
 
@@ -91,11 +92,20 @@ pub type Interrupt = Arc<dyn Fn() -> bool + Send + Sync>;
 /// How long a commit waits for another process unless the options say otherwise.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
 
+/// After how long what is not synced is, unless the options say otherwise.
+const SYNC_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A century is as good as forever, and an instant can hold it.
+pub(crate) fn forever() -> Duration {
+    Duration::from_secs(100 * 365 * 86_400)
+}
+
 /// What belongs to a handle rather than to the file.
 #[derive(Clone)]
 pub(crate) struct Terms {
     pub durability: Durability,
     pub compression: bool,
+    pub sync_interval: Option<Duration>,
     commit_wait: Duration,
     interrupt: Option<Interrupt>,
 }
@@ -103,8 +113,9 @@ pub(crate) struct Terms {
 impl Terms {
     /// Those of what nobody waits for.
     pub fn of_upkeep(stops: Interrupt) -> Self {
-        let (durability, compression) = (Durability::Process, false);
-        Self { durability, compression, commit_wait: COMMIT_WAIT, interrupt: Some(stops) }
+        let (durability, compression, sync_interval) = (Durability::Process, false, None);
+        let (commit_wait, interrupt) = (COMMIT_WAIT, Some(stops));
+        Self { durability, compression, sync_interval, commit_wait, interrupt }
     }
 
     /// Whether somebody asked to end the wait.
@@ -114,8 +125,7 @@ impl Terms {
 
     /// When a wait that begins now ends.
     pub fn deadline(&self) -> Instant {
-        // A century is as good as forever, and an instant can hold it.
-        Instant::now() + self.commit_wait.min(Duration::from_secs(100 * 365 * 86_400))
+        Instant::now() + self.commit_wait.min(forever())
     }
 }
 
@@ -127,6 +137,8 @@ pub struct Settings {
     pub access: Access,
     /// What a returned write has survived.
     pub durability: Durability,
+    /// After how long a write that is not synced is synced by itself, if ever.
+    pub sync_interval: Option<Duration>,
     /// How long to wait for another process, where that was said.
     pub lock_timeout: Option<Duration>,
     /// Who does what need not be done within a call.
@@ -152,6 +164,7 @@ pub(crate) fn no_upkeep(why: &str) -> Error {
 pub struct OpenOptions {
     pub(crate) access: Access,
     pub(crate) durability: Durability,
+    pub(crate) sync_interval: Option<Duration>,
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) interrupt: Option<Interrupt>,
     pub(crate) maintenance: Maintenance,
@@ -174,6 +187,7 @@ impl OpenOptions {
         Self {
             access: Access::Shared,
             durability: Durability::Sync,
+            sync_interval: Some(SYNC_INTERVAL),
             lock_timeout: None,
             interrupt: None,
             maintenance: Maintenance::Thread,
@@ -195,6 +209,16 @@ impl OpenOptions {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// After how long at most a write of this handle that is not synced is synced by itself, with all
+    /// that was committed before; 30 s unless it is set, never with `None`. Within a gibibyte of log it
+    /// begins sooner. A thread does it, inline the first write of which the time has come, and with
+    /// [`Maintenance::Off`] nobody. One that fails poisons the file, as any sync.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
+        self.sync_interval = interval;
         self
     }
 
@@ -248,6 +272,7 @@ impl OpenOptions {
         Settings {
             access: self.access,
             durability: self.durability,
+            sync_interval: self.sync_interval,
             lock_timeout: self.lock_timeout,
             maintenance: self.maintenance,
             checkpoint_bytes: self.checkpoint_bytes,
@@ -262,6 +287,7 @@ impl OpenOptions {
         Terms {
             durability: self.durability,
             compression: self.compression,
+            sync_interval: self.sync_interval,
             commit_wait: self.lock_timeout.unwrap_or(COMMIT_WAIT),
             interrupt: self.interrupt.clone(),
         }

@@ -48,6 +48,7 @@ impl Database {
     pub fn open_through(directory: Arc<SimulatedDirectory>, options: &OpenOptions) -> Result<Self> {
         // One thread does it all, so that a seed says what happens.
         let options = options.clone().durability(Durability::Sync).maintenance(Maintenance::Inline);
+        let options = options.sync_interval(None);
         let shared = Arc::clone(&directory) as _;
         let handle =
             Handle::open_in(Path::new(PATH), &options, shared, &crate::tables::components())?;

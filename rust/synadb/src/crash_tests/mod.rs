@@ -15,6 +15,7 @@ mod parts;
 mod regressions;
 mod sabotage;
 mod states;
+mod timed;
 mod trace;
 mod unshared;
 mod workload;

@@ -122,17 +122,21 @@ impl Engine {
         let mut transaction = Transaction::new(self, commit, generation);
         let result = plan(&mut transaction);
         let Transaction { mut commit, generation, end, .. } = transaction;
+        if end > 0 && durability == Durability::Process {
+            self.expect_sync(&mut commit, terms);
+        }
         self.leave(&mut commit, durability)?;
         let result = result?;
         if end > 0 && self.checkpoint_due(&commit) {
             self.checkpoint_behind(&mut commit, &generation);
         }
         let looks = end > 0 && self.ask_for_upkeep(&commit);
+        let syncs = end > 0 && (durability == Durability::Sync || self.takes_sync(&mut commit));
         drop(commit);
         if looks {
             self.keep_up(terms);
         }
-        if durability == Durability::Sync && end > 0 {
+        if syncs {
             self.sync_to(&generation, end)?;
         }
         Ok(result)
@@ -141,6 +145,7 @@ impl Engine {
     /// As `transact`, but `None` where something might block: a lock, growth, a checkpoint.
     pub fn try_transact<R>(
         &self,
+        terms: &Terms,
         bytes: usize,
         plan: impl FnOnce(&mut Transaction<'_>) -> Result<R>,
     ) -> Result<Option<R>> {
@@ -152,7 +157,8 @@ impl Engine {
         let generation = self.generation.load_full();
         let ours = !self.is_shared() || commit.write.is_held();
         let room = commit.writer.has_room(&generation.log, bytes as u64);
-        let is_due = self.checkpoint_due(&commit) || self.upkeep.is_due(&commit);
+        let is_due =
+            self.checkpoint_due(&commit) || self.upkeep.is_due(&commit) || self.is_to_sync(&commit);
         if !ours || commit.reserved.is_some() || !room || is_due {
             return Ok(None);
         }
@@ -161,7 +167,11 @@ impl Engine {
         }
         let mut transaction = Transaction::new(self, commit, generation);
         let result = plan(&mut transaction);
-        self.leave(&mut transaction.commit, Durability::Process)?;
+        let Transaction { mut commit, end, .. } = transaction;
+        if end > 0 {
+            self.expect_sync(&mut commit, terms);
+        }
+        self.leave(&mut commit, Durability::Process)?;
         result.map(Some)
     }
 

@@ -411,7 +411,7 @@ impl Compaction<'_> {
         if let Some(locks) = engine.locks.load_full() {
             commit.write.release(&*locks.0, old.log.region())?;
         }
-        *commit = fresh;
+        commit.move_to(fresh);
         engine.locks.store(locks);
         engine.generation.store(Arc::new(generation));
         Ok(())

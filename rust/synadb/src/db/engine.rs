@@ -17,6 +17,7 @@ use super::maintenance::Maintainer;
 use super::registry::Place;
 use super::reserve::Owner;
 use super::sync::Syncing;
+use super::timed_sync::{SyncTimer, Unsynced};
 use super::upkeep::Upkeep;
 use super::view::{TableView, ViewFactory};
 use super::{Generation, RecoveryReport};
@@ -52,6 +53,7 @@ pub(crate) struct Engine {
     pub(super) maintenance: Maintenance,
     pub(super) maintainer: Maintainer,
     pub(super) background: Background,
+    pub(super) sync_timer: SyncTimer,
     pub(super) upkeep: Upkeep,
 }
 
@@ -74,6 +76,8 @@ pub(super) struct Commit {
     pub put_off_at: u64,
     /// The transaction that is open and keeps the write lock.
     pub reserved: Option<Owner>,
+    /// When what was not synced is to be.
+    pub unsynced: Unsynced,
     /// The last handle was closed: others may have the file by now.
     pub closed: bool,
 }
@@ -88,6 +92,7 @@ impl Commit {
     ) -> Self {
         let write = WriteLock::default();
         let (checkpointed, saved_bytes) = (floor, floor);
+        let unsynced = Unsynced::nothing(writer.tail);
         Self {
             writer,
             views,
@@ -98,6 +103,7 @@ impl Commit {
             unsaved_bytes: 0,
             put_off_at: 0,
             reserved: None,
+            unsynced,
             closed: false,
         }
     }

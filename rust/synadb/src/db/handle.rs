@@ -60,6 +60,7 @@ impl Handle {
         let first = Link::new(engine, options.access, options.auto_compact);
         let read_only = options.access == Access::ReadOnly;
         let (terms, closed) = (options.terms(), AtomicBool::new(false));
+        first.engine.expect_sync_of_what_is_left(&terms);
         Self { first, options: options.clone(), terms, read_only, closed }
     }
 
@@ -238,6 +239,7 @@ impl Engine {
             *writer = Weak::new();
         }
         self.background.stop();
+        self.sync_timer.stop();
         self.maintainer.stop(self.applied().log.region());
         // Nobody else in this process can open the file before its locks are gone.
         let result = self.shut_down();

@@ -23,6 +23,7 @@ mod rewrite;
 mod share;
 mod source;
 mod sync;
+mod timed_sync;
 mod upkeep;
 mod usage;
 mod view;

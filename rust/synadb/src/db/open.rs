@@ -23,6 +23,7 @@ use super::log_end::find_end;
 use super::maintenance::Maintainer;
 use super::registry::{Place, resolve_database};
 use super::sync::Syncing;
+use super::timed_sync::SyncTimer;
 use super::upkeep::Upkeep;
 use super::view::ViewFactory;
 use super::{Engine, Generation, Handle, RecoveryReport};
@@ -225,6 +226,7 @@ impl Engine {
             maintenance: options.maintenance,
             maintainer: Maintainer::default(),
             background: Background::default(),
+            sync_timer: SyncTimer::default(),
             upkeep: Upkeep::default(),
         });
         Ok((Attempt::Done(engine), 0))

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use arc_swap::Guard;
+use synadb_storage::control;
 use synadb_storage::identity::FRAMES_START;
 use synadb_storage::log::{Damage, Recovery, verify};
 
@@ -105,6 +106,10 @@ impl Engine {
     /// Sizes and states.
     pub fn stats(&self) -> Result<Stats> {
         let generation = self.current()?;
+        if self.is_shared() {
+            let (log, id) = (&generation.log, &generation.log.identity().database_id);
+            generation.raise_synced(control::synced(log.region(), id));
+        }
         let (tail, filter_bytes) = {
             let commit = self.lock_commit()?;
             (commit.writer.tail, commit.views.values().map(|view| view.filter_bytes()).sum())

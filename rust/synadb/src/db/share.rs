@@ -207,7 +207,7 @@ impl Engine {
             released.map_err(|error| self.failure(error))?;
         }
         let Loaded { generation, commit: fresh, locks, report } = opened;
-        *commit = fresh;
+        commit.move_to(fresh);
         *self.recovery.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = report;
         self.locks.store(locks.map(Arc::new));
         self.generation.store(Arc::new(generation));

@@ -164,7 +164,8 @@ impl SynaDB {
         if self.handle.terms.durability == Durability::Sync || bytes > INLINE_VALUE_BYTES_MAX {
             return Ok(None);
         }
-        engine.try_transact(bytes + 256, |transaction| append_one(transaction, item))
+        let terms = &self.handle.terms;
+        engine.try_transact(terms, bytes + 256, |transaction| append_one(transaction, item))
     }
 
     fn item<'a>(&self, key: &'a str, value: &'a ValueRef<'_>) -> Result<Item<'a>> {

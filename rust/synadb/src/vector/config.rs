@@ -1,8 +1,11 @@
 //! How a vector store is configured, and what of it the catalogue keeps.
 
+use std::time::Duration;
+
 use synadb_index::{CascadeConfig, HnswConfig, IvfConfig, PackedConfig};
 
 use super::index::check_target;
+use crate::config::{Durability, OpenOptions};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
 use crate::value::DTYPE_F32;
@@ -92,7 +95,9 @@ pub struct VectorConfig {
     /// [`VectorStore::new`](super::VectorStore::new) opens; others do as their options or their
     /// database say.
     pub sync_on_write: bool,
-    /// Seconds between checkpoints by time; they are written by bytes and at close so far.
+    /// Seconds after which a write that was not synced is at the latest, as
+    /// [`OpenOptions::sync_interval`] says; 0 for never. Of a store that is opened on a path and
+    /// without options.
     pub checkpoint_interval_secs: u64,
 }
 
@@ -116,6 +121,14 @@ impl VectorConfig {
     pub(super) fn check_recall(&self) -> Result<()> {
         check_target(self.target_recall)?;
         check_target(self.backend.parts().1)
+    }
+
+    /// How a store opens its file that is not told otherwise.
+    pub(super) fn options(&self) -> OpenOptions {
+        let durability = if self.sync_on_write { Durability::Sync } else { Durability::Process };
+        let interval = Duration::from_secs(self.checkpoint_interval_secs);
+        let interval = Some(interval).filter(|interval| !interval.is_zero());
+        OpenOptions::new().durability(durability).sync_interval(interval)
     }
 
     /// Name of the table.

@@ -9,7 +9,7 @@ use synadb_storage::StorageError;
 use super::index::Sample;
 use super::{IndexBackend, StoredConfig, VectorConfig};
 use crate::collection::{RowsReader, Snapshot};
-use crate::config::{Durability, OpenOptions};
+use crate::config::{OpenOptions, Settings};
 use crate::db::{Engine, Generation, Handle, Stats, TableInfo, TableKind, Usage, VerifyReport};
 use crate::distance::DistanceMetric;
 use crate::error::{Error, Result};
@@ -103,8 +103,8 @@ impl VectorStore {
     /// # Errors
     /// `ConfigMismatch` names both values; `Dimension`; as [`SynaDB::new`].
     pub fn new<P: AsRef<Path>>(path: P, config: VectorConfig) -> Result<Self> {
-        let durability = if config.sync_on_write { Durability::Sync } else { Durability::Process };
-        Self::open_with(path, config, OpenOptions::new().durability(durability))
+        let options = config.options();
+        Self::open_with(path, config, options)
     }
 
     /// As [`VectorStore::new`], with options for the file.
@@ -280,6 +280,12 @@ impl VectorStore {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.table
+    }
+
+    /// What was said when the file was opened.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.handle.settings()
     }
 
     /// Components of a vector.

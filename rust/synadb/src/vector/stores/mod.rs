@@ -97,11 +97,11 @@ pub(crate) mod mmap;
 use std::path::Path;
 
 use super::{VectorConfig, VectorStore};
-use crate::config::{Durability, OpenOptions};
+use crate::config::Durability;
 use crate::error::Result;
 
 /// Opens a table whose writes survive the process's death at once, the machine's after a sync.
 fn open_unsynced(path: &Path, config: VectorConfig, create: bool) -> Result<VectorStore> {
-    let options = OpenOptions::new().durability(Durability::Process).create(create);
+    let options = config.options().durability(Durability::Process).create(create);
     VectorStore::open_with(path, config, options)
 }

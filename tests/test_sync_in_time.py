@@ -1,0 +1,134 @@
+"""Writes that are not synced are synced by themselves, in every process that has the file open."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sync_waits import become_synced, is_synced
+
+from synadb import MmapVectorStore, SynaDB
+
+WAIT_S = 5.0
+"""Seconds until a thread must have its name, or be gone."""
+
+
+def threads() -> int:
+    """Threads of this process that sync, by the names that the system has of them."""
+    found = 0
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found += (task / "comm").read_text().startswith("synadb-sync")
+        except OSError:
+            continue  # It ended meanwhile.
+    return found
+
+
+def become(count: int) -> bool:
+    """Whether there are so many threads; the system lists one that was joined for a moment more."""
+    deadline = time.monotonic() + WAIT_S
+    while threads() != count:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def test_thread_is_there_while_something_waits_for_it_and_close_joins_it(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, sync_interval=3600) as db:
+        assert become(0)
+        db["k"] = 1
+        assert become(1)
+        db.sync()
+    assert become(0)
+    with SynaDB(path, sync_on_write=False, sync_interval=0.01) as db:
+        db["k"] = 2
+        assert become_synced(db)
+        assert become(0)
+
+
+@pytest.mark.parametrize("options", [{"sync_interval": 0}, {"maintenance": "off"}])
+def test_nothing_is_synced_by_itself_where_that_is_off(path: Path, options: dict[str, str]) -> None:
+    with SynaDB(path, sync_on_write=False, **{"sync_interval": 0.01, **options}) as db:  # type: ignore[arg-type]
+        db["k"] = 1
+        time.sleep(0.1)
+        db["k"] = 2
+        assert not is_synced(db)
+        assert become(0)
+
+
+def test_without_a_thread_the_first_write_behind_the_time_syncs(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, sync_interval=0.05, maintenance="inline") as db:
+        db["k"] = 1
+        time.sleep(0.06)
+        assert not is_synced(db)
+        db["k"] = 2
+        assert is_synced(db)
+        assert become(0)
+
+
+def test_store_on_a_path_has_its_thread_too(path: Path) -> None:
+    with MmapVectorStore(path, 2) as store:
+        store.insert("k", [1, 2])
+        assert become(1)
+    assert become(0)
+
+
+PUTS_AND_DIES = """
+import os, sys, synadb
+db = synadb.SynaDB(sys.argv[1], sync_on_write=False)
+db["of the other"] = 1
+os._exit(0)
+"""
+
+
+def test_what_a_killed_process_left_is_synced_by_who_goes_on(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, sync_interval=0.05) as db:
+        subprocess.run([sys.executable, "-c", PUTS_AND_DIES, path], check=True)
+        assert db["of the other"] == 1
+        db["of this one"] = 1
+        assert become_synced(db)
+
+
+def test_what_a_killed_process_left_is_synced_by_who_opens_the_file(path: Path) -> None:
+    subprocess.run([sys.executable, "-c", PUTS_AND_DIES, path], check=True)
+    with SynaDB(path, sync_interval=0.05) as db:
+        assert db["of the other"] == 1
+        assert become_synced(db)
+
+
+def test_what_one_process_syncs_the_others_know(path: Path) -> None:
+    program = """
+import sys, synadb
+with synadb.SynaDB(sys.argv[1], sync_on_write=False, sync_interval=0.05) as db:
+    db["of the other"] = 1
+    sys.stdin.read()
+"""
+    with SynaDB(path, sync_on_write=False, sync_interval=0) as db:
+        db["of this one"] = 1
+        other = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE)
+        try:
+            while "of the other" not in db:
+                assert other.poll() is None
+            assert become_synced(db)
+        finally:
+            other.communicate()
+        assert other.returncode == 0
+
+
+def test_forked_child_syncs_what_it_writes(path: Path) -> None:
+    with SynaDB(path, sync_on_write=False, sync_interval=0.05) as db:
+        db["k"] = 0
+        assert become(1)
+        child = os.fork()
+        if child == 0:
+            # Its parent's thread is not there.
+            db["k"] = 1
+            os._exit(0 if become_synced(db) else 1)
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+        assert become_synced(db)
