@@ -60,7 +60,6 @@ impl Handle {
         let first = Link::new(engine, options.access, options.auto_compact);
         let read_only = options.access == Access::ReadOnly;
         let (terms, closed) = (options.terms(), AtomicBool::new(false));
-        first.engine.expect_sync_of_what_is_left(&terms);
         Self { first, options: options.clone(), terms, read_only, closed }
     }
 

@@ -229,6 +229,7 @@ impl Engine {
             sync_timer: SyncTimer::default(),
             upkeep: Upkeep::default(),
         });
+        engine.expect_sync_of_what_is_left(&options.terms());
         Ok((Attempt::Done(engine), 0))
     }
 }

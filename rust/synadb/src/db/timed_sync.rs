@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use synadb_storage::identity::FRAMES_START;
+
 use super::Engine;
 use super::engine::Commit;
 use crate::config::{Maintenance, Terms, forever};
@@ -130,10 +132,10 @@ impl Engine {
         }
     }
 
-    /// The same for what a process left that was killed, once a handle has found it.
+    /// The same for what was found when the file was opened: its writer may have been killed.
     pub(super) fn expect_sync_of_what_is_left(&self, terms: &Terms) {
         let generation = self.applied();
-        if !self.writes || generation.synced() >= generation.visible() {
+        if !self.writes || generation.visible() <= generation.synced().max(FRAMES_START) {
             return;
         }
         if let Ok(mut commit) = self.lock_commit() {
