@@ -33,9 +33,9 @@ class SynaDB(_native.Database):
     forked child, and pickles as its path and options.
 
     Parameters: with `sync_on_write` each write survives the machine's death before the call
-    returns, without it the process's death, and the machine's once it is synced: within
-    `sync_interval` seconds (default 30) by itself, with all that came meanwhile; never with 0, and
-    sooner once a gibibyte of log has come. `config` is a `DbConfig` and overrides
+    returns, without it the process's death, and the machine's once it is synced: that
+    begins by itself `sync_interval` seconds later (default 30; never with 0), with all that came
+    meanwhile, and sooner once a gibibyte was written. `config` is a `DbConfig` and overrides
     `sync_on_write`. `access` is `"shared"` (any number of processes write, each sees what the
     others have committed), `"exclusive"` (the one writer of the file) or `"read_only"` (beside
     any writer; `refresh()` moves to what was committed since). `lock_timeout` is how many seconds

@@ -22,9 +22,9 @@ class MmapVectorStore(UnsyncedStore):
     """A `VectorStore` whose writes return before they are on the medium.
 
     A write that returned survives the process's death, and at once. It survives the machine's
-    after `checkpoint()`, `flush()` or `close()`, and by itself within 30 seconds; with
-    `sync_on_write=True` before it returns. On an open `SynaDB` all that is as the `SynaDB` has it,
-    whose `sync_interval` is that time.
+    after `checkpoint()`, `flush()` or `close()`, and after a sync that begins by itself within 30
+    seconds; with `sync_on_write=True` before it returns. On an open `SynaDB` all that is as the
+    `SynaDB` has it, whose `sync_interval` is that time.
 
     The vectors lie once, in the log of a database file, which any store maps and reads: a file that
     this class made opens as a `VectorStore` and the other way round, through the same table, and

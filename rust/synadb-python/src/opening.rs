@@ -57,7 +57,8 @@ impl Opening {
     pub fn sync_after(&mut self, interval: Option<Interval>) -> PyResult<()> {
         let Some(Interval(seconds)) = interval else { return Ok(()) };
         let interval = duration("sync_interval", seconds)?;
-        let interval = Some(interval).filter(|interval| !interval.is_zero());
+        // What is less than a nanosecond is not never.
+        let interval = (seconds > 0.0).then(|| interval.max(Duration::from_nanos(1)));
         self.options = self.options.clone().sync_interval(interval);
         Ok(())
     }

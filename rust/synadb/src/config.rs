@@ -51,12 +51,14 @@ pub enum Durability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// One thread for each open file, started when there is something to do.
+    /// Threads of each open file, started when there is something to do: one gives the write lock
+    /// back and compacts, one syncs what is due.
     #[default]
     Thread,
-    /// The calls themselves; the write lock is given back after each commit.
+    /// The calls themselves; the write lock is given back after each commit, and the first one behind
+    /// its time syncs what is due.
     Inline,
-    /// Nobody: no checkpoint but at close and on request.
+    /// Nobody: no checkpoint and no sync but at close and on request.
     Off,
 }
 
@@ -212,10 +214,11 @@ impl OpenOptions {
         self
     }
 
-    /// After how long at most a write of this handle that is not synced is synced by itself, with all
-    /// that was committed before; 30 s unless it is set, never with `None`. Within a gibibyte of log it
-    /// begins sooner. A thread does it, inline the first write of which the time has come, and with
-    /// [`Maintenance::Off`] nobody. One that fails poisons the file, as any sync.
+    /// After how long a sync begins that covers a write of this handle which is not synced, and all
+    /// that was committed before; 30 s unless it is set, never with `None`. Once a gibibyte was
+    /// committed it begins sooner. A thread does it, inline the first write behind that time, and
+    /// with [`Maintenance::Off`] nobody. One that fails poisons the file, as any sync. What a process
+    /// left that was killed is covered by the handle that is the next to open the file.
     #[must_use]
     pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
         self.sync_interval = interval;

@@ -1,5 +1,8 @@
 //! How much may be checksummed in search of what a damaged log still holds.
 
+/// Bytes that may be checksummed in search of frames, for each byte of the log.
+pub(super) const FRAME_BUDGET: u64 = 4;
+
 /// Bytes that may yet be checksummed.
 ///
 /// What looks like a frame or a record by chance may claim to be of any length, and would have a

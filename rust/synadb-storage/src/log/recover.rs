@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use synadb_types::limits::FRAME_BYTES_MAX;
 
 use super::Log;
-use super::budget::Budget;
+use super::budget::{Budget, FRAME_BUDGET};
 use crate::control;
 use crate::frame::{HEAD_BYTES_MAX, Head, Records, Seed, next_offset};
 use crate::identity::FRAMES_START;
@@ -55,7 +55,7 @@ pub struct Recovery {
 /// # Errors
 /// `Corrupt` where durable bytes are gone: the message names both offsets.
 pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
-    find_end(log, start, synced_floor, |from, _| {
+    walk_to_end(log, start, synced_floor, |from, _| {
         let region = log.region();
         let behind = region.bytes(from, (region.len() - from) as usize);
         Ok(behind.map(Cow::Borrowed))
@@ -70,7 +70,7 @@ pub fn recover(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
 /// # Errors
 /// As `recover`.
 pub fn recover_beside(log: &Log, start: Start, synced_floor: u64) -> Result<Recovery> {
-    find_end(log, start, synced_floor, |from, to| {
+    walk_to_end(log, start, synced_floor, |from, to| {
         let region = log.region();
         // A frame may end with zeros.
         let end = region.len().min(to + FRAME_BYTES_MAX as u64).max(to);
@@ -85,7 +85,7 @@ pub fn recover_beside(log: &Log, start: Start, synced_floor: u64) -> Result<Reco
 
 /// Looks for the end; `behind` gives the bytes between two places and some more, `None` where they
 /// are gone.
-fn find_end<'a>(
+fn walk_to_end<'a>(
     log: &'a Log,
     start: Start,
     synced_floor: u64,
@@ -194,7 +194,7 @@ pub(super) fn last_nonzero(region: &dyn Region, from: u64) -> Result<Option<u64>
 /// Commits without such a mark, of which nothing depends, are not counted then.
 fn scan(seed: Seed, bytes: &[u8], (from, to): (u64, u64), time: u64) -> Result<(u64, u64)> {
     let end = from + bytes.len() as u64;
-    let mut budget = Budget::of(end, 4);
+    let mut budget = Budget::of(end, FRAME_BUDGET);
     let (mut found, mut marks) = (0, 0);
     let mut at = from + 8;
     while at + 24 <= to {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use synadb_types::limits::{EXTENT_ALIGN, FRAME_BYTES_MAX};
 
-use super::budget::Budget;
+use super::budget::{Budget, FRAME_BUDGET};
 use super::recover::last_nonzero;
 use super::{Log, Record};
 use crate::extent::Reservation;
@@ -17,8 +17,6 @@ use crate::{Result, StorageError};
 const STEP_BYTES: u64 = 1 << 20;
 /// Fewer zero bytes than this in front of a frame are what fills up the one before.
 const PADDING_BYTES_MAX: u64 = 64;
-/// Bytes that may be checksummed in search of frames, for each byte of the log.
-const FRAME_BUDGET: u64 = 4;
 /// Bytes that may be looked through in search of records, for each byte of a stretch without frames.
 /// A byte of garbage costs a hundred as a rule; what is forged to cost more must not keep the walk
 /// busy for hours.

@@ -104,6 +104,21 @@ fn what_a_killed_process_left_is_synced_by_who_opens_the_file() {
 }
 
 #[test]
+fn it_goes_on_in_the_file_that_another_process_makes() {
+    let medium = Medium::new();
+    let (one, other) = (process(&medium), process(&medium));
+    let (one, other) = (open(&one, &options(SOON)), open(&other, &options(None)));
+    let (one, other) = (one.expect("opens"), other.expect("opens"));
+    for n in 0..5 {
+        one.append("k", Value::Int(n)).expect("commits");
+        other.compact().expect("compacts");
+        one.append("k", Value::Int(n)).expect("commits");
+        wait_until("for the sync", || is_synced(&one));
+    }
+    assert_eq!(survivals(&medium, "k"), STATES);
+}
+
+#[test]
 fn a_sync_in_time_that_fails_poisons_the_file() {
     let medium = Medium::new();
     let directory = process(&medium);

@@ -131,7 +131,10 @@ impl Engine {
             self.checkpoint_behind(&mut commit, &generation);
         }
         let looks = end > 0 && self.ask_for_upkeep(&commit);
-        let syncs = end > 0 && (durability == Durability::Sync || self.takes_sync(&mut commit));
+        let syncs = end > 0 && (durability == Durability::Sync || self.is_to_sync(&commit));
+        if syncs {
+            commit.unsynced.is_taken();
+        }
         drop(commit);
         if looks {
             self.keep_up(terms);
@@ -338,6 +341,11 @@ impl<'a> Transaction<'a> {
         Ok(reservation.start(head.gap_start()))
     }
 
+    /// Says how much the records of this commit vouch for in extents.
+    pub fn vouch_for(&mut self, bytes: u64) {
+        self.commit.unsynced.grow(bytes);
+    }
+
     fn append_frame<'b>(
         &mut self,
         ops: impl ExactSizeIterator<Item = Op<'b>> + Clone,
@@ -390,7 +398,9 @@ impl<'a> Transaction<'a> {
             self.engine.poison();
             self.engine.failure(error)
         })?;
-        commit.unsaved_bytes += u64::from(committed.head.length);
+        let length = u64::from(committed.head.length);
+        commit.unsaved_bytes += length;
+        commit.unsynced.grow(length);
         self.generation.note(&committed.head, commit.writer.sequence);
         commit.publish(&self.generation);
         self.end = committed.tail;

@@ -92,7 +92,6 @@ impl Commit {
     ) -> Self {
         let write = WriteLock::default();
         let (checkpointed, saved_bytes) = (floor, floor);
-        let unsynced = Unsynced::nothing(writer.tail);
         Self {
             writer,
             views,
@@ -103,7 +102,7 @@ impl Commit {
             unsaved_bytes: 0,
             put_off_at: 0,
             reserved: None,
-            unsynced,
+            unsynced: Unsynced::default(),
             closed: false,
         }
     }

@@ -277,6 +277,7 @@ pub(super) fn open_registered(
     };
     let mut loaded = load(path, directory, factory, opened, role).map_err(fail)?;
     if alone {
+        loaded.commit.find_unsynced(&loaded.generation);
         loaded.commit.views.values_mut().for_each(|view| view.forsake());
     }
     let region = loaded.generation.log.region();

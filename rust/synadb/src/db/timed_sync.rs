@@ -1,67 +1,71 @@
 //! Syncs what commits have left unsynced: after a time, and behind so many bytes.
 //!
-//! The thread that does so is there while something is unsynced. It is none of the others: a sync
-//! takes as long as the medium takes, and the maintenance thread has to be there when somebody wants
-//! the write lock.
+//! The thread that does so is there from the first such commit on until nothing waits for a time any
+//! more. It is none of the others: a sync takes as long as the medium takes, and the maintenance
+//! thread has to be there when somebody wants the write lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use synadb_storage::identity::FRAMES_START;
 
-use super::Engine;
 use super::engine::Commit;
-use crate::config::{Maintenance, Terms, forever};
+use super::{Engine, Generation};
+use crate::config::{Durability, Maintenance, Terms, forever};
 
-/// Behind so many bytes of log a sync begins, whatever the time: a second or two of writing.
+/// Behind so many bytes a sync begins, whatever the time: a second or two of writing.
 const SYNC_BYTES: u64 = 1 << 30;
 /// After a sync that could not be begun; one that failed poisons the file.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// When what is not synced is to be; behind the commit mutex.
+/// What is not synced, and when it is to be; behind the commit mutex.
 pub(super) struct Unsynced {
+    /// Of frames, and of what they vouch for in extents.
+    bytes: u64,
     due: Option<Instant>,
     /// The shortest wait that `due` has in view: who can wait as long changes nothing.
     within: Duration,
-    /// A log of this length is synced whatever the time.
-    at_bytes: u64,
     /// Whether a thread waits for it.
     is_attended: bool,
 }
 
+impl Default for Unsynced {
+    fn default() -> Self {
+        Self { bytes: 0, due: None, within: Duration::MAX, is_attended: false }
+    }
+}
+
 impl Unsynced {
-    /// Nothing, in a log that ends at `tail`.
-    pub fn nothing(tail: u64) -> Self {
-        let mut unsynced =
-            Self { due: None, within: Duration::MAX, at_bytes: 0, is_attended: false };
-        unsynced.is_taken(tail);
-        unsynced
+    /// So much more was committed.
+    pub fn grow(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// What comes behind `tail` is due anew.
-    fn is_taken(&mut self, tail: u64) {
-        (self.due, self.within) = (None, Duration::MAX);
-        self.at_bytes = tail.saturating_add(SYNC_BYTES);
+    /// A sync of all that was committed so far is about to begin: what comes is due anew.
+    pub fn is_taken(&mut self) {
+        *self = Self { is_attended: self.is_attended, ..Self::default() };
     }
 
     fn is_due_within(&mut self, wait: Duration) {
         let due = Instant::now() + wait.min(forever());
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
         self.within = self.within.min(wait);
-        if wait.is_zero() {
-            self.at_bytes = u64::MAX;
-        }
     }
 }
 
 impl Commit {
+    /// Takes what nobody vouches for, in a file that was opened while nobody else had it, for
+    /// unsynced.
+    pub fn find_unsynced(&mut self, generation: &Generation) {
+        let synced = generation.synced().max(FRAMES_START);
+        self.unsynced.grow(generation.visible().saturating_sub(synced));
+    }
+
     /// Goes on in the file that has taken the place of this one's.
     pub fn move_to(&mut self, fresh: Self) {
-        let before = std::mem::replace(self, fresh).unsynced;
-        let at_bytes = self.unsynced.at_bytes;
-        self.unsynced = Unsynced { at_bytes, ..before };
+        self.unsynced = std::mem::replace(self, fresh).unsynced;
     }
 }
 
@@ -73,27 +77,30 @@ pub(super) struct SyncTimer {
 }
 
 impl SyncTimer {
-    /// Begins the thread; false where there can be none.
-    fn begin(&self, engine: &Engine) -> bool {
+    /// Has the thread look when the next sync is due, and begins it unless it is there; false where
+    /// there can be none.
+    fn attend(&self, engine: &Engine, is_there: bool) -> bool {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if self.stopping.load(Ordering::Acquire) {
             return false;
+        }
+        match thread.take() {
+            // One that panicked is not there, whatever it said.
+            Some(waiting) if is_there && !waiting.is_finished() => {
+                waiting.thread().unpark();
+                *thread = Some(waiting);
+                return true;
+            }
+            // It has nothing left to do but to end.
+            Some(ending) => drop(ending.join()),
+            None => {}
         }
         let (engine, stopping) = (Weak::clone(&engine.weak), Arc::clone(&self.stopping));
         let spawned = std::thread::Builder::new()
             .name("synadb-sync".to_owned())
             .spawn(move || run(&engine, &stopping));
-        // The one before has ended, or is about to: it has nothing left to do.
         *thread = spawned.ok();
         thread.is_some()
-    }
-
-    /// Has it look again when the next sync is due.
-    fn wake(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = &*thread {
-            thread.thread().unpark();
-        }
     }
 
     /// Ends the thread and waits for it; none begins from then on.
@@ -113,11 +120,12 @@ impl SyncTimer {
 }
 
 fn run(engine: &Weak<Engine>, stopping: &AtomicBool) {
+    let mut due = None;
     while !stopping.load(Ordering::Acquire) {
         // Nobody's handle is kept from closing the file while this waits.
-        let wait = engine.upgrade().and_then(|engine| engine.sync_what_is_due());
-        let Some(wait) = wait else { return };
-        std::thread::park_timeout(wait);
+        due = engine.upgrade().and_then(|engine| engine.sync_what_is_due(due));
+        let Some(due) = due else { return };
+        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -126,36 +134,41 @@ impl Engine {
     #[inline]
     pub(super) fn expect_sync(&self, commit: &mut Commit, terms: &Terms) {
         let Some(interval) = terms.sync_interval else { return };
-        let is_long = commit.writer.tail >= commit.unsynced.at_bytes;
-        if is_long || interval < commit.unsynced.within {
-            self.sync_within(commit, if is_long { Duration::ZERO } else { interval });
+        // What a synced call commits in pieces is synced by the last of them.
+        if self.maintenance == Maintenance::Off || terms.durability == Durability::Sync {
+            return;
+        }
+        let is_much = commit.unsynced.bytes >= SYNC_BYTES;
+        let wait = if is_much { Duration::ZERO } else { interval };
+        if wait < commit.unsynced.within {
+            self.sync_within(commit, wait);
         }
     }
 
-    /// The same for what was found when the file was opened: its writer may have been killed.
+    /// The same for what was found when the file was opened: its writer was killed.
     pub(super) fn expect_sync_of_what_is_left(&self, terms: &Terms) {
-        let generation = self.applied();
-        if !self.writes || generation.visible() <= generation.synced().max(FRAMES_START) {
+        let Some(interval) = terms.sync_interval else { return };
+        if self.maintenance == Maintenance::Off {
             return;
         }
-        if let Ok(mut commit) = self.lock_commit() {
-            self.expect_sync(&mut commit, terms);
+        if let Ok(mut commit) = self.lock_commit()
+            && commit.unsynced.bytes > 0
+        {
+            self.sync_within(&mut commit, interval);
         }
     }
 
     #[cold]
     fn sync_within(&self, commit: &mut Commit, wait: Duration) {
-        if self.maintenance == Maintenance::Off {
-            return;
-        }
-        commit.unsynced.is_due_within(wait);
+        let unsynced = &mut commit.unsynced;
+        unsynced.is_due_within(wait);
         if self.maintenance != Maintenance::Thread {
             return;
         }
-        if commit.unsynced.is_attended {
-            self.sync_timer.wake();
-        } else {
-            commit.unsynced.is_attended = self.sync_timer.begin(self);
+        unsynced.is_attended = self.sync_timer.attend(self, unsynced.is_attended);
+        if !unsynced.is_attended {
+            // The next commit tries again, and one behind the time syncs by itself.
+            unsynced.within = Duration::MAX;
         }
     }
 
@@ -166,72 +179,183 @@ impl Engine {
         !is_attended && due.is_some_and(|due| due <= Instant::now())
     }
 
-    /// As `is_to_sync`; the caller does it once it holds no lock.
-    pub(super) fn takes_sync(&self, commit: &mut Commit) -> bool {
-        let takes = self.is_to_sync(commit);
-        if takes {
-            let tail = commit.writer.tail;
-            commit.unsynced.is_taken(tail);
+    /// Syncs if it is time, and says when the next time is; none, and the thread ends, where all is
+    /// synced. The thread had `known` in view.
+    fn sync_what_is_due(&self, known: Option<Instant>) -> Option<Instant> {
+        let is_time = |due: &Instant| *due <= Instant::now();
+        if known.as_ref().is_some_and(is_time)
+            && matches!(self.commit.try_lock(), Err(TryLockError::WouldBlock))
+            && self.sync_all().is_err()
+        {
+            // Who has the mutex may be waiting for another process, which a sync need not. It fails
+            // once more below.
         }
-        takes
-    }
-
-    /// Syncs if it is time, and says how long to wait before the next look; nothing, and the thread
-    /// ends, where all is synced.
-    fn sync_what_is_due(&self) -> Option<Duration> {
         {
             let mut commit = self.lock_commit().ok()?;
             let Some(due) = commit.unsynced.due else {
                 commit.unsynced.is_attended = false;
                 return None;
             };
-            let wait = due.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                return Some(wait);
+            if !is_time(&due) {
+                return Some(due);
             }
             // Before the sync begins: what is committed while it is under way is due anew.
-            let tail = commit.writer.tail;
-            commit.unsynced.is_taken(tail);
+            commit.unsynced.is_taken();
         }
         if self.sync_all().is_err() {
             self.lock_commit().ok()?.unsynced.is_due_within(RETRY);
         }
-        Some(Duration::ZERO)
+        Some(Instant::now())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::thread::ThreadId;
+
     use super::*;
-    use crate::{Durability, OpenOptions, Value};
+    use crate::vector::{VectorConfig, VectorStore};
+    use crate::{OpenOptions, SynaDB, Value};
+
+    const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
+
+    fn open(folder: &Path, maintenance: Maintenance) -> SynaDB {
+        let options = OpenOptions::new().durability(Durability::Process).sync_interval(HOUR);
+        options.maintenance(maintenance).open(folder.join("a.db")).expect("opens")
+    }
+
+    fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn unsynced_bytes(engine: &Engine) -> u64 {
+        engine.lock_commit().expect("open").unsynced.bytes
+    }
 
     #[test]
-    fn a_long_log_is_synced_though_its_time_has_not_come() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let hour = Some(Duration::from_secs(3600));
-        let options = OpenOptions::new().durability(Durability::Process).sync_interval(hour);
-        let database = options.open(folder.path().join("a.db")).expect("opens");
-        database.append("k", Value::Int(1)).expect("commits");
-        let engine = database.handle().open().expect("open");
-        for _ in 0..3 {
-            let begins_at = {
-                let mut commit = engine.lock_commit().expect("open");
-                let tail = commit.writer.tail;
-                assert!(engine.applied().synced() < tail, "the hour is not over");
-                let due_at = &mut commit.unsynced.at_bytes;
-                assert!(*due_at >= SYNC_BYTES && *due_at <= tail + SYNC_BYTES);
-                *due_at = tail + 1000;
-                tail + 1000
-            };
-            while engine.lock_commit().expect("open").writer.tail < begins_at {
-                database.append("k", Value::Text("of twenty characters".into())).expect("commits");
+    fn what_is_much_is_synced_though_its_time_has_not_come() {
+        for maintenance in [Maintenance::Thread, Maintenance::Inline] {
+            let folder = tempfile::tempdir().expect("a directory");
+            let database = open(folder.path(), maintenance);
+            let engine = database.handle().open().expect("open");
+            for n in 0..3 {
+                database.append("k", Value::Int(n)).expect("commits");
+                assert!(engine.applied().synced() < engine.applied().visible(), "an hour to go");
+                engine.lock_commit().expect("open").unsynced.bytes = SYNC_BYTES;
+                database.append("k", Value::Int(n)).expect("commits");
+                let end = engine.applied().visible();
+                wait_until("for the sync", || engine.applied().synced() >= end);
+                assert_eq!(unsynced_bytes(engine), 0);
             }
+        }
+    }
+
+    #[test]
+    fn what_lies_in_extents_counts_once_it_is_committed() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let database = open(folder.path(), Maintenance::Thread);
+        let engine = database.handle().open().expect("open");
+        let width = 256;
+        let config = VectorConfig { dimensions: width as u16, ..VectorConfig::default() };
+        let store = VectorStore::attach(&database, "vector:t", config).expect("opens");
+        let names: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
+        let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+        let rows = vec![1.0; keys.len() * width];
+        let counts = |what: &str, least: usize, act: &dyn Fn()| {
+            let before = unsynced_bytes(engine);
+            act();
+            let grown = unsynced_bytes(engine) - before;
+            let least = least as u64;
+            assert!(grown >= least && grown < least + least / 2 + 10_000, "{what}: {grown}");
+        };
+        let large = Value::Bytes(vec![0; 2 << 20]);
+        counts("a value", 2 << 20, &|| {
+            database.append("k", large.clone()).map(drop).expect("commits");
+        });
+        counts("a vector", 1 << 10, &|| store.insert("v", &rows[..width]).expect("commits"));
+        counts("a batch", 20_000 << 10, &|| {
+            store.insert_rows(&keys, &rows).map(drop).expect("commits");
+        });
+    }
+
+    #[test]
+    fn a_commit_that_is_synced_leaves_nothing_to_wait_for() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let database = open(folder.path(), Maintenance::Thread);
+        let synced = SynaDB::new(folder.path().join("a.db")).expect("opens");
+        let engine = database.handle().open().expect("open");
+        let is_due = || engine.lock_commit().expect("open").unsynced.due.is_some();
+        database.append("k", Value::Int(1)).expect("commits");
+        assert!(is_due());
+        synced.append("k", Value::Int(2)).expect("commits");
+        assert!(!is_due());
+        synced.append("k", Value::Bytes(vec![0; 2 << 20])).expect("commits, in two pieces");
+        assert!(!is_due());
+    }
+
+    #[test]
+    fn one_thread_attends_to_it_whatever_file_takes_the_place() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let database = open(folder.path(), Maintenance::Thread);
+        let engine = database.handle().open().expect("open");
+        let thread = || -> Option<ThreadId> {
+            let thread = engine.sync_timer.thread.lock().expect("no panic");
+            thread.as_ref().map(|thread| thread.thread().id())
+        };
+        assert_eq!(thread(), None);
+        database.append("k", Value::Int(1)).expect("commits");
+        let first = thread();
+        assert!(first.is_some());
+        for n in 0..5 {
+            database.compact().expect("compacts");
+            database.append("k", Value::Int(n)).expect("commits");
+            assert_eq!(thread(), first);
+        }
+    }
+
+    #[test]
+    fn another_thread_begins_where_one_has_ended() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let database = open(folder.path(), Maintenance::Thread);
+        let engine = database.handle().open().expect("open");
+        // As one that panicked leaves it.
+        let ended = std::thread::spawn(|| {});
+        wait_until("for its end", || ended.is_finished());
+        *engine.sync_timer.thread.lock().expect("no panic") = Some(ended);
+        engine.lock_commit().expect("open").unsynced.is_attended = true;
+        database.append("k", Value::Int(1)).expect("commits");
+        let thread = engine.sync_timer.thread.lock().expect("no panic");
+        assert!(thread.as_ref().is_some_and(|thread| !thread.is_finished()));
+    }
+
+    #[test]
+    fn a_sync_does_not_wait_for_who_holds_the_commits_up() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let database = open(folder.path(), Maintenance::Thread);
+        let engine = database.handle().open().expect("open");
+        for n in 0..30 {
+            database.append("k", Value::Int(n)).expect("commits");
+            let end = engine.applied().visible();
+            let mut commit = engine.lock_commit().expect("open");
+            engine.sync_within(&mut commit, Duration::from_millis(100));
+            drop(commit);
+            // The thread has that time in view by now, but for a machine that is busy.
+            std::thread::sleep(Duration::from_millis(20));
+            let held = engine.lock_commit().expect("open");
             let begun = Instant::now();
-            while engine.applied().synced() < begins_at {
-                assert!(begun.elapsed() < Duration::from_secs(60), "was not synced");
+            while begun.elapsed() < Duration::from_secs(2) {
+                if engine.applied().synced() >= end {
+                    return;
+                }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            database.append("k", Value::Int(2)).expect("commits");
+            drop(held);
         }
+        panic!("nothing was synced while a thread held the mutex");
     }
 }

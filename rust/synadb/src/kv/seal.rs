@@ -49,6 +49,8 @@ impl Seals {
 
     /// These seals if they are of the transaction's generation, new ones if it has moved on.
     pub fn within(self, transaction: &mut Transaction<'_>, items: &[Item<'_>]) -> Result<Self> {
+        let large = items.iter().filter(|item| is_large(item));
+        transaction.vouch_for(large.map(|item| item.value_bytes() as u64).sum());
         let current = Arc::clone(transaction.generation());
         let fits = self.generation.as_ref().is_some_and(|found| Arc::ptr_eq(found, &current));
         if fits || !items.iter().any(is_large) {

@@ -218,6 +218,7 @@ impl VectorStore {
     ) -> Result<usize> {
         let table = self.table_info(transaction)?.id;
         let keys = &bulk.keys[piece.clone()];
+        transaction.vouch_for(keys.len() as u64 * u64::from(self.config.row_bytes()));
         if Arc::ptr_eq(transaction.generation(), bulk.generation) {
             return self.append_rows(transaction, table, keys, payloads);
         }

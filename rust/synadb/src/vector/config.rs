@@ -95,7 +95,7 @@ pub struct VectorConfig {
     /// [`VectorStore::new`](super::VectorStore::new) opens; others do as their options or their
     /// database say.
     pub sync_on_write: bool,
-    /// Seconds after which a write that was not synced is at the latest, as
+    /// Seconds after which a sync begins for what was not synced, as
     /// [`OpenOptions::sync_interval`] says; 0 for never. Of a store that is opened on a path and
     /// without options.
     pub checkpoint_interval_secs: u64,

@@ -174,6 +174,7 @@ impl VectorStore {
         rows: &[f32],
     ) -> Result<Payloads> {
         let dimensions = usize::from(self.config.dimensions);
+        transaction.vouch_for(size_of_val(rows) as u64);
         let mut payloads = Payloads::with_capacity(keys.len());
         let mut taken = 0;
         while payloads.len() < keys.len() {

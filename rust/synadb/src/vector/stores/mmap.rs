@@ -52,8 +52,8 @@ impl Default for MmapVectorConfig {
 /// A vector table whose writes return before they are on the medium.
 ///
 /// A write that returned survives the process's death; the machine's after
-/// [`MmapVectorStore::checkpoint`] or [`MmapVectorStore::flush`], and at the latest after
-/// [`MmapVectorConfig::checkpoint_interval_secs`]. The vectors lie in the mapped file, once.
+/// [`MmapVectorStore::checkpoint`] or [`MmapVectorStore::flush`], and after a sync that begins by
+/// itself within [`MmapVectorConfig::checkpoint_interval_secs`]. The vectors lie in the mapped file, once.
 ///
 /// ```
 /// # fn main() -> synadb::Result<()> {
