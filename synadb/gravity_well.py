@@ -129,15 +129,6 @@ class GravityWellIndex(UnsyncedStore):
     def _own_parameters(self) -> IndexParameters:
         return {"cells": self._cells}
 
-    def _own_numbers(self) -> list[int | None]:
-        return [None, int(_NPROBE), None, None]
-
-    def _cells_to_probe(self, nprobe: int | None, target_recall: float | None) -> int | None:
-        """The number that was given, and the usual one where no recall takes its place."""
-        if isinstance(nprobe, Usual) and (target_recall is not None or self._aim is not None):
-            return None
-        return nprobe
-
     def initialize(self, sample_vectors: ArrayLike) -> None:
         """Takes the attractors from a sample, float32 of shape `(n, dimensions)`, `n` at least 1.
 
@@ -170,7 +161,9 @@ class GravityWellIndex(UnsyncedStore):
         """The `k` stored vectors nearest to `query`, shape `(dimensions,)`, nearest first.
 
         Looks at the `nprobe` nearest cells, and at more where these hold fewer than `k`: `k` are
-        found whenever there are so many. `candidates` of what it sees there are compared in full.
+        found whenever there are so many. Without the number it looks at 50 or, where vectors have
+        so little structure that these hold too few of the nearest, at as many as a build found to
+        be enough. `candidates` of what it sees there are compared in full.
         With `exact` it looks at every vector, with `target_recall`, of the search, the store or the
         index, at as many as find so much of the `k` nearest. See `VectorStore.search`.
         """
@@ -179,7 +172,7 @@ class GravityWellIndex(UnsyncedStore):
             k,
             exact=exact,
             ef_search=ef_search,
-            nprobe=self._cells_to_probe(nprobe, target_recall),
+            nprobe=None if isinstance(nprobe, Usual) else nprobe,
             candidates=candidates,
             num_probes=num_probes,
             target_recall=target_recall,
@@ -240,7 +233,7 @@ class GravityWellIndex(UnsyncedStore):
             k,
             exact=exact,
             ef_search=ef_search,
-            nprobe=self._cells_to_probe(nprobe, target_recall),
+            nprobe=None if isinstance(nprobe, Usual) else nprobe,
             candidates=candidates,
             num_probes=num_probes,
             target_recall=target_recall,

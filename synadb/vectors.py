@@ -162,7 +162,7 @@ class VectorStore(_native.VectorStore):
         `cells` and `nprobe`, a cascade `num_probes`, `ef_search` and what `CascadeIndex` lists, all
         of them `seed`. `ef_search` (a build tries its graph with it), `nprobe` and `num_probes` are
         what a search does that is not told otherwise; one that the index has not is ignored. An
-        inverted file without `nprobe` looks at 48 cells, and compares 100 candidates; both are
+        inverted file without `nprobe` looks at 50 cells, and compares 100 candidates; both are
         raised where a sample shows that of vectors without structure these find less than .96 of
         the ten nearest. `target_recall` in their place has any kind tuned for ten neighbours.
 

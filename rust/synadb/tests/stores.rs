@@ -6,8 +6,10 @@ use synadb::distance::DistanceMetric;
 use synadb::gwi::{GravityWellIndex, GwiConfig};
 use synadb::hnsw::{HnswConfig, HnswIndex};
 use synadb::mmap_vector::{MmapVectorConfig, MmapVectorStore};
-use synadb::vector::{VectorConfig, VectorStore};
+use synadb::vector::{SearchOptions, VectorConfig, VectorStore};
 use synadb::{Error, SearchResult};
+
+mod common;
 
 const WIDTH: usize = 24;
 const METRICS: [DistanceMetric; 3] =
@@ -138,6 +140,45 @@ fn gravity_well_opens_what_is_there_and_answers_at_every_size() {
     assert_eq!(gwi.metric(), DistanceMetric::Euclidean);
     let again = GravityWellIndex::new(&path, config).expect("opens what is there");
     assert!(again.contains_key("10999") && !again.contains_key("11000"));
+}
+
+#[test]
+fn defect_68_gravity_well_finds_nine_of_ten_by_default_in_rows_without_structure() {
+    const COUNT: usize = 12_000;
+    let (directory, names) = (directory(), names(COUNT));
+    let mut random = common::Random(5);
+    // Sums of uniform numbers are next to gaussian ones.
+    let mut row = || -> Vec<f32> {
+        let uniform: Vec<Vec<f32>> = (0..4).map(|_| random.vector(64)).collect();
+        (0..64).map(|i| uniform.iter().map(|one| one[i]).sum()).collect()
+    };
+    let rows: Vec<Vec<f32>> = (0..COUNT + 50).map(|_| row()).collect();
+    let (keys, vectors) = borrowed(&names, &rows[..COUNT]);
+    let config = GwiConfig { dimensions: 64, ..GwiConfig::default() };
+    let gwi = GravityWellIndex::new(directory.path().join("a.gwi"), config).expect("opens");
+    gwi.insert_batch(&keys, &vectors).expect("inserts");
+    let exact = SearchOptions { exact: true, ..SearchOptions::default() };
+    let truths: Vec<_> = rows[COUNT..]
+        .iter()
+        .map(|query| gwi.store().search_with(query, 10, &exact).expect("searches"))
+        .collect();
+    gwi.initialize_attractors(&vectors[..2000]).expect("builds");
+    let share_found = |search: &dyn Fn(&[f32]) -> Vec<SearchResult>| -> f64 {
+        let pairs = rows[COUNT..].iter().zip(&truths);
+        let is_found = |found: &[SearchResult], truth: &SearchResult| {
+            found.iter().any(|hit| hit.key == truth.key)
+        };
+        let found: usize = pairs
+            .map(|(query, truth)| {
+                let found = search(query);
+                truth.iter().filter(|truth| is_found(&found, truth)).count()
+            })
+            .sum();
+        found as f64 / 500.0
+    };
+    let few = share_found(&|query| gwi.search_with_nprobe(query, 10, 3).expect("searches"));
+    let usual = share_found(&|query| gwi.search(query, 10).expect("searches"));
+    assert!(few < 0.5 && usual >= 0.9, "{few} {usual}");
 }
 
 #[test]

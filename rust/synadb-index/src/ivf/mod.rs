@@ -124,7 +124,7 @@ pub struct IvfSearch {
 
 impl Default for IvfSearch {
     fn default() -> Self {
-        Self { nprobe: 48, candidates: 100, beyond: Beyond::UntilFound }
+        Self { nprobe: 50, candidates: 100, beyond: Beyond::UntilFound }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::db::Handle;
 use crate::error::{Error, Result};
 use crate::kv::SynaDB;
 use crate::value::Value;
+use crate::vector::{VectorConfig, VectorStore};
 
 /// Media after as many power cuts are looked at.
 const STATES: usize = 50;
@@ -101,6 +102,29 @@ fn what_a_killed_process_left_is_synced_by_who_opens_the_file() {
     let database = open(&process(&medium), &options(SOON)).expect("opens");
     wait_until("for the sync", || is_synced(&database));
     assert_eq!(survivals(&medium, "k"), STATES);
+}
+
+#[test]
+fn what_lies_in_extents_counts_once_it_is_committed() {
+    const COUNT: usize = 5_000;
+    let medium = Medium::new();
+    let database = open(&process(&medium), &options(None)).expect("opens");
+    let config = VectorConfig { dimensions: 256, ..VectorConfig::default() };
+    let store = VectorStore::attach(&database, "vector:t", config).expect("opens");
+    let names: Vec<String> = (0..COUNT).map(|n| n.to_string()).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    let rows = vec![1.0; COUNT * 256];
+    let counts = |what: &str, bytes: u64, act: &dyn Fn() -> Result<()>| {
+        let engine = database.handle().open().expect("open");
+        let before = engine.unsynced_bytes();
+        act().expect("commits");
+        let grown = engine.unsynced_bytes() - before;
+        assert!(grown >= bytes && grown < bytes + bytes / 2 + 1000, "{what}: {grown}");
+    };
+    let large = Value::Bytes(vec![0; 2 << 20]);
+    counts("a value", 2 << 20, &|| database.append("k", large.clone()).map(drop));
+    counts("a vector", 1 << 10, &|| store.insert("v", &rows[..256]));
+    counts("a batch", (COUNT as u64) << 10, &|| store.insert_rows(&keys, &rows).map(drop));
 }
 
 #[test]

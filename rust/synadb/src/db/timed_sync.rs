@@ -179,6 +179,12 @@ impl Engine {
         !is_attended && due.is_some_and(|due| due <= Instant::now())
     }
 
+    /// Bytes that were committed since the last sync that a commit or the time has brought.
+    #[cfg(test)]
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.lock_commit().expect("open").unsynced.bytes
+    }
+
     /// Syncs if it is time, and says when the next time is; none, and the thread ends, where all is
     /// synced. The thread had `known` in view.
     fn sync_what_is_due(&self, known: Option<Instant>) -> Option<Instant> {
@@ -215,7 +221,6 @@ mod tests {
     use std::thread::ThreadId;
 
     use super::*;
-    use crate::vector::{VectorConfig, VectorStore};
     use crate::{OpenOptions, SynaDB, Value};
 
     const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
@@ -233,10 +238,6 @@ mod tests {
         }
     }
 
-    fn unsynced_bytes(engine: &Engine) -> u64 {
-        engine.lock_commit().expect("open").unsynced.bytes
-    }
-
     #[test]
     fn what_is_much_is_synced_though_its_time_has_not_come() {
         for maintenance in [Maintenance::Thread, Maintenance::Inline] {
@@ -250,37 +251,9 @@ mod tests {
                 database.append("k", Value::Int(n)).expect("commits");
                 let end = engine.applied().visible();
                 wait_until("for the sync", || engine.applied().synced() >= end);
-                assert_eq!(unsynced_bytes(engine), 0);
+                assert_eq!(engine.unsynced_bytes(), 0);
             }
         }
-    }
-
-    #[test]
-    fn what_lies_in_extents_counts_once_it_is_committed() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let database = open(folder.path(), Maintenance::Thread);
-        let engine = database.handle().open().expect("open");
-        let width = 256;
-        let config = VectorConfig { dimensions: width as u16, ..VectorConfig::default() };
-        let store = VectorStore::attach(&database, "vector:t", config).expect("opens");
-        let names: Vec<String> = (0..20_000).map(|n| n.to_string()).collect();
-        let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-        let rows = vec![1.0; keys.len() * width];
-        let counts = |what: &str, least: usize, act: &dyn Fn()| {
-            let before = unsynced_bytes(engine);
-            act();
-            let grown = unsynced_bytes(engine) - before;
-            let least = least as u64;
-            assert!(grown >= least && grown < least + least / 2 + 10_000, "{what}: {grown}");
-        };
-        let large = Value::Bytes(vec![0; 2 << 20]);
-        counts("a value", 2 << 20, &|| {
-            database.append("k", large.clone()).map(drop).expect("commits");
-        });
-        counts("a vector", 1 << 10, &|| store.insert("v", &rows[..width]).expect("commits"));
-        counts("a batch", 20_000 << 10, &|| {
-            store.insert_rows(&keys, &rows).map(drop).expect("commits");
-        });
     }
 
     #[test]

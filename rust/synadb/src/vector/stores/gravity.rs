@@ -22,7 +22,8 @@ pub struct GwiConfig {
     pub num_levels: u8,
     /// How distances are measured.
     pub metric: DistanceMetric,
-    /// Cells that a search looks at when it is not told otherwise.
+    /// Cells that a search looks at when it is not told otherwise. With the default of 50 it is more
+    /// where vectors have so little structure that a build found these to hold too few of the nearest.
     pub nprobe: usize,
     /// Taken, and of no effect: the file grows as it is written to, by space that is really there.
     pub initial_capacity: usize,
@@ -186,7 +187,9 @@ impl GravityWellIndex {
     /// # Errors
     /// As [`VectorStore::search`].
     pub fn search(&self, query: &[f32], k: usize) -> Result<Vec<GwiSearchResult>> {
-        let nprobe = Some(self.config.nprobe);
+        // By default as many as the index has found to be enough, where the standard is not.
+        let is_own = self.config.nprobe != GwiConfig::default().nprobe;
+        let nprobe = is_own.then_some(self.config.nprobe);
         let options = SearchOptions { nprobe, are_usual: true, ..SearchOptions::default() };
         self.store.search_with(query, k, &options)
     }
