@@ -140,7 +140,7 @@ impl Engine {
             self.keep_up(terms);
         }
         if syncs {
-            self.sync_to(&generation, end)?;
+            self.sync_taken(&generation, end)?;
         }
         Ok(result)
     }

@@ -14,6 +14,7 @@ use synadb_storage::identity::FRAMES_START;
 use super::engine::Commit;
 use super::{Engine, Generation};
 use crate::config::{Durability, Maintenance, Terms, forever};
+use crate::error::Result;
 
 /// Behind so many bytes a sync begins, whatever the time: a second or two of writing.
 const SYNC_BYTES: u64 = 1 << 30;
@@ -177,6 +178,18 @@ impl Engine {
     pub(super) fn is_to_sync(&self, commit: &Commit) -> bool {
         let Unsynced { due, is_attended, .. } = commit.unsynced;
         !is_attended && due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// As `sync_to`, for a commit that has taken all that is unsynced upon itself.
+    pub(super) fn sync_taken(&self, generation: &Generation, end: u64) -> Result<()> {
+        let synced = self.sync_to(generation, end);
+        if synced.is_err()
+            && let Ok(mut commit) = self.lock_commit()
+            && self.maintenance != Maintenance::Off
+        {
+            self.sync_within(&mut commit, RETRY);
+        }
+        synced
     }
 
     /// Bytes that were committed since the last sync that a commit or the time has brought.
