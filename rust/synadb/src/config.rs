@@ -218,7 +218,7 @@ impl OpenOptions {
     /// that was committed before; 30 s unless it is set, never with `None`. Once a gibibyte was
     /// committed it begins sooner. A thread does it, inline the first write behind that time, and
     /// with [`Maintenance::Off`] nobody. One that fails poisons the file, as any sync. What a process
-    /// left that was killed is covered by the handle that is the next to open the file.
+    /// left that was killed counts as written by the handle that is the first to open the file again.
     #[must_use]
     pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
         self.sync_interval = interval;

@@ -143,6 +143,22 @@ fn it_goes_on_in_the_file_that_another_process_makes() {
 }
 
 #[test]
+fn another_thread_begins_where_one_has_panicked() {
+    let medium = Medium::new();
+    let directory = process(&medium);
+    let database = open(&directory, &options(SOON)).expect("opens");
+    let operation = Some(Operation::Sync);
+    directory.process().fail(Fault { operation, nth: 1, failure: Failure::Panic, lasts: false });
+    database.append("k", Value::Int(1)).expect("commits");
+    wait_until("for the panic", || directory.process().failures() > 0);
+    let end = database.stats().expect("stats").log_bytes;
+    wait_until("for a sync", || {
+        database.append("k", Value::Int(2)).expect("commits");
+        database.stats().expect("stats").synced_bytes >= end
+    });
+}
+
+#[test]
 fn a_sync_in_time_that_fails_poisons_the_file() {
     let medium = Medium::new();
     let directory = process(&medium);

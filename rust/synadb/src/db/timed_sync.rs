@@ -5,7 +5,7 @@
 //! thread has to be there when somebody wants the write lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,15 @@ use synadb_storage::identity::FRAMES_START;
 
 use super::engine::Commit;
 use super::{Engine, Generation};
-use crate::config::{Durability, Maintenance, Terms, forever};
+use crate::config::{Maintenance, Terms, forever};
 use crate::error::Result;
 
 /// Behind so many bytes a sync begins, whatever the time: a second or two of writing.
 const SYNC_BYTES: u64 = 1 << 30;
 /// After a sync that could not be begun; one that failed poisons the file.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the thread tries to get the commit mutex from who has it.
+const STEP: Duration = Duration::from_millis(1);
 
 /// What is not synced, and when it is to be; behind the commit mutex.
 pub(super) struct Unsynced {
@@ -86,8 +88,7 @@ impl SyncTimer {
             return false;
         }
         match thread.take() {
-            // One that panicked is not there, whatever it said.
-            Some(waiting) if is_there && !waiting.is_finished() => {
+            Some(waiting) if is_there => {
                 waiting.thread().unpark();
                 *thread = Some(waiting);
                 return true;
@@ -120,7 +121,23 @@ impl SyncTimer {
     }
 }
 
+/// Has the next commit begin another thread where this one panics.
+struct Attending<'a>(&'a Weak<Engine>);
+
+impl Drop for Attending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(engine) = self.0.upgrade()
+            && let Ok(mut commit) = engine.lock_commit()
+        {
+            commit.unsynced.is_attended = false;
+            commit.unsynced.within = Duration::MAX;
+        }
+    }
+}
+
 fn run(engine: &Weak<Engine>, stopping: &AtomicBool) {
+    let _attending = Attending(engine);
     let mut due = None;
     while !stopping.load(Ordering::Acquire) {
         // Nobody's handle is kept from closing the file while this waits.
@@ -135,8 +152,7 @@ impl Engine {
     #[inline]
     pub(super) fn expect_sync(&self, commit: &mut Commit, terms: &Terms) {
         let Some(interval) = terms.sync_interval else { return };
-        // What a synced call commits in pieces is synced by the last of them.
-        if self.maintenance == Maintenance::Off || terms.durability == Durability::Sync {
+        if self.maintenance == Maintenance::Off {
             return;
         }
         let is_much = commit.unsynced.bytes >= SYNC_BYTES;
@@ -198,33 +214,49 @@ impl Engine {
         self.lock_commit().expect("open").unsynced.bytes
     }
 
-    /// Syncs if it is time, and says when the next time is; none, and the thread ends, where all is
-    /// synced. The thread had `known` in view.
-    fn sync_what_is_due(&self, known: Option<Instant>) -> Option<Instant> {
-        let is_time = |due: &Instant| *due <= Instant::now();
-        if known.as_ref().is_some_and(is_time)
-            && matches!(self.commit.try_lock(), Err(TryLockError::WouldBlock))
-            && self.sync_all().is_err()
-        {
-            // Who has the mutex may be waiting for another process, which a sync need not. It fails
-            // once more below.
-        }
-        {
-            let mut commit = self.lock_commit().ok()?;
-            let Some(due) = commit.unsynced.due else {
-                commit.unsynced.is_attended = false;
-                return None;
-            };
-            if !is_time(&due) {
-                return Some(due);
+    /// Syncs what is due, and says when the next time is; none, and the thread ends, where all is
+    /// synced. The thread has had `known` in view.
+    fn sync_what_is_due(&self, mut known: Option<Instant>) -> Option<Instant> {
+        loop {
+            {
+                let mut commit = self.commit_mutex_or_sync(known)?;
+                let Some(due) = commit.unsynced.due else {
+                    commit.unsynced.is_attended = false;
+                    return None;
+                };
+                if due > Instant::now() {
+                    return Some(due);
+                }
+                // Before the sync begins: what is committed while it is under way is due anew.
+                commit.unsynced.is_taken();
             }
-            // Before the sync begins: what is committed while it is under way is due anew.
-            commit.unsynced.is_taken();
+            if self.sync_all().is_err() {
+                self.commit_mutex_or_sync(None)?.unsynced.is_due_within(RETRY);
+            }
+            known = None;
         }
-        if self.sync_all().is_err() {
-            self.lock_commit().ok()?.unsynced.is_due_within(RETRY);
+    }
+
+    /// The commit mutex; none where the file was closed or poisoned. Who has it may wait for another
+    /// process for minutes: what is visible is synced meanwhile, from `known` on or soon.
+    fn commit_mutex_or_sync(&self, known: Option<Instant>) -> Option<MutexGuard<'_, Commit>> {
+        let soon = Instant::now() + RETRY;
+        let mut due = known.map_or(soon, |known| known.min(soon));
+        loop {
+            match self.commit.try_lock() {
+                Ok(commit) if commit.closed || self.check_poison().is_err() => return None,
+                Ok(commit) => return Some(commit),
+                Err(TryLockError::Poisoned(_)) => return None,
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if due <= Instant::now() {
+                if self.sync_all().is_err() {
+                    // Once more when the mutex is free.
+                }
+                due = Instant::now() + RETRY;
+            }
+            std::thread::sleep(STEP);
         }
-        Some(Instant::now())
     }
 }
 
@@ -234,7 +266,7 @@ mod tests {
     use std::thread::ThreadId;
 
     use super::*;
-    use crate::{OpenOptions, SynaDB, Value};
+    use crate::{Durability, OpenOptions, SynaDB, Value};
 
     const HOUR: Option<Duration> = Some(Duration::from_secs(3600));
 
@@ -305,43 +337,16 @@ mod tests {
     }
 
     #[test]
-    fn another_thread_begins_where_one_has_ended() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let database = open(folder.path(), Maintenance::Thread);
-        let engine = database.handle().open().expect("open");
-        // As one that panicked leaves it.
-        let ended = std::thread::spawn(|| {});
-        wait_until("for its end", || ended.is_finished());
-        *engine.sync_timer.thread.lock().expect("no panic") = Some(ended);
-        engine.lock_commit().expect("open").unsynced.is_attended = true;
-        database.append("k", Value::Int(1)).expect("commits");
-        let thread = engine.sync_timer.thread.lock().expect("no panic");
-        assert!(thread.as_ref().is_some_and(|thread| !thread.is_finished()));
-    }
-
-    #[test]
     fn a_sync_does_not_wait_for_who_holds_the_commits_up() {
         let folder = tempfile::tempdir().expect("a directory");
         let database = open(folder.path(), Maintenance::Thread);
         let engine = database.handle().open().expect("open");
-        for n in 0..30 {
-            database.append("k", Value::Int(n)).expect("commits");
-            let end = engine.applied().visible();
-            let mut commit = engine.lock_commit().expect("open");
-            engine.sync_within(&mut commit, Duration::from_millis(100));
-            drop(commit);
-            // The thread has that time in view by now, but for a machine that is busy.
-            std::thread::sleep(Duration::from_millis(20));
-            let held = engine.lock_commit().expect("open");
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_secs(2) {
-                if engine.applied().synced() >= end {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            drop(held);
-        }
-        panic!("nothing was synced while a thread held the mutex");
+        database.append("k", Value::Int(1)).expect("commits");
+        let mut held = engine.lock_commit().expect("open");
+        let end = engine.applied().visible();
+        engine.sync_within(&mut held, Duration::from_millis(10));
+        // Whether or not the thread has that time in view by now.
+        wait_until("for the sync", || engine.applied().synced() >= end);
+        drop(held);
     }
 }

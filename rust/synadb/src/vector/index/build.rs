@@ -388,13 +388,13 @@ fn search_of(
         return Ok(asked);
     }
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
-    let found = if is_chosen {
-        index.tune(CHOSEN_RECALL, TUNED_K, &queries, &all, source, &quiet)?
-    } else {
-        let keeps_cells = asked.nprobe != standard.nprobe;
-        index.raise(RAISED_RECALL, TUNED_K, keeps_cells, &queries, &all, source, &quiet)?
-    };
-    Ok(found.search)
+    if is_chosen {
+        let found = index.tune(CHOSEN_RECALL, TUNED_K, &queries, &all, source, &quiet)?;
+        return Ok(found.search);
+    }
+    let keeps_cells = asked.nprobe != standard.nprobe;
+    let found = index.raise(RAISED_RECALL, TUNED_K, keeps_cells, &queries, &all, source, &quiet)?;
+    Ok(IvfSearch { nprobe: found.search.nprobe.max(asked.nprobe), ..found.search })
 }
 
 /// A piece, asked for or chosen, with a search that finds enough of a sample: as much as its
