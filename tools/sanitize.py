@@ -19,6 +19,8 @@ FLAGS = {
     # Maps outlive the tests on purpose.
     "ASAN_OPTIONS": "detect_leaks=0",
     "CARGO_TARGET_DIR": str(ROOT / "target" / "sanitize"),
+    # Some wait for threads that give way to all others: several tests at once would starve these.
+    "RUST_TEST_THREADS": "1",
 }
 # No examples of the documentation: rustdoc links them without the sanitizer, and none would start.
 PACKAGES = [
