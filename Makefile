@@ -21,7 +21,7 @@ help:
 	@echo "make fuzz          run each fuzzing target for FUZZ_SECONDS (600)"
 	@echo "make soak          writers, readers, compactions, backups, kills for SOAK_SECONDS (600)"
 	@echo "make loom          publishing and the swap of an index, in all orders of loads and stores"
-	@echo "make sanitize      the Rust tests under the address sanitizer, with a nightly compiler"
+	@echo "make sanitize      Rust tests and the extension under the address sanitizer, nightly compiler"
 	@echo "make golden        write the golden files of the format anew"
 	@echo "make bench-kv      key-value workloads beside SQLite, LMDB, RocksDB and synadb 1.1.1"
 	@echo "make bench-floors  the speed floors, measured and compared"

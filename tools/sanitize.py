@@ -42,6 +42,8 @@ EXTENSION_TESTS = [
     "tests/test_bad_arguments.py",
 ]
 """Those that give arrays to the extension and get arrays from it."""
+MEASURES_MEMORY = "test_large_table_is_one_view_without_a_copy"
+"""What was freed counts there, for the sanitizer keeps it to see who uses it still."""
 
 
 def run(what: str, command: list[str], flags: dict[str, str]) -> None:
@@ -61,16 +63,25 @@ def cargo(what: str, arguments: list[str], flags: str, target: Path) -> None:
 
 
 def preloaded() -> str | None:
-    """The library of the sanitizer that the C compiler brings."""
-    asked = ["cc", "-print-file-name=libasan.so"]
-    found = subprocess.run(asked, check=False, capture_output=True, text=True).stdout.strip()
-    return found if os.path.isabs(found) else None
+    """The sanitizer's library that the C compiler brings, and that of C++.
+
+    With the second it finds what throws exceptions, which FAISS loads too late for it.
+    """
+    names = ["libasan.so", "libstdc++.so.6"]
+    found = [
+        subprocess.run(
+            ["cc", f"-print-file-name={name}"], check=False, capture_output=True, text=True
+        )
+        for name in names
+    ]
+    paths = [Path(each.stdout.strip()) for each in found]
+    return " ".join(map(str, paths)) if all(path.is_absolute() for path in paths) else None
 
 
 def extension() -> None:
     """Builds the extension into a copy of the package, and runs what uses its arrays."""
-    library = preloaded()
-    if library is None:
+    libraries = preloaded()
+    if libraries is None:
         print("sanitize: the extension is left out: the C compiler brings no libasan")
         return
     target = SANITIZED / "extension"
@@ -83,8 +94,8 @@ def extension() -> None:
     shutil.copy(built, package / "synadb" / "_native.abi3.so")
     # Without the folder of the checkout, whose package would go before the copy.
     command = [str(PYTHON), "-P", "-m", "pytest", "-q", "-n2", "-p", "no:cacheprovider"]
-    flags = {"LD_PRELOAD": library, "PYTHONPATH": str(package), "PYTHONMALLOC": "malloc"}
-    run("extension", [*command, *EXTENSION_TESTS], flags)
+    flags = {"LD_PRELOAD": libraries, "PYTHONPATH": str(package), "PYTHONMALLOC": "malloc"}
+    run("extension", [*command, *EXTENSION_TESTS, "-k", f"not {MEASURES_MEMORY}"], flags)
 
 
 def main() -> int:
