@@ -30,7 +30,7 @@ def threads() -> set[str]:
 
 
 def become(before: set[str], count: int) -> bool:
-    """Whether there are so many new ones; the system lists one that was joined for a moment more."""
+    """Whether so many are new; the system lists one that was joined for a moment more."""
     deadline = time.monotonic() + WAIT_S
     while len(threads() - before) != count:
         if time.monotonic() > deadline:
