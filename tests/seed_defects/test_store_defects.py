@@ -295,6 +295,23 @@ def test_defect_68_default_recall_of_vectors_without_any_structure(path: Path, b
         assert sum(shared) / 1000 >= 0.9
 
 
+@pytest.mark.parametrize("copies", [10, 40])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot_product"])
+def test_defect_68_default_recall_of_copies_of_vectors_without_structure(
+    path: Path, metric: str, copies: int
+) -> None:
+    """Candidates that are a few vectors many times over; ties with the tenth count."""
+    rows = np.repeat(random_rows(12_000 // copies, 64), copies, axis=0)
+    queries = np.random.default_rng(9).standard_normal((100, 64)).astype(np.float32)
+    with GravityWellIndex(path, 64, metric=metric) as gwi:
+        gwi.insert_batch(numbers(len(rows)), rows)
+        gwi.build_index()
+        _, exact = gwi.search_batch(queries, 10, exact=True, as_arrays=True)
+        for aim in ({}, {"target_recall": 0.9}):
+            _, found = gwi.search_batch(queries, 10, as_arrays=True, **aim)  # type: ignore[arg-type]
+            assert np.mean(found <= exact[:, -1:] + 1e-4) >= 0.9, aim
+
+
 def test_defect_69_untrained_stays_untrained_and_answers_exactly(path: Path) -> None:
     rows = random_rows(40)
     with GravityWellIndex(path, WIDTH) as gwi:

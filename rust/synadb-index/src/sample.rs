@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use synadb_types::{RowId, RowSet};
 
 use crate::job::Crew;
-use crate::{Filter, FlatIndex, IndexError, Job, Query, Scratch, TopK, VectorSource};
+use crate::{Filter, FlatIndex, Hit, IndexError, Job, Part, Query, Scratch, TopK, VectorSource};
 
 /// Queries that a thread takes at once, at most: they share each read of the exact scan.
 const PIECE_QUERIES: usize = 32;
 /// [`Sample::least`] ends when its number is at most this much larger than one that is too small:
 /// one part in sixteen changes the time less than a busy machine does.
 const STEP: usize = 16;
+/// Rows that are equal to the one of a query and are looked past, at most.
+const EQUAL_MAX: usize = 4096;
 
 /// Queries with the number and the last score of their true neighbours.
 pub struct Sample<'a> {
     k: usize,
     queries: &'a [Query],
-    /// For each query the row that it was made of, where it was.
-    own: Vec<Option<RowId>>,
+    own: Vec<Own>,
     filter: &'a Filter,
     source: &'a dyn VectorSource,
     truth: Vec<(usize, f32)>,
@@ -31,6 +32,57 @@ impl std::fmt::Debug for Sample<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = formatter.debug_struct("Sample");
         shown.field("k", &self.k).field("queries", &self.queries.len()).finish_non_exhaustive()
+    }
+}
+
+/// What of the neighbours of a query that was made of a row counts for nothing.
+///
+/// Rows that are equal to it lie where no query to come does, and each of its neighbours may have as
+/// many: who looks for ten finds the ten of one row, and knows nothing of the others.
+#[derive(Clone, Copy, Default)]
+struct Own {
+    row: Option<RowId>,
+    /// Whether the row itself counts.
+    counts: bool,
+    /// How many rows are equal to it, and their score.
+    equal: usize,
+    score: f32,
+}
+
+impl Own {
+    /// How many hits have `k` among them that count.
+    fn asking(&self, k: usize) -> usize {
+        k.saturating_add(self.equal + usize::from(self.row.is_some() && !self.counts))
+    }
+
+    /// Counts the rows that are equal to its own among the nearest, which has this score.
+    fn look_at(&mut self, hits: &[Hit], score: Option<f32>) {
+        let Some(score) = score else { return };
+        let is_equal = |hit: &&Hit| Some(hit.row) != self.row && hit.score == score;
+        (self.equal, self.score) = (hits.iter().filter(is_equal).count(), score);
+    }
+
+    /// The score of its row, of which there may be none any more.
+    fn score(
+        &self,
+        query: &Query,
+        source: &dyn VectorSource,
+        scratch: &mut Scratch,
+    ) -> Result<Option<f32>, IndexError> {
+        let Some(row) = self.row else { return Ok(None) };
+        let (mut top, mut hits) = (TopK::new(1), Vec::new());
+        let alone = FlatIndex::new(std::iter::once(row).collect());
+        alone.search(query, &Filter::All, source, scratch, &mut top)?;
+        top.finish(query, source, &mut hits);
+        Ok(hits.first().map(|hit| hit.score))
+    }
+
+    fn is_passed(&self, hit: &Hit) -> bool {
+        if Some(hit.row) == self.row {
+            !self.counts
+        } else {
+            self.equal > 0 && hit.score == self.score
+        }
     }
 }
 
@@ -47,7 +99,9 @@ pub type Searching<'a> = &'a (
     );
 
 /// Queries that a thread takes, and the rows that they were made of.
-type Piece<'a> = (&'a [Query], &'a [Option<RowId>]);
+type Piece<'a> = (&'a [Query], &'a [Own]);
+/// The same, with what is found out of each.
+type Truths<'a> = ((&'a [Query], &'a mut [Own]), &'a mut [(usize, f32)]);
 
 impl<'a> Sample<'a> {
     /// Scans `rows` for the `k` nearest of each query that the filter allows. O(queries * rows * d)
@@ -63,12 +117,34 @@ impl<'a> Sample<'a> {
         (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
         job: &Job<'a>,
     ) -> Result<Self, IndexError> {
-        let own = vec![None; queries.len()];
+        let own = vec![Own::default(); queries.len()];
         Self::with_own(rows, k, own, (queries, filter, source), job)
     }
 
+    /// As [`Sample::new`], for queries that are rows: those that are equal to it are none of the
+    /// neighbours of a query.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there is not one row for each query.
+    pub fn among_rows(
+        rows: &RowSet,
+        k: usize,
+        own: &[RowId],
+        (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
+        job: &Job<'a>,
+    ) -> Result<Self, IndexError> {
+        assert_eq!(own.len(), queries.len(), "each query has a row");
+        let own = own.iter().map(|row| Own { row: Some(*row), counts: true, ..Own::default() });
+        Self::with_own(rows, k, own.collect(), (queries, filter, source), job)
+    }
+
     /// As [`Sample::new`], for queries that were made of rows: the row of each is none of its
-    /// neighbours. A filter would have a graph searched in another way.
+    /// neighbours, and none that is equal to it. A filter would have a graph searched in another way.
     ///
     /// # Errors
     ///
@@ -85,32 +161,44 @@ impl<'a> Sample<'a> {
         job: &Job<'a>,
     ) -> Result<Self, IndexError> {
         assert_eq!(own.len(), queries.len(), "each query has a row");
-        let own = own.iter().copied().map(Some).collect();
-        Self::with_own(rows, k, own, (queries, filter, source), job)
+        let own = own.iter().map(|row| Own { row: Some(*row), ..Own::default() });
+        Self::with_own(rows, k, own.collect(), (queries, filter, source), job)
     }
 
     fn with_own(
         rows: &RowSet,
         k: usize,
-        own: Vec<Option<RowId>>,
+        mut own: Vec<Own>,
         (queries, filter, source): (&'a [Query], &'a Filter, &'a dyn VectorSource),
         job: &Job<'a>,
     ) -> Result<Self, IndexError> {
         let (exact, crew) = (FlatIndex::new(rows.clone()), job.crew());
         let mut truth = vec![(0, 0.0); queries.len()];
         let len = crew.piece_len(queries.len(), PIECE_QUERIES);
-        let pieces = queries.chunks(len).zip(own.chunks(len)).zip(truth.chunks_mut(len)).collect();
-        crew.each(pieces, |((queries, own), truth): (Piece<'_>, &mut [(usize, f32)])| {
-            let top = |own: &Option<RowId>| TopK::new(k.saturating_add(usize::from(own.is_some())));
-            let mut tops: Vec<TopK> = own.iter().map(top).collect();
+        let pieces = queries.chunks(len).zip(own.chunks_mut(len)).zip(truth.chunks_mut(len));
+        crew.each(pieces.collect(), |((queries, own), truth): Truths<'_>| {
+            let mut tops: Vec<TopK> = own.iter().map(|own| TopK::new(own.asking(k))).collect();
             let (mut scratch, rests) = (Scratch::new(), RefCell::new(crew.rests()));
             let pause = || rests.borrow_mut().take();
             exact.search_pausing(queries, filter, source, &mut scratch, (&mut tops, &pause))?;
             let mut hits = Vec::new();
             for (((query, own), top), truth) in queries.iter().zip(own).zip(&mut tops).zip(truth) {
-                hits.clear();
-                top.finish(query, source, &mut hits);
-                hits.retain(|hit| Some(hit.row) != *own);
+                let score = own.score(query, source, &mut scratch)?;
+                let mut asked = own.asking(k);
+                loop {
+                    hits.clear();
+                    top.finish(query, source, &mut hits);
+                    own.look_at(&hits, score);
+                    let counting = hits.iter().filter(|hit| !own.is_passed(hit)).count();
+                    if counting >= k || hits.len() < asked || asked > k.saturating_add(EQUAL_MAX) {
+                        break;
+                    }
+                    asked = asked.saturating_mul(2).max(own.asking(k));
+                    top.reset(asked);
+                    let (one, top) = (std::slice::from_ref(query), std::slice::from_mut(top));
+                    exact.search_pausing(one, filter, source, &mut scratch, (top, &pause))?;
+                }
+                hits.retain(|hit| !own.is_passed(hit));
                 hits.truncate(k);
                 *truth = hits.last().map_or((0, 0.0), |last| (hits.len(), last.score));
             }
@@ -140,11 +228,11 @@ impl<'a> Sample<'a> {
             let (mut scratch, mut hits) = (Scratch::new(), Vec::new());
             let (mut top, mut rests) = (TopK::new(self.k), self.crew.rests());
             for ((query, own), &(count, last)) in queries.iter().zip(own).zip(truth) {
-                top.reset(self.k.saturating_add(usize::from(own.is_some())));
+                top.reset(own.asking(self.k));
                 hits.clear();
                 search(query, self.filter, self.source, &mut scratch, &mut top)?;
                 top.finish(query, self.source, &mut hits);
-                hits.retain(|hit| hit.score <= last && Some(hit.row) != *own);
+                hits.retain(|hit| hit.score <= last && !own.is_passed(hit));
                 let near = hits.len().min(count);
                 found.fetch_add(near, Ordering::Relaxed);
                 rests.take();

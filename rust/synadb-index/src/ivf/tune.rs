@@ -74,14 +74,28 @@ impl IvfIndex {
         job: &Job<'_>,
     ) -> Result<Tuned, IndexError> {
         let sample = Sample::new(self.row_set(), k, (queries, filter, source), job)?;
-        let mut best = self.measure(&sample, self.search)?;
+        self.raise_on(&sample, target_recall, keeps_cells)
+    }
+
+    /// As [`IvfIndex::raise`], on a sample whose true neighbours are known.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn raise_on(
+        &self,
+        sample: &Sample<'_>,
+        target_recall: f64,
+        keeps_cells: bool,
+    ) -> Result<Tuned, IndexError> {
+        let mut best = self.measure(sample, self.search)?;
         if best.recall < target_recall && !keeps_cells {
-            return self.tune_on(&sample, target_recall);
+            return self.tune_on(sample, target_recall);
         }
         let most = if self.config.codes == IvfCodes::Full { 0 } else { self.row_set().len() };
         while best.recall < target_recall && best.search.candidates < most {
             let candidates = best.search.candidates.max(1).saturating_mul(2);
-            let found = self.measure(&sample, IvfSearch { candidates, ..best.search })?;
+            let found = self.measure(sample, IvfSearch { candidates, ..best.search })?;
             if found.recall < best.recall + GAIN_MIN {
                 break;
             }

@@ -383,17 +383,18 @@ fn search_of(
         return Ok(asked);
     }
     let most = if is_chosen { (TUNED_WORK, TUNED_ON_MIN) } else { (RAISED_WORK, RAISED_ON) };
-    let queries = sample_of(index, rows, source, most)?;
+    let (queries, own) = sample_of(index, rows, source, most)?;
     if queries.is_empty() {
         return Ok(asked);
     }
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let of = (&queries[..], &all, source as &dyn VectorSource);
+    let sample = synadb_index::Sample::among_rows(index.row_set(), TUNED_K, &own, of, &quiet)?;
     if is_chosen {
-        let found = index.tune(CHOSEN_RECALL, TUNED_K, &queries, &all, source, &quiet)?;
-        return Ok(found.search);
+        return index.tune_on(&sample, CHOSEN_RECALL).map(|found| found.search);
     }
     let keeps_cells = asked.nprobe != standard.nprobe;
-    let found = index.raise(RAISED_RECALL, TUNED_K, keeps_cells, &queries, &all, source, &quiet)?;
+    let found = index.raise_on(&sample, RAISED_RECALL, keeps_cells)?;
     Ok(IvfSearch { nprobe: found.search.nprobe.max(asked.nprobe), ..found.search })
 }
 
@@ -407,14 +408,17 @@ pub(super) fn tuned_piece(
     source: &MappedVectors<'_>,
     job: &Job<'_>,
 ) -> std::result::Result<IvfIndex, IndexError> {
-    let queries = spread(sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?, PIECE_ON);
+    let (queries, own) =
+        spread(sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?, PIECE_ON);
     if queries.is_empty() {
         return Ok(piece);
     }
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let of = (&queries[..], &all, source as &dyn VectorSource);
+    let sample = synadb_index::Sample::among_rows(piece.row_set(), TUNED_K, &own, of, &quiet)?;
     let recall = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
     loop {
-        let found = piece.raise(recall, TUNED_K, true, &queries, &all, source, &quiet)?;
+        let found = piece.raise_on(&sample, recall, true)?;
         let nprobe = piece.default_search().nprobe;
         piece = piece.with_search(found.search);
         if found.recall >= recall || nprobe >= piece.cells() {
@@ -436,20 +440,26 @@ pub(super) fn suited_piece(
     job: &Job<'_>,
 ) -> std::result::Result<Option<IvfIndex>, IndexError> {
     let piece = piece.with_search(search);
-    let queries = spread(sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?, SUITED_ON);
+    let (queries, own) =
+        spread(sample_of(&piece, rows, source, (RAISED_WORK, RAISED_ON))?, SUITED_ON);
     let (quiet, all) = (Job { progress: None, ..*job }, Filter::All);
+    let of = (&queries[..], &all, source as &dyn VectorSource);
+    let sample = synadb_index::Sample::among_rows(piece.row_set(), TUNED_K, &own, of, &quiet)?;
     let wanted = if is_chosen { CHOSEN_RECALL } else { RAISED_RECALL };
     let results = (queries.len() * TUNED_K).max(1) as f64;
     let least = wanted - DEVIATIONS * ((1.0 - wanted) / results).sqrt();
-    let found = piece.raise(least, TUNED_K, true, &queries, &all, source, &quiet)?;
+    let found = piece.raise_on(&sample, least, true)?;
     Ok((found.recall >= least).then(|| piece.with_search(found.search)))
 }
 
 /// So many of them at most, from the first to the last.
-fn spread(queries: Vec<Query>, most: usize) -> Vec<Query> {
+fn spread((queries, own): Queries, most: usize) -> Queries {
     let step = queries.len().div_ceil(most).max(1);
-    queries.into_iter().step_by(step).collect()
+    (queries.into_iter().step_by(step).collect(), own.into_iter().step_by(step).collect())
 }
+
+/// Queries, and the rows that they are.
+type Queries = (Vec<Query>, Vec<RowId>);
 
 /// Some of the rows, as queries: for so much work, and so many at least.
 fn sample_of(
@@ -457,12 +467,12 @@ fn sample_of(
     rows: &RowSet,
     source: &MappedVectors<'_>,
     (work, least): (usize, usize),
-) -> std::result::Result<Vec<Query>, IndexError> {
+) -> std::result::Result<Queries, IndexError> {
     let row = rows.len().saturating_mul(source.dimensions()).max(1);
     let most = (work / row).clamp(least, TUNED_ON);
     let step = (rows.len() / most).max(1);
-    let vectors = rows.iter().step_by(step).filter_map(|row| source.vector(row));
-    vectors.map(|vector| Query::new(index.metric(), vector)).collect()
+    let vectors = rows.iter().step_by(step).filter_map(|row| Some((row, source.vector(row)?)));
+    vectors.map(|(row, vector)| Ok((Query::new(index.metric(), vector)?, row))).collect()
 }
 
 /// The live rows, and those that are not there yet and may come.
