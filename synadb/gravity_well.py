@@ -45,8 +45,8 @@ class GravityWellIndex(UnsyncedStore):
 
     The attractors come from the sample that `initialize` got, where it is like the stored vectors,
     or else from these, when the inverted file is built. There are `num_attractors` of them, or
-    `branching_factor ** num_levels`, less those that no vector is nearest to; without the first, and with the defaults of the others, as
-    many as suit the vectors, which is what to take.
+    `branching_factor ** num_levels`, less those that no vector is nearest to; without the first,
+    and with the defaults of the others, as many as suit the vectors, which is what to take.
 
     `dimensions` and `metric` are those of the file; a new one has 768 and `"cosine"` unless they
     are given. `initial_capacity` is checked and has no effect: the file grows as it is written to.

@@ -1,8 +1,9 @@
 //! Rows of a store that stand for the queries to come.
 //!
 //! Queries to come lie between the rows: each row is mixed with another one. The row is none of the
-//! neighbours of its query, and none that is equal to it. It is not kept from the search by a filter: a graph is searched in another
-//! way with one, which may be a scan, and tells nothing then of walks without.
+//! neighbours of its query, and none that is equal to it. It is not kept from the search by a filter: a
+//! graph is searched in another way with one, which may be a scan, and tells nothing then of walks
+//! without.
 
 use synadb_index::{IndexError, Query, VectorSource, inverse_norm};
 use synadb_types::RowId;
